@@ -1,0 +1,27 @@
+"""longtail: multi-expert models for long-tailed dense prediction (MEDOE and MEC) in PyTorch."""
+
+from importlib import import_module
+from typing import Any
+
+from longtail.version import __version__
+
+# Public names are imported on first use: `import longtail` and `longtail --help` stay fast.
+_PUBLIC = {
+    "CategoryGroups": "longtail.frequency",
+    "ClassFrequency": "longtail.frequency",
+    "EncoderDecoder": "longtail.segmentation.encoder_decoder",
+    "LongtailError": "longtail.errors",
+    "Results": "longtail.metrics.results",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'longtail' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

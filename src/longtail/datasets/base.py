@@ -1,0 +1,127 @@
+"""What a data set is to the rest of the library."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+
+class SegmentationSample(TypedDict):
+    """One image with its label map.
+
+    Attributes:
+        image: uint8 (3, h, w), RGB.
+        mask: (h, w), class ids and ``ignore_index``; uint8 for up to 255 classes, else int32.
+        name: File stem or index: names predictions and errors.
+    """
+
+    image: tv_tensors.Image
+    mask: tv_tensors.Mask
+    name: str
+    original_size: NotRequired[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """Names and colours of the classes.
+
+    Args:
+        names: C names, in the order of the ids.
+        palette: (C, 3) uint8 colours for overlays; generated where a data set has none.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, C."""
+        return len(self.names)
+
+
+class SegmentationDataset(Dataset, ABC):
+    """Images with label maps.
+
+    ``transform``, where given, is applied to the whole sample dict in ``__getitem__`` (torchvision v2 transforms
+    take it as it is). ``label_files`` and ``label_table`` let the frequency pass read labels without images.
+    """
+
+    classes: ClassInfo
+    ignore_index: int = 255
+    transform: Callable[[SegmentationSample], SegmentationSample] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> SegmentationSample: ...
+
+    @property
+    def label_files(self) -> list[Path] | None:
+        """Label image of every sample in order; None where labels are not single-channel image files."""
+        return None
+
+    @property
+    def label_table(self) -> np.ndarray | None:
+        """uint8/int32 (256,) table from stored label value to class id or ``ignore_index``; None for identity."""
+        return None
+
+    def mask(self, index: int) -> np.ndarray:
+        """Class ids (h, w) of one sample, before any transform; for data sets without label files."""
+        return np.asarray(self[index]["mask"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the labels change: the key of cached counts, and part of ``results.json``."""
+        return ""
+
+
+class DetectionSample(TypedDict):
+    """One image with its objects.
+
+    Attributes:
+        image: uint8 (3, h, w), RGB.
+        boxes: float32 (n, 4), xyxy in pixels of the image.
+        labels: int64 (n,), class ids 0 … C-1.
+        masks: bool (n, h, w); absent where the annotations have boxes only.
+        crowd: bool (n,), regions of many objects: neither targets nor false positives.
+        image_id: Id of the image in its annotation file.
+        name: File stem or index: names predictions and errors.
+    """
+
+    image: tv_tensors.Image
+    boxes: tv_tensors.BoundingBoxes
+    labels: Tensor
+    masks: NotRequired[tv_tensors.Mask]
+    crowd: Tensor
+    image_id: int
+    name: str
+
+
+class DetectionDataset(Dataset, ABC):
+    """Images with objects; ``transform`` is applied to the whole sample dict."""
+
+    classes: ClassInfo
+    transform: Callable[[DetectionSample], DetectionSample] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> DetectionSample: ...
+
+    @property
+    @abstractmethod
+    def image_labels(self) -> list[np.ndarray]:
+        """Class id of every object of every image, in order, without decoding images: feeds counts and samplers."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the annotations change."""
+        return ""

@@ -1,0 +1,1 @@
+"""Cascade detectors on torchvision's parts."""

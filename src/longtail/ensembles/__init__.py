@@ -1,0 +1,1 @@
+"""Ensembles of experts' outputs: one a file."""

@@ -1,0 +1,53 @@
+"""Every refusal of the library: what is wrong, with the value, and the way out."""
+
+
+class LongtailError(Exception):
+    """Base of all errors that a user can mend.
+
+    Args:
+        problem: What is wrong; names the file or value.
+        fix: What to do about it, in the imperative.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        self.problem = problem
+        self.fix = fix
+        super().__init__(f"{problem}\n  fix: {fix}")
+
+    def __reduce__(self) -> tuple:
+        """Survive pickling: errors cross process borders in data-loading workers."""
+        return _rebuild, (type(self), self.problem, self.fix)
+
+
+def _rebuild(kind: type[LongtailError], problem: str, fix: str) -> LongtailError:
+    return kind(problem, fix=fix)
+
+
+class ConfigError(LongtailError, ValueError):
+    """An argument, setting or combination of them that cannot work."""
+
+    exit_code = 2
+
+
+class DataError(LongtailError, ValueError):
+    """A data set, image, label or annotation file that is not what it should be."""
+
+    exit_code = 2
+
+
+class CheckpointError(LongtailError, ValueError):
+    """Weights or training state that do not fit the model, or cannot be trusted."""
+
+    exit_code = 2
+
+
+class MissingDependencyError(LongtailError, ImportError):
+    """An optional package that is not installed."""
+
+    exit_code = 2
+
+
+class TrainingError(LongtailError, RuntimeError):
+    """Training that cannot go on: a loss that is not finite, a full disk."""

@@ -1,0 +1,1 @@
+"""Classification losses, for pixels and boxes alike: one a file."""

@@ -1,0 +1,1 @@
+"""MEC: multi-expert cascade for detection."""

@@ -1,0 +1,1 @@
+"""MEDOE: multi-expert decoder and output ensemble for segmentation."""

@@ -1,0 +1,1 @@
+"""Tables, plots and HTML; reads results, runs no model."""

@@ -1,0 +1,1 @@
+"""Segmentation models and the contracts they meet."""

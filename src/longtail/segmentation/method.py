@@ -1,0 +1,77 @@
+"""What training, evaluation and prediction know of a segmentation method."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from longtail.errors import ConfigError
+
+
+class ExpertMaps(NamedTuple):
+    """Outputs of every expert at the image's size; a plain segmentor is one expert.
+
+    Attributes:
+        logits: (experts, n, classes, h, w).
+        features: (experts, n, channels, h', w') decoded features at the decoder's resolution, only where the method's
+            ensemble needs them.
+    """
+
+    logits: Tensor
+    features: Tensor | None = None
+
+
+#: A way to read the experts' maps as one label map: (maps, target or None) -> (n, h, w) int64. Only the oracle reads
+#: the target; it is None in prediction.
+Readout = Callable[[ExpertMaps, Tensor | None], Tensor]
+
+
+class SegmentationMethod(nn.Module, ABC):
+    """A segmentation model with the losses that train it and the readouts that use it.
+
+    A method is trained in one or several phases, in order. ``start_phase`` freezes what a phase does not train (and
+    keeps it in evaluation mode through every later call of ``train``); ``losses`` is then what that phase minimises.
+
+    Args:
+        num_classes: Number of classes C.
+        ignore_index: Target value of pixels without a label.
+    """
+
+    #: Names of the training phases, in order.
+    phases: tuple[str, ...] = ("train",)
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.phase = self.phases[0]
+
+    def start_phase(self, phase: str) -> None:
+        """Make ``phase`` the current one: exactly its parameters require a gradient.
+
+        Raises:
+            ConfigError: There is no such phase.
+        """
+        if phase not in self.phases:
+            raise ConfigError(
+                f"{type(self).__name__} has no training phase {phase!r}", fix=f"choose one of {self.phases}"
+            )
+        self.phase = phase
+
+    @abstractmethod
+    def losses(self, image: Float[Tensor, "n 3 h w"], target: Int[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+        """Named, already weighted losses of the current phase; their sum is what to minimise."""
+
+    @abstractmethod
+    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+        """Full-size outputs of every expert for normalised images."""
+
+    @abstractmethod
+    def readouts(self) -> dict[str, Readout]:
+        """Name -> way to read the experts' maps; the first one is the method's own prediction."""
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+        """Class probabilities at the image's size."""

@@ -1,0 +1,1 @@
+"""Named segmentation models and adapters, one library a file."""

@@ -1,0 +1,1 @@
+"""Joint transforms of images, masks and boxes."""
