@@ -162,7 +162,7 @@ class CategoryGroups:
         masses: Sequence[float] = (0.8, 0.95),
         names: Sequence[str] = HEAD_BODY_TAIL,
     ) -> "CategoryGroups":
-        """Groups by cumulative share: the most frequent classes that together hold ``masses[0]``, then ``masses[1]``, ….
+        """Groups by cumulative share of the most frequent classes: ``masses[0]``, then ``masses[1]``, ….
 
         A class belongs to the group in which the mass *before* it lies, so the first group is never empty.
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +63,7 @@ class Results:
         record = {"schema": SCHEMA, **without_nan(asdict(self))}
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-        os.replace(part, path)
+        part.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Results":
