@@ -1,0 +1,138 @@
+"""What training, evaluation and prediction know of a detector."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from longtail.errors import ConfigError
+
+#: Annotations of one training image in pixels of the network's input: ``boxes`` (n, 4) float xyxy, ``labels`` (n,)
+#: ids 0 … C-1, ``masks`` (n, h, w) bool where masks are trained, ``crowd`` (n,) bool where there are crowd regions,
+#: ``semantic`` (h, w) ids where a semantic branch is trained. A ``DetectionSample`` is one.
+DetectionTarget = Mapping[str, Any]
+
+
+class StageOutputs(NamedTuple):
+    """What the stages of a detector say about one image: all that an ensemble and post-processing need.
+
+    A user's own multi-stage detector joins in by giving these; recorded, they let ensembles be scored offline.
+
+    Attributes:
+        logits: (stages, R, C+1), class logits of every stage on its own view of the R boxes, background last. Where a
+            loss does not read its logits by one softmax over C+1, the logarithm of its probabilities.
+        boxes: (R, 4), final boxes, xyxy in pixels of the network's input, the same for all classes.
+        size: (height, width) of the image in the network's input, before padding.
+        raw: (stages, R, logits), outputs as the losses read them, where they differ from ``logits``.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    size: tuple[int, int]
+    raw: Tensor | None = None
+
+
+#: A way to read the stages as one: outputs of an image -> probabilities (R, C+1), background last.
+Readout = Callable[[StageOutputs], Tensor]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detected objects of one image, best first.
+
+    Args:
+        boxes: (n, 4), xyxy in pixels of the original image.
+        scores: (n,), in [0, 1].
+        labels: (n,), class ids 0 … C-1.
+        size: (height, width) of the original image.
+        masks: n run-length encodings in COCO's compressed form, ``{"size": [h, w], "counts": str}``; None where the
+            detector has no masks.
+    """
+
+    boxes: Float[Tensor, "n 4"]
+    scores: Float[Tensor, " n"]
+    labels: Int[Tensor, " n"]
+    size: tuple[int, int]
+    masks: list[dict[str, Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class DetectionMethod(nn.Module, ABC):
+    """A detector with the losses that train it and the readouts that use it.
+
+    A method is trained in one or several phases, in order. ``start_phase`` freezes what a phase does not train;
+    ``losses`` is then what that phase minimises. Images are normalised and may differ in size.
+
+    Args:
+        num_classes: Number of foreground classes C; label C is the background.
+        has_masks: Whether masks are predicted.
+    """
+
+    #: Names of the training phases, in order.
+    phases: tuple[str, ...] = ("train",)
+
+    def __init__(self, num_classes: int, has_masks: bool) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.has_masks = has_masks
+        self.phase = self.phases[0]
+
+    def start_phase(self, phase: str) -> None:
+        """Make ``phase`` the current one: exactly its parameters require a gradient.
+
+        Raises:
+            ConfigError: There is no such phase.
+        """
+        if phase not in self.phases:
+            raise ConfigError(
+                f"{type(self).__name__} has no training phase {phase!r}", fix=f"choose one of {self.phases}"
+            )
+        self.phase = phase
+
+    @abstractmethod
+    def losses(
+        self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Named, already weighted losses of the current phase; their sum is what to minimise."""
+
+    @abstractmethod
+    def stage_outputs(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[StageOutputs]:
+        """Logits of every stage and the final boxes of every image, without masks."""
+
+    @abstractmethod
+    def readouts(self) -> dict[str, Readout]:
+        """Name -> way to read the stages; the first one is the method's own prediction."""
+
+    @abstractmethod
+    def predict_readouts(
+        self,
+        images: Sequence[Float[Tensor, "3 _h _w"]],
+        original_sizes: Sequence[tuple[int, int]] | None = None,
+        names: Iterable[str] | None = None,
+    ) -> dict[str, list[Detections]]:
+        """Detections of several readouts from one pass through the network.
+
+        Args:
+            images: Normalised images.
+            original_sizes: (height, width) of each image before it was resized; detections are given in its pixels.
+                None: the images were not resized.
+            names: Readouts wanted; None for all.
+        """
+
+    def predict(
+        self, images: Sequence[Float[Tensor, "3 _h _w"]], original_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Detections]:
+        """The method's own detections; arguments as of ``predict_readouts``."""
+        own = next(iter(self.readouts()))
+        return self.predict_readouts(images, original_sizes, [own])[own]
+
+    @torch.no_grad()
+    def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[Detections]:
+        """The method's own detections in pixels of the images given."""
+        return self.predict(images)
