@@ -1,0 +1,149 @@
+"""``SegmentationFolder``: your own images and label images, in the two layouts that people have."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from longtail.datasets.base import ClassInfo, SegmentationSample
+from longtail.datasets.image_files import pair_files
+from longtail.datasets.pairs import ImageLabelPairs
+from longtail.datasets.palette import generate_palette
+from longtail.errors import DataError
+
+_LABEL_FOLDERS = ("labels", "masks", "annotations")
+
+
+class SegmentationFolder(ImageLabelPairs):
+    """A folder of images and label images of equal names.
+
+    Layouts::
+
+        ROOT/images/{split}/NAME.jpg   ROOT/labels/{split}/NAME.png   ROOT/classes.json
+        ROOT/images/NAME.jpg           ROOT/masks/NAME.png            ROOT/classes.txt
+
+    The label folder may be called ``labels``, ``masks`` or ``annotations``. Label images hold class ids (8 or 16
+    bits, or palette indices). ``classes.json`` holds ``names``, and where wanted ``palette`` and ``ignore_index``;
+    ``classes.txt`` one name a line.
+
+    Args:
+        root: The folder.
+        split: Sub-folder of images and labels; ignored where there are no such sub-folders. None takes all.
+        transform: Applied to the whole sample dict.
+        image_dir: Folder of the images of this split, where the layout is another.
+        label_dir: Folder of their label images.
+        names: Class names, where there is no classes file.
+        palette: Colours, where the classes file has none; generated otherwise.
+        ignore_index: Value of pixels without class; None takes that of ``classes.json``, or 255.
+        image_suffix: End of image stems that is no part of the name (``IMG_1_photo.jpg``: ``_photo``).
+        label_suffix: The same of label stems.
+
+    Raises:
+        DataError: A folder or the classes file is missing, or images and labels do not match.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = "train",
+        transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
+        *,
+        image_dir: str | Path | None = None,
+        label_dir: str | Path | None = None,
+        names: Sequence[str] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+        ignore_index: int | None = None,
+        image_suffix: str = "",
+        label_suffix: str = "",
+    ) -> None:
+        root = Path(root).expanduser()
+        if not root.is_dir():
+            raise DataError(f"data folder {root} does not exist", fix="check the path")
+        images = root / (image_dir or _split_folder(root / "images", split))
+        labels = root / (label_dir or _split_folder(_label_folder(root), split))
+        classes, stored_ignore = read_classes(root, names, palette)
+        super().__init__(
+            pair_files(images, labels, image_suffix, label_suffix),
+            classes,
+            ignore_index=stored_ignore if ignore_index is None else ignore_index,
+            transform=transform,
+        )
+        self.root, self.split = root, split
+
+
+def _label_folder(root: Path) -> Path:
+    for name in _LABEL_FOLDERS:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(
+        f"{root} has no folder {', '.join(_LABEL_FOLDERS[:-1])} or {_LABEL_FOLDERS[-1]}",
+        fix="name the folder of label images with label_dir",
+    )
+
+
+def _split_folder(folder: Path, split: str | None) -> Path:
+    """Sub-folder of the split; the folder itself where it holds images and no such sub-folder."""
+    if split is None or (folder / split).is_dir():
+        return folder / (split or "")
+    if not folder.is_dir():
+        raise DataError(f"folder {folder} does not exist", fix="check the layout, or name it with image_dir")
+    splits = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    if splits:
+        raise DataError(f"{folder} has no split {split!r}", fix=f"choose one of {', '.join(splits)}")
+    return folder
+
+
+def read_classes(
+    root: Path, names: Sequence[str] | None = None, palette: Sequence[Sequence[int]] | None = None
+) -> tuple[ClassInfo, int]:
+    """Classes of a data folder and its ``ignore_index``.
+
+    Args:
+        root: Folder of ``classes.json`` or ``classes.txt``.
+        names: Taken instead of the file's.
+        palette: Taken instead of the file's.
+
+    Raises:
+        DataError: There is no classes file, or it does not hold names and as many colours.
+    """
+    path = root / "classes.json"
+    record: dict = {}
+    if names is None and path.is_file():
+        record = _read_json(path)
+    elif names is None:
+        path = root / "classes.txt"
+        if not path.is_file():
+            raise DataError(
+                f"{root} has neither classes.json nor classes.txt",
+                fix="write the class names, one a line in the order of their ids, into classes.txt, or pass names",
+            )
+        record = {"names": path.read_text(encoding="utf-8").split("\n")}
+    found = [str(n).strip() for n in (record.get("names", []) if names is None else names)]
+    found = found[: max((i + 1 for i, n in enumerate(found) if n), default=0)]  # blank lines at the end
+    if not found or "" in found or len(set(found)) != len(found):
+        twice = sorted({n for n in found if found.count(n) > 1})
+        raise DataError(
+            f"class names of {path} are empty or not distinct{f': {twice}' if twice else ''}",
+            fix="give every class one name of its own",
+        )
+    colours = record.get("palette") if palette is None else palette
+    if colours is None:
+        return ClassInfo(tuple(found), generate_palette(len(found))), int(record.get("ignore_index", 255))
+    if len(colours) != len(found) or any(len(c) != 3 or not all(0 <= v <= 255 for v in c) for c in colours):
+        raise DataError(
+            f"palette of {path} is not {len(found)} colours of three values in 0 … 255 ({len(colours)} given)",
+            fix="give one [red, green, blue] a class, or leave the palette out",
+        )
+    exact = tuple((int(r), int(g), int(b)) for r, g, b in colours)
+    return ClassInfo(tuple(found), exact), int(record.get("ignore_index", 255))
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}", fix='write {"names": [...]}') from error
+    if isinstance(record, list):
+        return {"names": record}
+    if not isinstance(record, dict) or not isinstance(record.get("names"), list):
+        raise DataError(f"{path} holds no list of names", fix='write {"names": [...], "palette": [[r, g, b], ...]}')
+    return record

@@ -1,0 +1,260 @@
+"""``count_pixels``: pixels and images of every class, in one parallel pass over the label files."""
+
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from longtail.errors import DataError
+from longtail.frequency.counts import ClassFrequency
+from longtail.frequency.label_image import class_histogram, open_label, value_histogram
+
+_MIN_PARALLEL = 128  # below, starting processes costs more than it saves
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class ClassNames(Protocol):
+    """Names of the classes, in the order of their ids."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
+class LabelledImages(Protocol):
+    """What counting asks of a data set; every ``longtail.datasets.base.SegmentationDataset`` has it."""
+
+    ignore_index: int
+
+    def __len__(self) -> int: ...
+
+    @property
+    def classes(self) -> ClassNames: ...
+
+    @property
+    def label_files(self) -> Sequence[Path] | None: ...
+
+    @property
+    def label_table(self) -> np.ndarray | None: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def mask(self, index: int) -> np.ndarray: ...
+
+
+def count_pixels(
+    dataset: LabelledImages,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    cache: str | Path | None = None,
+) -> ClassFrequency:
+    """Count the pixels and images of every class.
+
+    Label files are decoded and counted by their histograms, so the pass costs what decoding costs; a data set
+    without label files is counted through ``dataset.mask``.
+
+    Args:
+        dataset: Images with label maps, of one split.
+        workers: Processes; None takes all cores that this process may use, 1 counts in this process.
+        progress: Show a progress bar on stderr (plain lines where that is no terminal).
+        cache: Folder of JSON files of counts, or one ``.json`` file; counts of data with the same fingerprint
+            are read from there. None counts anew. A data set without fingerprint is never cached.
+
+    Raises:
+        DataError: A label file is unreadable or holds a value that is neither a class nor ignored, or the data
+            set is empty.
+    """
+    cached = _cache_file(cache, dataset.fingerprint)
+    if cached is not None and (known := _read_cache(cached, dataset)) is not None:
+        return known
+    job = _Job.of(dataset)
+    if job.size == 0:
+        raise DataError("the data set holds no images", fix="check the folder and the split")
+    workers = _num_cores() if workers is None else max(1, workers)
+    serial = workers == 1 or job.size < _MIN_PARALLEL
+    tallies = _serial(job) if serial else _parallel(job, workers)
+    total = _Tally.empty(job.num_classes)
+    for tally in _shown(tallies, job.size) if progress else tallies:
+        total.add(tally)
+    frequency = ClassFrequency(
+        class_names=job.class_names,
+        images=total.images,
+        pixels=total.pixels,
+        num_images=job.size,
+        ignored_pixels=total.ignored,
+        fingerprint=dataset.fingerprint,
+    )
+    if cached is not None:
+        _write_cache(cached, frequency)
+    return frequency
+
+
+@dataclass
+class _Tally:
+    """Counts of some images."""
+
+    pixels: np.ndarray
+    images: np.ndarray
+    ignored: int = 0
+    size: int = 0
+
+    @classmethod
+    def empty(cls, num_classes: int) -> "_Tally":
+        return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64))
+
+    def add(self, other: "_Tally") -> None:
+        self.pixels += other.pixels
+        self.images += other.images
+        self.ignored += other.ignored
+        self.size += other.size
+
+
+@dataclass
+class _Job:
+    """What a counting process needs to know: files where there are files, else the data set itself."""
+
+    class_names: tuple[str, ...]
+    ignore_index: int
+    size: int
+    table: np.ndarray | None = None
+    files: list[str] | None = None
+    dataset: LabelledImages | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, dataset: LabelledImages) -> "_Job":
+        names, files = tuple(dataset.classes.names), dataset.label_files
+        if files is None:
+            return cls(names, dataset.ignore_index, len(dataset), dataset=dataset)
+        return cls(names, dataset.ignore_index, len(files), dataset.label_table, [str(f) for f in files])
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def count(self, indices: Sequence[int]) -> _Tally:
+        """Counts of the images of these indices."""
+        tally = _Tally.empty(self.num_classes)
+        for index in indices:
+            if self.files is not None:
+                path = self.files[index]
+                values = value_histogram(open_label(path), path)
+            else:
+                assert self.dataset is not None
+                path = f"{index} of {type(self.dataset).__name__}"
+                values = _mask_histogram(self.dataset.mask(index), path)
+            pixels, ignored = class_histogram(values, self.class_names, self.ignore_index, self.table, path)
+            tally.add(_Tally(pixels, (pixels > 0).astype(np.int64), ignored, 1))
+        return tally
+
+
+def _mask_histogram(mask: np.ndarray, name: str) -> np.ndarray:
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "uib" or mask.min(initial=0) < 0:
+        raise DataError(
+            f"label map {name} has dtype {mask.dtype}, smallest value {mask.min(initial=0)}",
+            fix="return class ids >= 0 of an integer dtype from mask()",
+        )
+    return np.bincount(mask.ravel(), minlength=256)
+
+
+def _serial(job: _Job) -> Iterator[_Tally]:
+    for index in range(job.size):
+        yield job.count([index])
+
+
+_job: _Job | None = None  # of a worker process
+
+
+def _start_worker(job: _Job) -> None:
+    global _job
+    _job = job
+    if "torch" in sys.modules:  # a data set's mask() may use it, and OpenMP does not survive a fork
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _count_chunk(indices: range) -> _Tally:
+    assert _job is not None
+    return _job.count(indices)
+
+
+def _parallel(job: _Job, workers: int) -> Iterator[_Tally]:
+    chunk = max(1, min(64, job.size // (8 * workers)))
+    # Forking, as PyTorch's data loader does on Linux, starts in milliseconds and needs no importable __main__.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job,)) as pool:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            waiting = {pool.submit(_count_chunk, range(i, min(i + chunk, job.size))) for i in range(0, job.size, chunk)}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shown(tallies: Iterator[_Tally], total: int) -> Iterator[_Tally]:
+    """Pass the tallies through, showing how many images are counted."""
+    if not sys.stderr.isatty():
+        yield from _shown_plain(tallies, total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("counting labels"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        for tally in tallies:
+            yield tally
+            bar.advance(task, tally.size)
+
+
+def _shown_plain(tallies: Iterator[_Tally], total: int) -> Iterator[_Tally]:
+    done, last = 0, time.monotonic()
+    for tally in tallies:
+        yield tally
+        done += tally.size
+        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            sys.stderr.write(f"counting labels: {done} of {total} images\n")
+
+
+def _cache_file(cache: str | Path | None, fingerprint: str) -> Path | None:
+    if cache is None or not fingerprint:
+        return None
+    path = Path(cache).expanduser()
+    return path if path.suffix == ".json" else path / f"frequency-{fingerprint[:16]}.json"
+
+
+def _read_cache(path: Path, dataset: LabelledImages) -> ClassFrequency | None:
+    """Counts of exactly this data set, None where there are none."""
+    if not path.is_file():
+        return None
+    try:
+        known = ClassFrequency.from_json(path)
+    except (DataError, KeyError):
+        return None  # cut short or of another version: counted anew and overwritten
+    same = known.fingerprint == dataset.fingerprint and known.class_names == tuple(dataset.classes.names)
+    return known if same else None
+
+
+def _write_cache(path: Path, frequency: ClassFrequency) -> None:
+    """Write beside and rename: ranks of one job may do so at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    frequency.to_json(beside)
+    beside.replace(path)

@@ -1,0 +1,120 @@
+"""Label images: decoding, and the occurrences of every stored value, at the speed of the decoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from longtail.errors import DataError
+
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
+# Grey PNGs of 1, 2 and 4 bits are decoded stretched to 0 … 255; the step between two stored values, by raw mode.
+_STRETCH = {"1": 255, "L;2": 85, "L;4": 17}
+_MAX_VALUE = 65535
+
+
+def open_label(path: str | Path) -> Image.Image:
+    """Decode a label image.
+
+    Palette images keep their indices (as in PASCAL VOC), grey images of less than 8 bits their stored values.
+
+    Returns:
+        A loaded image of mode ``L`` or ``P`` (8 bits), or of a 16/32-bit integer mode.
+
+    Raises:
+        DataError: The file is missing, corrupt, or has more than one channel.
+    """
+    try:
+        with Image.open(path) as image:
+            stretch = _STRETCH.get(_raw_mode(image), 1)
+            image.load()
+    except FileNotFoundError as error:
+        raise DataError(f"label image {path} does not exist", fix="restore the file, or remove its image") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read label image {path}: {error}", fix="restore the file from its source") from error
+    if image.mode == "1":
+        image, stretch = image.convert("L"), 255
+    if image.mode not in ("L", "P", *_WIDE_MODES):
+        raise DataError(
+            f"label image {path} has mode {image.mode} ({len(image.getbands())} channels), not one channel of class ids",
+            fix="store labels as single-channel or palette PNGs whose values are class ids; colours must be mapped to ids",
+        )
+    return image.point([value // stretch for value in range(256)]) if stretch > 1 else image
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Raw mode of the file's pixels, e.g. ``L;4`` for a 4-bit grey PNG."""
+    arguments = image.tile[0][3] if getattr(image, "tile", None) else ""
+    return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
+
+
+def label_values(image: Image.Image) -> np.ndarray:
+    """Stored values of a decoded label image: uint8 (h, w), or int32 where the file has more than 8 bits."""
+    values = np.asarray(image)
+    return values.astype(np.int32) if image.mode in _WIDE_MODES else values
+
+
+def value_histogram(image: Image.Image, path: str | Path = "") -> np.ndarray:
+    """Number of pixels of every stored value: int64 (256,), longer for files of more than 8 bits.
+
+    Args:
+        image: What ``open_label`` returned.
+        path: Names the file in the error.
+
+    Raises:
+        DataError: A value is negative or above 65535.
+    """
+    if image.mode not in _WIDE_MODES:
+        return np.asarray(image.histogram(), dtype=np.int64)
+    values = label_values(image)
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high > _MAX_VALUE:
+        raise DataError(
+            f"label image {path} holds value {low if low < 0 else high}", fix=f"use class ids in 0 … {_MAX_VALUE}"
+        )
+    return np.bincount(values.ravel(), minlength=256)
+
+
+def class_histogram(
+    values: np.ndarray,
+    class_names: Sequence[str],
+    ignore_index: int,
+    table: np.ndarray | None = None,
+    path: str | Path = "",
+) -> tuple[np.ndarray, int]:
+    """Pixels of every class and number of ignored pixels, from the pixels of every stored value.
+
+    Args:
+        values: int64 (V,), pixels of every stored value.
+        class_names: Names of the C classes.
+        ignore_index: The class id that means "no class".
+        table: (256,) class id of every stored value, or ``ignore_index``; any other entry (-1) marks a value that
+            must not occur. None for identity.
+        path: Names the file in the error.
+
+    Returns:
+        Pixels of every class, int64 (C,), and the number of ignored pixels.
+
+    Raises:
+        DataError: A value occurs that is neither a class nor ignored.
+    """
+    num_classes = len(class_names)
+    present = np.flatnonzero(values)
+    if table is None:
+        ids = present
+    else:
+        ids = np.where(present < len(table), np.asarray(table, dtype=np.int64)[np.minimum(present, len(table) - 1)], -1)
+    ignored = ids == ignore_index
+    known = (ids >= 0) & (ids < num_classes) & ~ignored
+    unknown = present[~(known | ignored)]
+    if len(unknown):
+        raise DataError(
+            f"label image {path} holds value{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown[:8]))} "
+            f"({int(values[unknown].sum())} pixels): no class of the {num_classes} has it, and it is not the "
+            f"ignored one ({ignore_index})",
+            fix="correct the label file, name every class, or set ignore_index",
+        )
+    pixels = np.zeros(num_classes, dtype=np.int64)
+    np.add.at(pixels, ids[known], values[present[known]])
+    return pixels, int(values[present[ignored]].sum())
