@@ -1,0 +1,212 @@
+"""Analyses of a confusion matrix that MEDOE makes: uniform test sets, correlations, who loses pixels to whom."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Integer, Real
+from torch import Tensor
+
+from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups
+from longtail.metrics.segmentation import accuracy_per_class
+
+
+def uniform_confusion(confusion: Real[Tensor, "classes classes"]) -> Float[Tensor, "classes classes"]:
+    """Confusion matrix that a uniformly distributed test set would give in expectation: every row sums to 1.
+
+    ``A_ji = C_ji / num_j``; then ``IoU_i = A_ii / (1 + Σ_{j≠i} A_ji)`` through ``iou_per_class``, while the
+    accuracies stay what they are. Rows of classes absent from the truth stay 0.
+
+    Source: MEDOE §4.1 and Table 4; SPEC §2.10.
+    """
+    counts = confusion.cpu().double()
+    return counts / counts.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def sampled_uniform_confusion(
+    confusion: Integer[Tensor, "classes classes"], seed: int = 0, pixels_per_class: int | None = None
+) -> Int[Tensor, "classes classes"]:
+    """One Monte-Carlo draw of a uniform test set: every labelled pixel of class j stays with probability T / num_j.
+
+    Keeping pixels independently thins each entry of the matrix binomially, so that this needs no second pass over the
+    images. It tends to ``uniform_confusion`` as T grows.
+
+    Args:
+        confusion: Pixel counts of the full test set.
+        seed: Equal seeds give equal draws.
+        pixels_per_class: T; by default the pixels of the smallest class that occurs. Smaller classes keep all.
+
+    Source: MEDOE §4.1 ("label-masking strategy"); SPEC §2.10.
+    """
+    counts = confusion.cpu().numpy()
+    keep = _keep_probability(counts.sum(1), pixels_per_class)
+    thinned = np.random.default_rng(seed).binomial(counts, keep[:, None])
+    return torch.from_numpy(thinned.astype(np.int64))
+
+
+def uniform_labels(
+    target: Integer[Tensor, "*grid"],
+    num_classes: int,
+    *,
+    counts: np.ndarray | None = None,
+    pixels_per_class: int | None = None,
+    generator: torch.Generator | None = None,
+    ignore_index: int = 255,
+) -> Integer[Tensor, "*grid"]:
+    """Mask labels at random until every class keeps equally many pixels in expectation.
+
+    Args:
+        target: Class ids 0 … C-1 and ``ignore_index``.
+        num_classes: Number of classes C.
+        counts: (C,) pixels of every class in the whole test set; None balances within this image alone.
+        pixels_per_class: T, the pixels to keep of a class; by default those of the rarest class that occurs.
+        generator: Source of randomness, on the target's device.
+        ignore_index: Value of masked pixels.
+
+    Returns:
+        The labels, with ``ignore_index`` where a label was dropped.
+
+    Source: MEDOE §4.1; SPEC §2.10.
+    """
+    ignored = target == ignore_index
+    labels = torch.where(ignored, 0, target.long())
+    if counts is None:
+        counts = torch.bincount(labels[~ignored], minlength=num_classes).cpu().numpy()
+    keep = torch.from_numpy(_keep_probability(counts, pixels_per_class)).to(target.device, torch.float32)
+    drawn = torch.rand(target.shape, generator=generator, device=target.device)
+    return torch.where(drawn < keep[labels], target, ignore_index)
+
+
+def _keep_probability(counts: np.ndarray, pixels_per_class: int | None) -> np.ndarray:
+    present = counts[counts > 0]
+    wanted = pixels_per_class if pixels_per_class is not None else present.min(initial=np.iinfo(np.int64).max)
+    return np.minimum(1.0, wanted / np.maximum(counts, 1))
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson correlation over the classes where both values are defined; NaN below two of them or without spread.
+
+    Args:
+        x: (C,) for example the share of the training pixels.
+        y: (C,) for example the accuracy; NaN where undefined.
+
+    Source: MEDOE §A.6 and Table 10.
+    """
+    both = np.isfinite(x) & np.isfinite(y)
+    if both.sum() < 2:
+        return float("nan")
+    x, y = x[both] - x[both].mean(), y[both] - y[both].mean()
+    norm = np.linalg.norm(x) * np.linalg.norm(y)
+    return float(np.clip(x @ y / norm, -1.0, 1.0)) if norm > 0 else float("nan")
+
+
+def false_positives(confusion: Real[Tensor, "classes classes"]) -> Real[Tensor, "classes"]:
+    """Pixels of other classes predicted as each class; its sum equals that of ``false_negatives`` (MEDOE Eq. 12)."""
+    return confusion.sum(0) - confusion.diagonal()
+
+
+def false_negatives(confusion: Real[Tensor, "classes classes"]) -> Real[Tensor, "classes"]:
+    """Pixels of each class predicted as another one, ``(1 - Acc_i) num_i`` (MEDOE Eq. 12, 14)."""
+    return confusion.sum(1) - confusion.diagonal()
+
+
+def group_confusion(
+    confusion: Real[Tensor, "classes classes"], groups: CategoryGroups
+) -> Real[Tensor, "groups groups"]:
+    """Wrong pixels from each true group to each predicted group; the diagonal holds errors within a group.
+
+    The entry (h, t) is both FN_ht and FP_ht of MEDOE §A.7: head pixels predicted as a tail class.
+    """
+    _check_groups(confusion, groups)
+    wrong = confusion.cpu() - torch.diag(confusion.cpu().diagonal())
+    membership = torch.from_numpy(groups.masks).to(torch.float64)
+    return (membership @ wrong.double() @ membership.T).to(wrong.dtype)
+
+
+def errors_by_group(confusion: Integer[Tensor, "classes classes"], groups: CategoryGroups) -> dict[str, Any]:
+    """False positives and negatives by group, and where they go.
+
+    Returns:
+        ``groups``: group -> pixels, FP, FN, and ``FN_from_mAcc``, the approximation ``(1 - mAcc_g) Σ num_i`` of
+        Eq. 14 (it is exact where accuracy and size are uncorrelated within the group; null for a group without truth);
+        ``mass``: true group -> predicted group -> wrong pixels.
+
+    Source: MEDOE §A.7, Eq. 12 and 14.
+    """
+    mass = group_confusion(confusion, groups)
+    pixels, accuracy = confusion.cpu().sum(1), accuracy_per_class(confusion)
+    by_group = {}
+    for index, (name, members) in enumerate(zip(groups.names, groups.members, strict=True)):
+        own = list(members)
+        approximate = float((1 - accuracy[own].nanmean()) * pixels[own].sum())
+        by_group[name] = {
+            "pixels": int(pixels[own].sum()),
+            "FP": int(mass[:, index].sum()),
+            "FN": int(mass[index].sum()),
+            "FN_from_mAcc": None if np.isnan(approximate) else approximate,
+        }
+    return {
+        "groups": by_group,
+        "mass": {
+            name: dict(zip(groups.names, row, strict=True))
+            for name, row in zip(groups.names, mass.tolist(), strict=True)
+        },
+    }
+
+
+def implied_false_positives(
+    accuracy: Float[Tensor, "*classes"], iou: Float[Tensor, "*classes"], pixels: Real[Tensor, "*classes"]
+) -> Float[Tensor, "*classes"]:
+    """False positives that follow from published numbers: ``FP_i = (Acc_i / IoU_i - 1) num_i``.
+
+    Source: MEDOE Eq. 17.
+    """
+    return (accuracy / iou - 1) * pixels
+
+
+def tolerated_false_positives(
+    improvement: Float[Tensor, "*classes"], pixels: Real[Tensor, "*classes"], false_positive: Real[Tensor, "*classes"]
+) -> Float[Tensor, "*classes"]:
+    """Further false positives that leave the IoU as it is when the accuracy grows to ``(1 + p) Acc_i``.
+
+    ``ΔFP_i = p (num_i + FP_i)``. Eq. 18 asks that this be much smaller than ``num_i``; their ratio is
+    ``p Acc_i / IoU_i``.
+
+    Args:
+        improvement: p, the relative gain of accuracy.
+        pixels: num_i, labelled pixels of the class.
+        false_positive: FP_i before.
+
+    Source: MEDOE Eq. 15, 16 and 18.
+    """
+    return improvement * (pixels + false_positive)
+
+
+def zero_one_bias(confusion: Real[Tensor, "classes classes"]) -> Float[Tensor, "classes"]:
+    """0-1 bias of every class, ``1 - Acc_j``: printed beside the squared-error bias (SPEC §2.11)."""
+    return 1 - accuracy_per_class(confusion)
+
+
+def top_confusions(confusion: Integer[Tensor, "classes classes"], limit: int) -> list[list[int]]:
+    """The largest confusions as [true class, predicted class, pixels], by their share of the true class's pixels.
+
+    Args:
+        confusion: Pixel counts, rows the truth.
+        limit: How many to give at most.
+    """
+    share = uniform_confusion(confusion)
+    share.fill_diagonal_(0)
+    order = share.flatten().argsort(descending=True, stable=True)[:limit].tolist()
+    pairs = [divmod(index, len(confusion)) for index in order]
+    return [
+        [truth, predicted, int(confusion[truth, predicted])] for truth, predicted in pairs if share[truth, predicted]
+    ]
+
+
+def _check_groups(confusion: Tensor, groups: CategoryGroups) -> None:
+    if groups.num_classes != len(confusion):
+        raise ConfigError(
+            f"groups of {groups.num_classes} classes for a confusion matrix of {len(confusion)}",
+            fix="make the groups from the classes that were evaluated",
+        )

@@ -1,0 +1,145 @@
+"""Means of per-class values over groups of classes, and the ``Prediction`` record of a segmentation."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.metrics import analysis
+from longtail.metrics.results import Prediction
+from longtail.metrics.segmentation import accuracy_per_class, iou_per_class, overall_accuracy
+
+#: Beyond this many classes the matrix itself stays out of ``results.json``; the largest confusions are always there.
+MAX_CONFUSION_CLASSES = 255
+_TOP_CONFUSIONS = 60
+
+
+def group_means(values: Sequence[float | None] | np.ndarray | Tensor, groups: CategoryGroups) -> dict[str, float]:
+    """Mean of the per-class values of every group, over the classes that have a value.
+
+    Serves IoU and accuracy of segmentation and AP of detection alike: the overall mean is the mean of these,
+    weighted with the number of classes that have a value.
+
+    Args:
+        values: C values, one a class; None and NaN mean undefined.
+        groups: Partition of the C classes.
+
+    Returns:
+        Group -> mean; NaN for a group without any value.
+
+    Raises:
+        ConfigError: There is not one value for each class of the groups.
+    """
+    array = _as_array(values)
+    if array.shape != (groups.num_classes,):
+        raise ConfigError(
+            f"{array.size} per-class values for groups of {groups.num_classes} classes",
+            fix="make the groups from the classes that were evaluated",
+        )
+    return {name: _mean(array[list(members)]) for name, members in zip(groups.names, groups.members, strict=True)}
+
+
+def segmentation_prediction(
+    confusion: Integer[Tensor, "classes classes"],
+    groups: CategoryGroups,
+    frequency: ClassFrequency | None = None,
+    *,
+    bias: Float[Tensor, "classes"] | None = None,
+    background: int | None = None,
+) -> Prediction:
+    """All scores of one way to predict, as ``results.json`` holds them.
+
+    Args:
+        confusion: Confusion matrix of the data set, rows the truth.
+        groups: Partition of the C classes.
+        frequency: Counts of the *training* split, for the correlation of frequency and accuracy.
+        bias: Squared-error bias of every class (``ClassBias``), where probabilities were evaluated.
+        background: Class id of a catch-all class; ``overall`` then also holds ``mIoU_foreground`` and
+            ``mAcc_foreground``, the means without it.
+
+    Returns:
+        ``overall`` mIoU, mAcc, aAcc; the same two means a group; IoU, Acc (and bias) a class; ``extra`` with
+        ``uniform``, ``pearson``, ``fp_fn_by_group``, ``top_confusions`` and, up to 255 classes, ``confusion``.
+    """
+    per_class = {"IoU": iou_per_class(confusion), "Acc": accuracy_per_class(confusion)}
+    if bias is not None:
+        per_class["bias"] = bias.cpu().double()
+        per_class["bias_01"] = analysis.zero_one_bias(confusion)
+    overall = _overall(per_class) | {"aAcc": overall_accuracy(confusion)}
+    if background is not None:
+        foreground = torch.arange(len(confusion)) != background
+        rest = _overall({k: per_class[k][foreground] for k in ("IoU", "Acc")})
+        overall |= {f"{name}_foreground": value for name, value in rest.items()}
+    extra: dict[str, Any] = {
+        "uniform": _uniform(confusion, groups),
+        "fp_fn_by_group": analysis.errors_by_group(confusion, groups),
+        "top_confusions": analysis.top_confusions(confusion, _TOP_CONFUSIONS),
+    }
+    if frequency is not None and frequency.pixels is not None:
+        extra["pearson"] = _pearson(frequency, per_class)
+    if len(confusion) <= MAX_CONFUSION_CLASSES:
+        extra["confusion"] = confusion.tolist()
+    return Prediction(
+        overall=_nullable(overall),
+        groups=_by_group(per_class, groups),
+        per_class={name: _nullable_list(values) for name, values in per_class.items()},
+        extra=extra,
+    )
+
+
+def _uniform(confusion: Tensor, groups: CategoryGroups) -> dict[str, Any]:
+    weights = analysis.uniform_confusion(confusion)
+    per_class = {"IoU": iou_per_class(weights), "Acc": accuracy_per_class(weights)}
+    return {
+        "method": "analytic",
+        "overall": _nullable(_overall(per_class) | {"aAcc": overall_accuracy(weights)}),
+        "groups": _by_group(per_class, groups),
+        "per_class": {name: _nullable_list(values) for name, values in per_class.items()},
+    }
+
+
+def _pearson(frequency: ClassFrequency, per_class: dict[str, Tensor]) -> dict[str, float | None]:
+    if frequency.num_classes != len(per_class["Acc"]):
+        raise DataError(
+            f"the frequency counts {frequency.num_classes} classes, {len(per_class['Acc'])} were evaluated",
+            fix="give the counts of the training split of the same data set",
+        )
+    share = frequency.share("pixels")
+    return _nullable({name: analysis.pearson(share, per_class[name].numpy()) for name in ("Acc", "IoU")})
+
+
+def _by_group(per_class: dict[str, Tensor], groups: CategoryGroups) -> dict[str, dict[str, float | None]]:
+    means = {_MEAN_OF.get(name, name): group_means(values, groups) for name, values in per_class.items()}
+    return {group: _nullable({name: value[group] for name, value in means.items()}) for group in groups.names}
+
+
+_MEAN_OF = {"IoU": "mIoU", "Acc": "mAcc"}
+
+
+def _overall(per_class: dict[str, Tensor]) -> dict[str, float]:
+    return {_MEAN_OF.get(name, name): _mean(values.numpy()) for name, values in per_class.items()}
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def _as_array(values: Sequence[float | None] | np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+def _nullable(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def _nullable_list(values: Tensor) -> list[float | None]:
+    return [None if math.isnan(v) else v for v in values.tolist()]

@@ -1,0 +1,170 @@
+"""The confusion matrix of a data set and what is read from it, as mmsegmentation defines it.
+
+Everything is summed over the whole data set before any ratio is taken. A class that is absent from the truth but
+predicted somewhere has IoU 0, which counts in the mean, and no accuracy (NaN, left out of the mean); a class that is
+absent from both has neither.
+
+Source: mmsegmentation's ``IoUMetric``; MEDOE Eq. 10 and 11.
+"""
+
+import torch
+from jaxtyping import Float, Int, Integer, Real
+from torch import Tensor
+from torchmetrics import Metric
+
+from longtail.errors import ConfigError, DataError
+
+_BYTE = 256
+
+
+def confusion_matrix(
+    prediction: Integer[Tensor, "..."],
+    target: Integer[Tensor, "..."],
+    num_classes: int,
+    ignore_index: int = 255,
+) -> Int[Tensor, "classes classes"]:
+    """Number of pixels of every (true class, predicted class).
+
+    Positions whose target is ``ignore_index`` count nowhere, whatever was predicted there. Up to 256 classes this is
+    one ``bincount`` over byte pairs without a mask: ignored pixels fall into a row that is dropped. ``uint8`` inputs
+    are fastest, since they need no range check.
+
+    Args:
+        prediction: Class ids 0 … C-1, any shape and integer dtype.
+        target: Class ids 0 … C-1 and ``ignore_index``, of the same shape.
+        num_classes: Number of classes C.
+        ignore_index: Target value of positions without a label; it may lie inside 0 … C-1 to leave that class out.
+
+    Returns:
+        int64 (C, C): rows are the truth, columns the prediction.
+
+    Raises:
+        DataError: The shapes differ, or a labelled position holds a value that is no class.
+    """
+    if prediction.shape != target.shape:
+        raise DataError(
+            f"prediction of shape {tuple(prediction.shape)} for labels of shape {tuple(target.shape)}",
+            fix="resize the prediction to the labels' size with nearest-neighbour interpolation",
+        )
+    if num_classes <= _BYTE and _fits_byte(prediction) and _fits_byte(target):
+        return _count_bytes(prediction, target, num_classes, ignore_index)
+    prediction, target = prediction.long(), target.long()
+    labelled = target != ignore_index
+    prediction, target = prediction[labelled], target[labelled]
+    for name, values in (("target", target), ("prediction", prediction)):
+        stray = (values < 0) | (values >= num_classes)
+        if stray.any():
+            raise _out_of_range(name, int(values[stray][0]), num_classes, ignore_index)
+    return torch.bincount(target * num_classes + prediction, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def _fits_byte(values: Tensor) -> bool:
+    if values.dtype == torch.uint8 or values.numel() == 0:
+        return True
+    if values.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64):
+        values = values.long()  # the wider unsigned dtypes have few operations
+    low, high = torch.aminmax(values)
+    return bool((low >= 0) & (high < _BYTE))
+
+
+def _count_bytes(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    pairs = target.to(torch.int32) * _BYTE + prediction.to(torch.int32)
+    table = torch.bincount(pairs.flatten(), minlength=_BYTE**2).view(_BYTE, _BYTE)
+    if 0 <= ignore_index < _BYTE:
+        table[ignore_index] = 0
+    matrix = table[:num_classes, :num_classes]
+    if matrix.sum() != table.sum():
+        rows, columns = table.nonzero(as_tuple=True)
+        for name, values in (("target", rows), ("prediction", columns)):
+            if (values >= num_classes).any():
+                raise _out_of_range(name, int(values[values >= num_classes][0]), num_classes, ignore_index)
+    return matrix.clone()  # a view would keep the whole table alive
+
+
+def _out_of_range(name: str, value: int, num_classes: int, ignore_index: int) -> DataError:
+    exception = f" nor ignore_index {ignore_index}" if name == "target" else ""
+    return DataError(
+        f"{name} holds the value {value}, which is no class 0 … {num_classes - 1}{exception}",
+        fix="check num_classes, ignore_index and how class ids are stored (reduce_zero_label shifts them by one)",
+    )
+
+
+def iou_per_class(confusion: Real[Tensor, "classes classes"]) -> Float[Tensor, "classes"]:
+    """Intersection over union of every class: ``TP / (TP + FN + FP)``.
+
+    Args:
+        confusion: Pixel counts, or any non-negative weights; rows are the truth.
+
+    Returns:
+        float64 (C,) on the CPU; NaN for a class in neither truth nor prediction.
+
+    Source: MEDOE Eq. 10.
+    """
+    counts = confusion.cpu().double()
+    hits = counts.diagonal()
+    return hits / (counts.sum(1) + counts.sum(0) - hits)
+
+
+def accuracy_per_class(confusion: Real[Tensor, "classes classes"]) -> Float[Tensor, "classes"]:
+    """Accuracy (recall) of every class: ``TP / (TP + FN)``; float64 (C,), NaN for a class absent from the truth.
+
+    Source: MEDOE Eq. 10.
+    """
+    counts = confusion.cpu().double()
+    return counts.diagonal() / counts.sum(1)
+
+
+def overall_accuracy(confusion: Real[Tensor, "classes classes"]) -> float:
+    """Share of the labelled pixels that are right (aAcc); NaN where nothing is labelled."""
+    counts = confusion.cpu().double()
+    return float(counts.trace() / counts.sum())
+
+
+def mean_iou(confusion: Real[Tensor, "classes classes"]) -> float:
+    """Mean of ``iou_per_class`` over the classes that have one (mIoU).
+
+    Source: MEDOE Eq. 11.
+    """
+    return float(iou_per_class(confusion).nanmean())
+
+
+def mean_accuracy(confusion: Real[Tensor, "classes classes"]) -> float:
+    """Mean of ``accuracy_per_class`` over the classes that have one (mAcc).
+
+    Source: MEDOE Eq. 11.
+    """
+    return float(accuracy_per_class(confusion).nanmean())
+
+
+class ConfusionMatrix(Metric):
+    """Confusion matrix of a whole data set, summed over batches and ranks.
+
+    Args:
+        num_classes: Number of classes C.
+        ignore_index: Target value of pixels without a label.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    matrix: Tensor
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ConfigError(f"num_classes is {num_classes}", fix="give at least one class")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Integer[Tensor, "..."], target: Integer[Tensor, "..."]) -> None:
+        """Add the pixels of one batch; nothing is added if any of them is refused.
+
+        Args:
+            prediction: Class ids 0 … C-1.
+            target: Class ids and ``ignore_index``, of the same shape.
+        """
+        self.matrix += confusion_matrix(prediction, target, self.num_classes, self.ignore_index)
+
+    def compute(self) -> Int[Tensor, "classes classes"]:
+        """int64 (C, C): rows are the truth, columns the prediction."""
+        return self.matrix
