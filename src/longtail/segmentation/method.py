@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
@@ -61,7 +61,7 @@ class SegmentationMethod(nn.Module, ABC):
         self.phase = phase
 
     @abstractmethod
-    def losses(self, image: Float[Tensor, "n 3 h w"], target: Int[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         """Named, already weighted losses of the current phase; their sum is what to minimise."""
 
     @abstractmethod

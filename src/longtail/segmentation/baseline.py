@@ -1,0 +1,48 @@
+"""The plain segmentor: the baseline of every table."""
+
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from longtail.losses.base import ClassificationLoss
+from longtail.losses.cross_entropy import CrossEntropy, cross_entropy
+from longtail.segmentation.encoder_decoder import EncoderDecoder, full_size
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
+from longtail.segmentation.readouts import read_probabilities
+
+
+class Baseline(SegmentationMethod):
+    """One encoder, one decoder, one loss; the recipe's auxiliary heads included.
+
+    Args:
+        model: Any encoder-decoder.
+        loss: Loss of the main head; cross-entropy over the labelled pixels where None.
+        ignore_index: Target value of pixels without a label.
+    """
+
+    def __init__(self, model: EncoderDecoder, loss: ClassificationLoss | None = None, ignore_index: int = 255) -> None:
+        super().__init__(model.num_classes, ignore_index)
+        self.model = model
+        self.loss = loss or CrossEntropy(model.num_classes, ignore_index)
+
+    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+        model = self.model
+        features = model.encode(image)
+        output = model.expert(features)
+        auxiliary = [*output.auxiliary, *([model.auxiliary_head(features)] if model.auxiliary_head else [])]
+        terms = {"ce": self.loss(self._full_size(output.logits, image), target)}
+        for index, logits in enumerate(auxiliary):
+            value = cross_entropy(self._full_size(logits, image), target, ignore_index=self.ignore_index)
+            terms[f"auxiliary_{index + 1}"] = model.auxiliary_weight * value
+        return terms
+
+    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+        return ExpertMaps(self.model(image).unsqueeze(0))
+
+    def readouts(self) -> dict[str, Readout]:
+        return {"baseline": read_probabilities(lambda logits, _: self.loss.probabilities(logits[0]))}
+
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+        return self.loss.probabilities(self.model(image))
+
+    def _full_size(self, logits: Tensor, image: Tensor) -> Tensor:
+        return full_size(logits, image.shape[-2:], self.model.size_divisor, self.model.align_corners)

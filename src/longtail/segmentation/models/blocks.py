@@ -1,0 +1,90 @@
+"""The convolution blocks that the decoders share."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtail.segmentation.encoder_decoder import Features
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch norm, ReLU; the size stays.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        kernel: Odd kernel size.
+        dilation: Spacing of the kernel's taps.
+        groups: Groups of the convolution; ``inputs`` for a depthwise one.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, dilation: int = 1, groups: int = 1) -> None:
+        conv = nn.Conv2d(
+            inputs, outputs, kernel, padding=kernel // 2 * dilation, dilation=dilation, groups=groups, bias=False
+        )
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class SeparableConv(nn.Sequential):
+    """Depthwise 3x3 then pointwise 1x1, each with batch norm and ReLU.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        dilation: Dilation of the depthwise convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
+        super().__init__(
+            ConvNormAct(inputs, inputs, 3, dilation=dilation, groups=inputs), ConvNormAct(inputs, outputs)
+        )
+
+
+class FCNHead(nn.Module):
+    """3x3 convolution, dropout and classifier on one feature map: the auxiliary head of the common recipes.
+
+    Args:
+        inputs: Channels of the map.
+        num_classes: Number of classes C.
+        index: Which of the encoder's maps to read.
+        channels: Channels of the convolution.
+        dropout: Share of channels dropped before the classifier.
+    """
+
+    def __init__(self, inputs: int, num_classes: int, *, index: int = -2, channels: int = 256, dropout: float = 0.1):
+        super().__init__()
+        self.index = index
+        self.conv = ConvNormAct(inputs, channels, 3)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = classifier(channels, num_classes)
+
+    def forward(self, features: Features) -> Float[Tensor, "n classes h w"]:
+        """Auxiliary logits at the map's resolution."""
+        return self.classifier(self.dropout(self.conv(features[self.index])))
+
+
+def classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    """The 1x1 convolution that ends a model, its weights drawn from N(0, 0.01²)."""
+    conv = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c H W"]:
+    """Bilinear resampling to a size (height, width), pixel centres aligned as areas (``align_corners=False``)."""
+    if x.shape[-2:] == tuple(size):
+        return x
+    if x.shape[-2:] == (1, 1):  # the bilinear resampling of one value is that value
+        return x.expand(-1, -1, *size)
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def resize_concat(features: Features, start: int = 0) -> Float[Tensor, "n c h w"]:
+    """All maps from ``start`` on, resampled to the size of the first of them, one after the other."""
+    maps = list(features)[start:]
+    return torch.cat([resize(m, maps[0].shape[-2:]) for m in maps], dim=1)

@@ -1,0 +1,70 @@
+"""``wrap``: recognise whose model it is, and split it."""
+
+from torch import nn
+
+from longtail.errors import ConfigError
+from longtail.segmentation.encoder_decoder import EncoderDecoder
+
+
+def wrap_model(model: nn.Module, num_classes: int | None = None) -> EncoderDecoder:
+    """See ``longtail.segmentation.models.wrap``."""
+    wrapped = _split(model, num_classes)
+    if num_classes is not None and wrapped.num_classes != num_classes:
+        raise ConfigError(
+            f"{type(model).__name__} tells {wrapped.num_classes} classes apart, the data have {num_classes}",
+            fix="build the model with the data's number of classes",
+        )
+    return wrapped
+
+
+def _split(model: nn.Module, num_classes: int | None) -> EncoderDecoder:
+    if isinstance(model, EncoderDecoder):
+        return model
+    # The library is told by the class's module, so that none is imported for a model of another.
+    libraries = {base.__module__.split(".")[0] for base in type(model).__mro__}
+    if "segmentation_models_pytorch" in libraries:
+        from longtail.segmentation.models.smp import split_smp
+
+        return split_smp(model)
+    if "transformers" in libraries:
+        from longtail.segmentation.models.transformers import split_transformers
+
+        return split_transformers(model)
+    if "torchvision" in libraries:
+        from longtail.segmentation.models.torchvision import split_torchvision
+
+        return split_torchvision(model)
+    return _split_own(model, num_classes)
+
+
+def _split_own(model: nn.Module, num_classes: int | None) -> EncoderDecoder:
+    encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
+    head = getattr(model, "head", None)
+    head = getattr(model, "segmentation_head", None) if head is None else head
+    parts = (encoder, decoder, head)
+    if not all(isinstance(part, nn.Module) for part in parts):
+        raise ConfigError(
+            f"{type(model).__name__} cannot be split: it is of no library that longtail knows and lacks modules "
+            "`encoder`, `decoder` and `head`",
+            fix="name them so, or pass the parts: EncoderDecoder(encoder, decoder, head, num_classes=...), with "
+            "encoder: image -> list of maps, decoder: that list -> one map, head: that map -> logits",
+        )
+    if num_classes is None:
+        num_classes = last_outputs(head)
+    return EncoderDecoder(encoder, decoder, head, num_classes=num_classes)
+
+
+def last_outputs(module: nn.Module) -> int:
+    """Output channels of the last convolution or linear layer in a module: its number of classes.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    if not layers:
+        raise ConfigError(
+            f"the number of classes cannot be read from the head {type(module).__name__}",
+            fix="pass it: wrap(model, num_classes=...)",
+        )
+    last = layers[-1]
+    return last.out_channels if isinstance(last, nn.Conv2d) else last.out_features

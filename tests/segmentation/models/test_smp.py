@@ -1,0 +1,83 @@
+import copy
+
+import pytest
+import torch
+
+from longtail.errors import ConfigError
+from longtail.segmentation.models import build_model, wrap
+from longtail.segmentation.models.smp import ARCHITECTURES
+
+smp = pytest.importorskip("segmentation_models_pytorch")
+
+
+def _model(arch: str, **options):
+    encoder = "tu-vit_tiny_patch16_224" if arch == "DPT" else "mit_b0" if arch == "Segformer" else "mobilenet_v2"
+    if arch == "DPT":
+        options |= {"decoder_intermediate_channels": (8, 16, 24, 32), "decoder_fusion_channels": 16}
+    return getattr(smp, arch)(encoder_name=encoder, encoder_weights=None, classes=5, **options).eval()
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@torch.no_grad()
+def test_logits_stay_the_same(arch):
+    model = _model(arch)
+    image = torch.randn(2, 3, 64, 96)
+    expected = model(image)
+    wrapped = wrap(model, 5)
+    torch.testing.assert_close(wrapped(image), expected, rtol=1e-5, atol=1e-5)
+    assert expected.std() > 0
+    # The head is the bare classifier, and the decoder stands on its own.
+    assert isinstance(wrapped.expert.head, torch.nn.Conv2d)
+    features = wrapped.encode(image)
+    twin = copy.deepcopy(wrapped.expert)
+    encoder = {id(m) for m in wrapped.encoder.modules()}
+    assert not encoder & {id(m) for m in wrapped.expert.modules()}
+    assert torch.equal(twin(features).logits, wrapped.expert(features).logits)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@torch.no_grad()
+def test_any_image_size(arch):
+    assert wrap(_model(arch))(torch.randn(1, 3, 75, 101)).shape == (1, 5, 75, 101)
+
+
+@torch.no_grad()
+def test_unet_keeps_its_own_way_with_odd_sizes():
+    model = _model("Unet")
+    image = torch.randn(1, 3, 64, 96)
+    assert torch.equal(wrap(model)(image), model(image))
+
+
+@torch.no_grad()
+def test_activation_is_left_out():
+    model = _model("FPN", activation="softmax")
+    image = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(wrap(model)(image).softmax(1), model(image), rtol=1e-4, atol=1e-5)
+
+
+def test_builds_by_name():
+    model = build_model("smp", 4, arch="fpn", encoder_name="mobilenet_v2", decoder_segmentation_channels=32)
+    assert model.num_classes == 4
+    with pytest.raises(ConfigError, match="Unet"):
+        build_model("smp", 4, arch="OCRNet")
+    with pytest.raises(ConfigError, match="smp cannot build Unet"):
+        build_model("smp", 4, arch="Unet", encoder_name="no_such_encoder")
+
+
+def test_local_weights_fill_the_encoder(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    source = timm.create_model("resnet18")
+    save_file({k: v.clone() for k, v in source.state_dict().items()}, tmp_path / "resnet18.safetensors")
+    for encoder in ("resnet18", "tu-resnet18"):
+        model = build_model(
+            "smp", 4, arch="FPN", encoder_name=encoder, weights=str(tmp_path / "resnet18.safetensors")
+        )
+        first = next(p for p in model.encoder.parameters() if p.dim() == 4)
+        assert torch.equal(first, source.conv1.weight)
+
+
+def test_reads_torchvision_mobilenet_weights(real_data):
+    path = real_data / "weights" / "mobilenet_v2_imagenet_backbone.pth"
+    build_model("smp", 4, arch="Unet", encoder_name="mobilenet_v2", weights=path)
