@@ -11,7 +11,7 @@ import torch
 from jaxtyping import install_import_hook
 
 # Must come before any import of the package.
-install_import_hook("longtail", "beartype.beartype")
+install_import_hook("longtail", "typechecker.typechecked")
 
 DATA = Path(os.environ.get("LONGTAIL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

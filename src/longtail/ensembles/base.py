@@ -14,18 +14,33 @@ class Ensemble(nn.Module, ABC):
     belongs to them changes nothing. Identical experts give back that expert, unless the docstring says why not.
     """
 
-    #: Whether ``forward`` wants the experts' decoded features, ``(experts, n, channels, *grid)``.
+    #: Whether ``forward`` wants the experts' decoded features.
     needs_features = False
 
     @abstractmethod
     def forward(
         self,
         logits: Float[Tensor, "experts n classes *grid"],
-        features: Float[Tensor, "experts n channels *grid"] | None = None,
+        features: Float[Tensor, "experts n channels *coarse"] | None = None,
     ) -> Float[Tensor, "n classes *grid"]:
         """Class probabilities of the ensemble.
 
         Args:
             logits: Raw outputs of every expert.
-            features: What the experts' classifiers read, on the same grid; only for ensembles that need them.
+            features: What the experts' classifiers read, on a grid of their own; only for ensembles that need them.
         """
+
+
+class TrainableEnsemble(Ensemble):
+    """An ensemble with parameters, fitted on frozen experts in a phase of its own."""
+
+    @abstractmethod
+    def loss(
+        self,
+        logits: Float[Tensor, "experts n classes *grid"],
+        target: Tensor,
+        features: Float[Tensor, "experts n channels *coarse"] | None = None,
+        *,
+        ignore_index: int = 255,
+    ) -> Float[Tensor, ""]:
+        """What the fitting minimises; ``target`` holds class ids and ``ignore_index``, (n, *grid)."""

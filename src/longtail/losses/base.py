@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 
@@ -28,7 +28,7 @@ class ClassificationLoss(nn.Module, ABC):
         return self.num_classes
 
     @abstractmethod
-    def forward(self, logits: Float[Tensor, "n logits *grid"], target: Int[Tensor, "n *grid"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]) -> Float[Tensor, ""]:
         """The loss, a scalar; exactly 0 and connected to the graph where nothing is labelled."""
 
     def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:

@@ -1,0 +1,127 @@
+"""MEDOE's decision-maker: learned weights and biases of every expert and category."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtail.ensembles.base import TrainableEnsemble
+from longtail.errors import ConfigError
+from longtail.losses.cross_entropy import cross_entropy
+
+Inputs = Literal["log_probabilities", "probabilities", "logits"]
+Outer = Literal["weight", "none", "convex"]
+Objective = Literal["likelihood", "scores", "literal"]
+_EPS = 1e-12
+
+
+def negative_log_likelihood(
+    probabilities: Float[Tensor, "n classes *grid"], target: Tensor, ignore_index: int
+) -> Float[Tensor, ""]:
+    """Mean of ``-log p[target]`` over the labelled positions; 0 where there are none."""
+    logs = probabilities.clamp(min=_EPS).log().contiguous()  # nll_loss refuses the gradient of other layouts
+    total = F.nll_loss(logs, target.long(), ignore_index=ignore_index, reduction="sum")
+    return total / (target != ignore_index).sum().clamp(min=1)
+
+
+class LearnedEnsemble(TrainableEnsemble):
+    """Weights and biases of every expert and category, fitted on frozen experts.
+
+    With u_i the inputs of expert i::
+
+        p̂_i = softmax_j(w_i^j u_i^j + β_i^j)                  Eq. 7
+        p_final ∝ Σ_i w_i ⊙ p̂_i                               Eq. 8
+
+    Eq. 7 feeds probabilities and Eq. 8 leaves p_final unnormalised: a softmax of probabilities is nearly uniform and the
+    loss has no lower bound. The defaults feed log-probabilities, keep w positive and normalise p_final (SPEC §2.7-2.8):
+    then w = 1, β = 0, the initial state, is the plain average of the experts, and one expert with w = 1, β = 0 is itself.
+    The paper's literal form is ``inputs="probabilities", objective="literal"``.
+
+    Args:
+        num_experts: K.
+        num_classes: C.
+        inputs: u; log softmax(z), softmax(z) or z itself.
+        outer: The weight outside the inner softmax: w, none (1/K), or w normalised over the experts.
+        objective: ``likelihood`` = -log of the normalised p_final; ``scores`` = cross-entropy that takes p_final for
+            logits; ``literal`` = -log p_final as it is, with the 1/K of Eq. 8.
+        bias: β of its own for every expert (as in Eq. 7), or shared by the experts (as in the text).
+        positive: Whether w = softplus(θ + ln(e - 1)); default: for ``likelihood`` only.
+
+    Source: MEDOE Eq. 7-8.
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        num_classes: int,
+        *,
+        inputs: Inputs = "log_probabilities",
+        outer: Outer = "weight",
+        objective: Objective = "likelihood",
+        bias: Literal["expert", "shared"] = "expert",
+        positive: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if objective == "likelihood" and positive is False and outer != "none":
+            raise ConfigError(
+                "a likelihood of unconstrained outer weights diverges: they may become negative",
+                fix='leave positive=None, or choose outer="none" or objective="scores"',
+            )
+        self.inputs, self.outer, self.objective = inputs, outer, objective
+        self.positive = objective == "likelihood" if positive is None else positive
+        self.raw_weight = nn.Parameter(torch.zeros(num_experts, num_classes))
+        self.bias = nn.Parameter(torch.zeros(num_experts if bias == "expert" else 1, num_classes))
+
+    @property
+    def weight(self) -> Float[Tensor, "experts classes"]:
+        """Decision weights w, 1 at the start."""
+        return F.softplus(self.raw_weight + math.log(math.e - 1)) if self.positive else self.raw_weight + 1
+
+    def forward(
+        self,
+        logits: Float[Tensor, "experts n classes *grid"],
+        features: Float[Tensor, "experts n channels *coarse"] | None = None,
+    ) -> Float[Tensor, "n classes *grid"]:
+        final = self.unnormalised(logits)
+        if self.objective == "scores":
+            return final.softmax(dim=1)
+        final = final.clamp(min=0)
+        return final / final.sum(dim=1, keepdim=True).clamp(min=_EPS)
+
+    def unnormalised(self, logits: Float[Tensor, "experts n classes *grid"]) -> Float[Tensor, "n classes *grid"]:
+        """p_final before normalisation: mean over the experts of outer weight times p̂_i (Eq. 8)."""
+        return self.weighted(logits).mean(dim=0)
+
+    def weighted(self, logits: Float[Tensor, "experts n classes *grid"]) -> Float[Tensor, "experts n classes *grid"]:
+        """Every expert's contribution, outer weight times p̂_i (Eq. 7)."""
+        trailing = [1] * (logits.ndim - 3)
+        weight = self.weight.view(len(logits), 1, -1, *trailing)
+        bias = self.bias.view(len(self.bias), 1, -1, *trailing)
+        calibrated = (weight * self._inputs(logits) + bias).softmax(dim=2)
+        if self.outer == "convex":
+            weight = weight / weight.sum(dim=0, keepdim=True) * len(logits)
+        return calibrated if self.outer == "none" else weight * calibrated
+
+    def loss(
+        self,
+        logits: Float[Tensor, "experts n classes *grid"],
+        target: Tensor,
+        features: Float[Tensor, "experts n channels *coarse"] | None = None,
+        *,
+        ignore_index: int = 255,
+    ) -> Float[Tensor, ""]:
+        """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4)."""
+        final = self.unnormalised(logits.float())
+        if self.objective == "scores":
+            return cross_entropy(final, target, ignore_index=ignore_index)
+        if self.objective == "likelihood":
+            final = final / final.sum(dim=1, keepdim=True)
+        return negative_log_likelihood(final, target, ignore_index)
+
+    def _inputs(self, logits: Tensor) -> Tensor:
+        if self.inputs == "logits":
+            return logits
+        return logits.log_softmax(dim=2) if self.inputs == "log_probabilities" else logits.softmax(dim=2)

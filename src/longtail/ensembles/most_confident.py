@@ -1,0 +1,29 @@
+"""The expert that is surest of itself."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from longtail.ensembles.base import Ensemble
+
+
+def select_expert(values: Float[Tensor, "experts n classes *grid"], index: Tensor) -> Float[Tensor, "n classes *grid"]:
+    """Outputs of one expert at each position; ``index`` (n, *grid) holds expert numbers 0 … K-1."""
+    wanted = index.unsqueeze(1).unsqueeze(0).expand(1, *values.shape[1:])
+    return values.gather(0, wanted).squeeze(0)
+
+
+class MostConfident(Ensemble):
+    """At each position the probabilities of the expert with the largest maximum probability.
+
+    Of equally sure experts the first is taken.
+
+    Source: MEDOE Table 6 (2), "argmax".
+    """
+
+    def forward(
+        self,
+        logits: Float[Tensor, "experts n classes *grid"],
+        features: Float[Tensor, "experts n channels *coarse"] | None = None,
+    ) -> Float[Tensor, "n classes *grid"]:
+        probabilities = logits.softmax(dim=2)
+        return select_expert(probabilities, probabilities.amax(dim=2).argmax(dim=0))

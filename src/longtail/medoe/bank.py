@@ -1,0 +1,95 @@
+"""The K experts as one module: features in, one output an expert out."""
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Literal, TypeVar
+
+from torch import Tensor, nn
+
+from longtail.errors import ConfigError
+from longtail.segmentation.encoder_decoder import Expert, ExpertOutput, Features
+
+Initialise = Literal["copy", "reset"]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class ExpertBank(nn.Module, ABC):
+    """K experts on one set of features. Only the first one passes gradients on to what they share."""
+
+    num_experts: int
+
+    @abstractmethod
+    def forward(self, features: Features) -> list[ExpertOutput]:
+        """Output of every expert, in order."""
+
+
+class ExpertDecoders(ExpertBank):
+    """MED: every expert has a context module and a classifier of its own.
+
+    Experts 2 … K work on detached features, so the encoder is trained by the head expert alone.
+
+    Args:
+        expert: The decoder and head to have K of.
+        num_experts: K.
+        initialise: ``copy`` starts all from the given weights, keeping a recipe's or a trained model's own;
+            ``reset`` draws new weights for experts 2 … K.
+
+    Source: MEDOE Eq. 2 and §3.1 ("only the head expert updates the parameters of the backbone").
+    """
+
+    def __init__(self, expert: Expert, num_experts: int, initialise: Initialise = "copy") -> None:
+        super().__init__()
+        self.num_experts = num_experts
+        self.experts = nn.ModuleList([expert, *copies(expert, num_experts - 1, initialise)])
+
+    def forward(self, features: Features) -> list[ExpertOutput]:
+        detached = [f.detach() for f in features]
+        return [expert(features if i == 0 else detached) for i, expert in enumerate(self.experts)]
+
+
+class SharedDecoderHeads(ExpertBank):
+    """MCN of Table 5: one encoder and one context module, K classifiers.
+
+    Args:
+        expert: The decoder, and the head to have K of.
+        num_experts: K.
+        initialise: As for ``ExpertDecoders``.
+        gradient: Which classifiers train the shared decoder and encoder. The paper does not say; ``first`` keeps MED's
+            rule.
+
+    Source: MEDOE Table 5 and §A.2.
+    """
+
+    def __init__(
+        self,
+        expert: Expert,
+        num_experts: int,
+        initialise: Initialise = "copy",
+        gradient: Literal["first", "all"] = "first",
+    ) -> None:
+        super().__init__()
+        self.num_experts = num_experts
+        self.gradient = gradient
+        self.decoder = expert.decoder
+        self.heads = nn.ModuleList([expert.head, *copies(expert.head, num_experts - 1, initialise)])
+
+    def forward(self, features: Features) -> list[ExpertOutput]:
+        decoded = self.decoder(features)
+        decoded, auxiliary = decoded if isinstance(decoded, tuple) else (decoded, ())
+        others: Tensor = decoded.detach() if self.gradient == "first" else decoded
+        first = ExpertOutput(self.heads[0](decoded), decoded, tuple(auxiliary))
+        return [first, *(ExpertOutput(head(others), decoded) for head in self.heads[1:])]
+
+
+def copies(module: ModuleT, count: int, initialise: Initialise) -> list[ModuleT]:
+    """Independent copies of a module, with its weights or new ones."""
+    result = [copy.deepcopy(module) for _ in range(count)]
+    if initialise == "reset":
+        for part in (p for m in result for p in m.modules()):
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+            elif any(True for _ in part.parameters(recurse=False)):
+                raise ConfigError(
+                    f"{type(part).__name__} has weights but no reset_parameters()", fix='use initialise="copy"'
+                )
+    return result

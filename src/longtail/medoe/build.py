@@ -1,0 +1,260 @@
+"""Segmentation methods by name, from plain settings."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+
+from longtail.ensembles.base import Ensemble
+from longtail.ensembles.context_gate import ContextGate
+from longtail.ensembles.group_average import GroupAverage
+from longtail.ensembles.learned import LearnedEnsemble
+from longtail.ensembles.mean import Mean
+from longtail.ensembles.most_confident import MostConfident
+from longtail.ensembles.softmax_threshold import SoftmaxThreshold
+from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.losses.cross_entropy import CrossEntropy, Normalizer
+from longtail.medoe.bank import ExpertDecoders, SharedDecoderHeads, copies
+from longtail.medoe.experts import LabelSets, Overlap
+from longtail.medoe.losses import ExpertLossOptions
+from longtail.medoe.model import Medoe
+from longtail.medoe.model_ensemble import ModelEnsemble
+from longtail.segmentation.baseline import Baseline
+from longtail.segmentation.encoder_decoder import EncoderDecoder, Expert
+from longtail.segmentation.method import SegmentationMethod
+
+#: Ensembles of the paper's Table 6 and the plain average: read beside the method's own unless told otherwise.
+TABLE_6 = ("mean", "argmax", "softmax_threshold", "group_average")
+EnsembleSpec = str | Mapping[str, Any]
+
+
+def build_method(
+    name: str,
+    model: EncoderDecoder,
+    *,
+    frequency: ClassFrequency,
+    groups: CategoryGroups,
+    ignore_index: int = 255,
+    **options: Any,
+) -> SegmentationMethod:
+    """A segmentation method around a model.
+
+    Args:
+        name: ``baseline``, ``medoe``, ``mcn`` (shared decoder, K classifiers) or ``model_ensemble`` (K networks).
+        model: Any encoder-decoder; it becomes part of the method.
+        frequency: Counts of the training split: the prior of Eq. 4.
+        groups: One expert a group, most frequent first.
+        ignore_index: Target value of pixels without a label.
+        options: Keyword arguments of ``baseline``, ``medoe``, … in this file, all plain JSON values.
+
+    Raises:
+        ConfigError: Unknown name or option, or numbers of classes that differ.
+    """
+    builder = _choose("method", name, _METHODS)
+    _check_options(builder, f"method {name!r}", options)
+    for what, count in (("frequency", frequency.num_classes), ("groups", groups.num_classes)):
+        if count != model.num_classes:
+            raise ConfigError(
+                f"the {what} know {count} classes, the model {model.num_classes}",
+                fix="count, group and predict the same classes",
+            )
+    return builder(model, frequency=frequency, groups=groups, ignore_index=ignore_index, **options)
+
+
+def baseline(
+    model: EncoderDecoder,
+    *,
+    frequency: ClassFrequency,
+    groups: CategoryGroups,
+    ignore_index: int,
+    normalizer: Normalizer = "valid",
+) -> Baseline:
+    """The plain segmentor; ``normalizer`` as in ``losses.cross_entropy``."""
+    return Baseline(model, CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer), ignore_index)
+
+
+def medoe(
+    model: EncoderDecoder,
+    *,
+    frequency: ClassFrequency,
+    groups: CategoryGroups,
+    ignore_index: int,
+    overlap: Overlap = "nested",
+    label_sets: list[list[int]] | None = None,
+    initialise: str = "copy",
+    loss: Mapping[str, Any] | None = None,
+    ensemble: EnsembleSpec = "learned",
+    comparisons: Mapping[str, EnsembleSpec] | list[str] | None = None,
+    restrict_oracle: bool = False,
+    shared_decoder: bool = False,
+    gradient: str = "first",
+) -> Medoe:
+    """MEDOE; with an ensemble without parameters, MED alone.
+
+    Args:
+        model: Any encoder-decoder.
+        frequency: Counts of the training split.
+        groups: Head, body, tail; any number of groups, most frequent first.
+        ignore_index: Target value of pixels without a label.
+        overlap: How label sets follow from the groups.
+        label_sets: The label sets themselves, instead of ``overlap``.
+        initialise: ``copy`` or ``reset`` for the weights of experts 2 … K.
+        loss: Fields of ``ExpertLossOptions``.
+        ensemble: Name of an ensemble, or ``{"name": …, option: …}``.
+        comparisons: Further ensembles to evaluate beside it, by name; default: those of Table 6.
+        restrict_oracle: Whether the oracle's softmax runs over the expert's label set alone.
+        shared_decoder: One decoder and K classifiers: MCN.
+        gradient: Which classifiers of MCN train what they share, ``first`` or ``all``.
+    """
+    sets = (
+        LabelSets.from_groups(groups, overlap)
+        if label_sets is None
+        else LabelSets.explicit(label_sets, groups.num_classes)
+    )
+    expert_loss = ExpertLossOptions(**_check_options(ExpertLossOptions, "loss", dict(loss or {})))
+    others = TABLE_6 if comparisons is None else comparisons
+    specs = others if isinstance(others, Mapping) else {spec: spec for spec in others}
+    context = _Context(model, sets, groups)
+    bank = (
+        SharedDecoderHeads(
+            model.expert, sets.num_experts, _one_of("initialise", initialise), _one_of("gradient", gradient)
+        )
+        if shared_decoder
+        else ExpertDecoders(model.expert, sets.num_experts, _one_of("initialise", initialise))
+    )
+    return Medoe(
+        model,
+        bank,
+        sets,
+        torch.from_numpy(frequency.share("pixels")).float(),
+        build_ensemble(ensemble, context),
+        loss=expert_loss,
+        comparisons={key: build_ensemble(spec, context) for key, spec in specs.items()},
+        restrict_oracle=restrict_oracle,
+        name="mcn" if shared_decoder else "medoe",
+        ignore_index=ignore_index,
+    )
+
+
+def mcn(model: EncoderDecoder, **options: Any) -> Medoe:
+    """Multi-classifier network of Table 5; arguments of ``medoe``."""
+    return medoe(model, shared_decoder=True, **options)
+
+
+def model_ensemble(
+    model: EncoderDecoder,
+    *,
+    frequency: ClassFrequency,
+    groups: CategoryGroups,
+    ignore_index: int,
+    members: int = 3,
+) -> ModelEnsemble:
+    """ME of Table 5: ``members`` networks; decoders start from weights of their own, encoders from those given."""
+    models = [model, *copies(model, members - 1, "copy")]
+    for other in models[1:]:
+        other.expert = copies(other.expert, 1, "reset")[0]
+    return ModelEnsemble([Baseline(m, ignore_index=ignore_index) for m in models])
+
+
+class _Context:
+    """What an ensemble may need to know of the experts that it combines."""
+
+    def __init__(self, model: EncoderDecoder, sets: LabelSets, groups: CategoryGroups) -> None:
+        self.model = model
+        self.sets = sets
+        self.groups = groups
+
+    @property
+    def channels(self) -> int:
+        return decoded_channels(self.model.expert, self.model)
+
+
+def decoded_channels(expert: Expert, model: EncoderDecoder) -> int:
+    """Channels of the features that the classifier reads, found by one small image."""
+    training = model.training
+    model.eval()
+    parameter = next(model.parameters())
+    with torch.no_grad():
+        image = torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype)
+        channels = expert(model.encode(image)).decoded.shape[1]
+    model.train(training)
+    return channels
+
+
+def build_ensemble(spec: EnsembleSpec, context: _Context) -> Ensemble:
+    """An ensemble by name, or by ``{"name": …, option: …}``.
+
+    Raises:
+        ConfigError: Unknown name or option.
+    """
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = options.pop("name", "")
+    builder, arguments = _choose("ensemble", name, _ENSEMBLES)
+    _check_options(builder, f"ensemble {name!r}", options)
+    return builder(**arguments(context), **options)
+
+
+def _matrix_size(context: _Context) -> dict[str, Any]:
+    return {"num_experts": context.sets.num_experts, "num_classes": context.sets.num_classes}
+
+
+_ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[_Context], dict[str, Any]]]] = {
+    "learned": (LearnedEnsemble, _matrix_size),
+    "mean": (Mean, lambda context: {}),
+    "argmax": (MostConfident, lambda context: {}),
+    "softmax_threshold": (SoftmaxThreshold, lambda context: {"own_classes": context.sets.dominated}),
+    "group_average": (GroupAverage, lambda context: {"label_sets": context.sets.masks}),
+    "context_gate": (
+        ContextGate,
+        lambda context: {
+            **_matrix_size(context),
+            "channels": context.channels,
+            "groups": torch.from_numpy(context.groups.masks),
+            "expert_of": context.sets.expert_of,
+        },
+    ),
+}
+
+_METHODS: dict[str, Callable[..., SegmentationMethod]] = {
+    "baseline": baseline,
+    "medoe": medoe,
+    "mcn": mcn,
+    "model_ensemble": model_ensemble,
+}
+
+METHODS = tuple(_METHODS)
+ENSEMBLES = tuple(_ENSEMBLES)
+
+
+def _choose(what: str, name: str, choices: Mapping[str, Any]) -> Any:
+    if name in choices:
+        return choices[name]
+    near = get_close_matches(name, choices, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(f"there is no {what} {name!r}", fix=f"{hint}choose one of {', '.join(choices)}")
+
+
+def _one_of(option: str, value: str) -> Any:
+    allowed = {"initialise": ("copy", "reset"), "gradient": ("first", "all")}[option]
+    if value not in allowed:
+        raise ConfigError(f"{option} is {value!r}", fix=f"choose one of {', '.join(allowed)}")
+    return value
+
+
+def _check_options(target: Callable[..., Any], what: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options that ``target`` does not take, with the nearest that it does."""
+    if target is mcn:
+        target = medoe
+    known = [n for n in inspect.signature(target).parameters if n not in ("self", "model", *_GIVEN)]
+    for option in options:
+        if option not in known:
+            near = get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{what} has no option {option!r}", fix=f"{hint}it takes {', '.join(known) or 'none'}")
+    return options
+
+
+_GIVEN = ("frequency", "groups", "ignore_index")

@@ -1,0 +1,204 @@
+"""The diverse distribution-aware loss of one expert, term by term."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor, nn
+
+from longtail.errors import ConfigError
+from longtail.losses.cross_entropy import Normalizer, cross_entropy
+from longtail.medoe.experts import mask_labels
+
+Scope = Literal["all", "set"]
+_PRIOR_FLOOR = 1e-8
+_LOG_FLOOR = 1e-30
+
+
+@dataclass(frozen=True)
+class ExpertLossOptions:
+    """How Eq. 3-5 are read. The defaults are SPEC's recommendations; every other value is a reading worth a run.
+
+    Args:
+        alpha: Weight α of the auxiliary loss (Eq. 5).
+        softmax: Cross-entropy's softmax over ``all`` classes, or over the label ``set`` alone.
+        normalizer: What cross-entropy's sum is divided by: labelled pixels of the expert, all pixels, or 1.
+        penalty: ‖z‖ of Eq. 4: mean ``square``, mean ``absolute`` value, or the 2-norm of the whole ``map``, which grows
+            with the number of pixels and silences the experts (SPEC finding 3); it is here for the record.
+        penalty_pixels: Pixels of the penalty: every pixel that has a label, or those labelled for the expert.
+        divergence: KL of the ``batch``'s mean prediction, or the mean of every ``pixel``'s KL, which punishes being
+            sure of a rare class (SPEC finding 3).
+        divergence_softmax: p over the label ``set`` (a true divergence), or over ``all`` classes, restricted to the set.
+        prior: q renormalised within the label set, or the ``raw`` shares of the data set.
+        momentum: Share of the running mean prediction in p̄, for small batches; 0 uses the batch alone.
+
+    Source: MEDOE Eq. 3-5; SPEC §2.3-2.5.
+    """
+
+    alpha: float = 0.2
+    softmax: Scope = "all"
+    normalizer: Normalizer = "valid"
+    penalty: Literal["square", "absolute", "map"] = "square"
+    penalty_pixels: Literal["labelled", "expert"] = "labelled"
+    divergence: Literal["batch", "pixel"] = "batch"
+    divergence_softmax: Scope = "set"
+    prior: Literal["renormalised", "raw"] = "renormalised"
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or not 0 <= self.momentum < 1:
+            raise ConfigError(
+                f"alpha {self.alpha} or momentum {self.momentum} is out of range",
+                fix="use alpha >= 0, 0 <= momentum < 1",
+            )
+        if self.momentum and self.divergence == "pixel":
+            raise ConfigError("a running mean has no meaning for a divergence per pixel", fix="set momentum to 0")
+
+
+def interference_penalty(
+    logits: Float[Tensor, "n classes *grid"],
+    label_set: Bool[Tensor, " classes"],
+    pixels: Bool[Tensor, "n *grid"],
+    kind: Literal["square", "absolute", "map"] = "square",
+) -> Float[Tensor, ""]:
+    """L2 regularisation of the logits of interfering categories: ``Σ_{j ∉ S_i} mean_pixels (z^j)²``.
+
+    Exactly 0 where the set holds every class or no pixel counts.
+
+    Args:
+        logits: z_i.
+        label_set: S_i.
+        pixels: Where the logits are regularised.
+        kind: See ``ExpertLossOptions.penalty``.
+
+    Source: MEDOE Eq. 4, first term; SPEC §2.4, 1-2.
+    """
+    interfering = logits[:, ~label_set].float()
+    interfering = interfering.where(pixels.unsqueeze(1), 0)
+    count = pixels.sum().clamp(min=1)
+    if kind == "absolute":
+        return interfering.abs().sum() / count
+    squares = interfering.square()
+    if kind == "square":
+        return squares.sum() / count
+    per_category = squares.sum(dim=[0, *range(2, logits.ndim)])
+    # The root has no gradient at 0, where a category's map starts out.
+    return (per_category + _LOG_FLOOR).sqrt().sum()
+
+
+def prior_within(
+    prior: Float[Tensor, " classes"], label_set: Bool[Tensor, " classes"], *, renormalised: bool = True
+) -> Float[Tensor, " set"]:
+    """q_i: share of each class of the label set, renormalised within it; floored, since a class may never occur.
+
+    Source: MEDOE Eq. 4; SPEC §2.4, 4-5.
+    """
+    inside = prior[label_set]
+    if renormalised:
+        inside = inside / inside.sum().clamp(min=_PRIOR_FLOOR)
+    return inside.clamp(min=_PRIOR_FLOOR)
+
+
+def prior_divergence(
+    probabilities: Float[Tensor, "*rows set"], prior: Float[Tensor, " set"]
+) -> Float[Tensor, " *rows"]:
+    """``KL(p ‖ q) = Σ_j p^j log(p^j / q^j)`` over the last dimension, with 0 log 0 = 0.
+
+    Source: MEDOE Eq. 4, second term.
+    """
+    return (probabilities * (probabilities.clamp(min=_LOG_FLOOR).log() - prior.log())).sum(dim=-1)
+
+
+def mean_prediction(
+    logits: Float[Tensor, "n classes *grid"],
+    label_set: Bool[Tensor, " classes"],
+    pixels: Bool[Tensor, "n *grid"],
+    softmax: Scope = "set",
+) -> Float[Tensor, " set"]:
+    """p̄_i: mean over pixels of the predicted probabilities of the label set; zeros where no pixel counts."""
+    probabilities = _set_probabilities(logits, label_set, softmax)
+    summed = (probabilities * pixels.unsqueeze(1)).sum(dim=[0, *range(2, logits.ndim)])
+    return summed / pixels.sum().clamp(min=1)
+
+
+class ExpertLoss(nn.Module):
+    """L_i = L_ce,i + α L_aux,i of one expert, as named terms.
+
+    Args:
+        label_set: S_i as a mask over the C classes.
+        prior: (C,) share of each class in the training data, F(j).
+        options: How the equations are read.
+        ignore_index: Target value of pixels without a label.
+
+    Source: MEDOE Eq. 3-5.
+    """
+
+    def __init__(
+        self,
+        label_set: Bool[Tensor, " classes"],
+        prior: Float[Tensor, " classes"],
+        options: ExpertLossOptions | None = None,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        self.options = options or ExpertLossOptions()
+        self.ignore_index = ignore_index
+        self.register_buffer("label_set", label_set, persistent=False)
+        within = prior_within(prior.float(), label_set, renormalised=self.options.prior == "renormalised")
+        self.register_buffer("prior", within, persistent=False)
+        # Training state, only where asked for: the running mean prediction.
+        self.register_buffer("running_mean", within.clone() if self.options.momentum else None)
+        self.label_set: Tensor
+        self.prior: Tensor
+        self.running_mean: Tensor | None
+
+    def forward(
+        self, logits: Float[Tensor, "n classes *grid"], target: Integer[Tensor, "n *grid"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Terms ``ce``, ``l2`` and ``kl``, already weighted by α; absent terms (α = 0, nothing to interfere) are left out.
+
+        Args:
+            logits: z_i at the target's size.
+            target: *Unmasked* class ids and ``ignore_index``.
+        """
+        options = self.options
+        logits = logits.float()
+        masked = mask_labels(target, self.label_set, self.ignore_index)
+        scores = (
+            logits if options.softmax == "all" else logits.masked_fill(~_channel(self.label_set, logits), -torch.inf)
+        )
+        terms = {"ce": cross_entropy(scores, masked, ignore_index=self.ignore_index, normalizer=options.normalizer)}
+        if options.alpha == 0:
+            return terms
+        own_pixels = masked != self.ignore_index
+        if not bool(self.label_set.all()):
+            pixels = own_pixels if options.penalty_pixels == "expert" else target != self.ignore_index
+            penalty = interference_penalty(logits, self.label_set, pixels, options.penalty)
+            terms["l2"] = options.alpha * penalty
+        terms["kl"] = options.alpha * self._divergence(logits, own_pixels)
+        return terms
+
+    def _divergence(self, logits: Tensor, pixels: Tensor) -> Tensor:
+        if self.options.divergence == "pixel":
+            probabilities = _set_probabilities(logits, self.label_set, self.options.divergence_softmax)
+            each = prior_divergence(probabilities.movedim(1, -1), self.prior)
+            return each.where(pixels, 0).sum() / pixels.sum().clamp(min=1)
+        mean = mean_prediction(logits, self.label_set, pixels, self.options.divergence_softmax)
+        labelled = pixels.any()
+        if self.running_mean is not None:
+            mean = self.options.momentum * self.running_mean + (1 - self.options.momentum) * mean
+            if self.training:
+                self.running_mean = mean.detach().where(labelled, self.running_mean)
+        # Without a labelled pixel the mean prediction is undefined; the product keeps the graph connected for DDP.
+        return prior_divergence(mean, self.prior).where(labelled, 0)
+
+
+def _channel(per_class: Tensor, logits: Tensor) -> Tensor:
+    return per_class.view(1, -1, *[1] * (logits.ndim - 2))
+
+
+def _set_probabilities(logits: Tensor, label_set: Tensor, softmax: Scope) -> Tensor:
+    if softmax == "all":
+        return logits.softmax(dim=1)[:, label_set]
+    return logits[:, label_set].softmax(dim=1)

@@ -1,0 +1,169 @@
+"""MEDOE: one shared encoder, K experts, an ensemble of their outputs."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from longtail.ensembles.base import Ensemble, TrainableEnsemble
+from longtail.errors import ConfigError
+from longtail.losses.cross_entropy import cross_entropy
+from longtail.medoe.bank import ExpertBank
+from longtail.medoe.experts import LabelSets, mask_labels
+from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
+from longtail.medoe.oracle import oracle_probabilities
+from longtail.segmentation.encoder_decoder import EncoderDecoder, full_size, pad_to_multiple
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
+from longtail.segmentation.readouts import read_probabilities
+
+_ENSEMBLES = ("ensemble.", "comparisons.")
+
+
+class Medoe(SegmentationMethod):
+    """Multi-expert decoder (MED), and multi-expert output ensemble (MOE) where the ensemble is trainable.
+
+    Phase ``experts`` trains encoder and experts, all experts jointly; the encoder gets its gradient from the first
+    expert alone. Phase ``ensemble`` trains the ensemble on the frozen experts, which stay in evaluation mode. An ensemble
+    without parameters has no such phase.
+
+    Args:
+        model: Supplies encoder, auxiliary head and geometry; its decoder and head must be those in ``experts``.
+        experts: The K experts.
+        label_sets: S_i of every expert.
+        prior: (C,) share of each class in the training data, F(j).
+        ensemble: How the experts' outputs become the prediction.
+        loss: How Eq. 3-5 are read.
+        comparisons: Further ensembles to read the same experts with; trainable ones are fitted side by side, in the
+            same phase.
+        restrict_oracle: Whether the oracle's softmax runs over the expert's label set alone.
+        name: Name of the method's own prediction.
+        ignore_index: Target value of pixels without a label.
+
+    Source: MEDOE §3.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        experts: ExpertBank,
+        label_sets: LabelSets,
+        prior: Float[Tensor, " classes"],
+        ensemble: Ensemble,
+        *,
+        loss: ExpertLossOptions | None = None,
+        comparisons: Mapping[str, Ensemble] | None = None,
+        restrict_oracle: bool = False,
+        name: str = "medoe",
+        ignore_index: int = 255,
+    ) -> None:
+        if not experts.num_experts == label_sets.num_experts:
+            raise ConfigError(
+                f"{experts.num_experts} experts for {label_sets.num_experts} label sets",
+                fix="give every expert one set",
+            )
+        if not model.num_classes == label_sets.num_classes == len(prior):
+            raise ConfigError(
+                f"the model tells {model.num_classes} classes apart, the label sets {label_sets.num_classes}, "
+                f"the prior {len(prior)}",
+                fix="count and group the classes that the model predicts",
+            )
+        self.phases = ("experts", "ensemble") if _any_trainable(ensemble, comparisons) else ("experts",)
+        super().__init__(model.num_classes, ignore_index)
+        self.name = name
+        self.encoder = model.encoder
+        self.auxiliary_head = model.auxiliary_head
+        self.auxiliary_weight = model.auxiliary_weight
+        self.align_corners = model.align_corners
+        self.size_divisor = model.size_divisor
+        self.experts = experts
+        self.ensemble = ensemble
+        self.comparisons = nn.ModuleDict(comparisons or {})
+        self.restrict_oracle = restrict_oracle
+        self.criteria = nn.ModuleList(
+            ExpertLoss(label_set, prior, loss, ignore_index) for label_set in label_sets.masks
+        )
+        self.register_buffer("label_sets", label_sets.masks, persistent=False)
+        self.register_buffer("expert_of", label_sets.expert_of, persistent=False)
+        self.label_sets: Tensor
+        self.expert_of: Tensor
+        # What the caller had frozen stays frozen in every phase.
+        self._frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        self.start_phase("experts")
+
+    def start_phase(self, phase: str) -> None:
+        super().start_phase(phase)
+        for name, parameter in self.named_parameters():
+            of_ensemble = name.startswith(_ENSEMBLES)
+            parameter.requires_grad_(name not in self._frozen and of_ensemble == (phase == "ensemble"))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Medoe":
+        super().train(mode)
+        if self.phase == "ensemble":
+            for name, child in self.named_children():
+                child.train(mode and f"{name}." in _ENSEMBLES)
+        return self
+
+    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+        if self.phase == "ensemble":
+            with torch.no_grad():
+                maps = self.expert_maps(image)
+            fitted = {self.name: self.ensemble, **self.comparisons}
+            return {
+                f"ensemble.{name}": ensemble.loss(maps.logits, target, maps.features, ignore_index=self.ignore_index)
+                for name, ensemble in fitted.items()
+                if isinstance(ensemble, TrainableEnsemble)
+            }
+        features = self.encoder(pad_to_multiple(image, self.size_divisor))
+        terms = {}
+        for index, output in enumerate(self.experts(features)):
+            prefix = f"expert_{index + 1}"
+            own = self.criteria[index](self._full_size(output.logits, image), target)
+            terms |= {f"{prefix}.{term}": value for term, value in own.items()}
+            for logits in output.auxiliary:
+                masked = mask_labels(target, self.label_sets[index], self.ignore_index)
+                value = cross_entropy(self._full_size(logits, image), masked, ignore_index=self.ignore_index)
+                terms[f"{prefix}.auxiliary"] = self.auxiliary_weight * value
+        if self.auxiliary_head is not None:
+            logits = self._full_size(self.auxiliary_head(features), image)
+            terms["auxiliary"] = self.auxiliary_weight * cross_entropy(logits, target, ignore_index=self.ignore_index)
+        return terms
+
+    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+        outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
+        logits = torch.stack([self._full_size(output.logits, image) for output in outputs])
+        wanted = any(e.needs_features for e in (self.ensemble, *self.comparisons.values()))
+        features = torch.stack([output.decoded for output in outputs]) if wanted else None
+        return ExpertMaps(logits, features)
+
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+        return self.ensemble(*self.expert_maps(image))
+
+    def readouts(self) -> dict[str, Readout]:
+        def by_oracle(logits: Tensor, target: Tensor | None) -> Tensor:
+            if target is None:
+                raise ConfigError("the oracle reads the true labels", fix="evaluate it; it cannot predict")
+            sets = self.label_sets if self.restrict_oracle else None
+            return oracle_probabilities(
+                logits, target, self.expert_of, restrict_to=sets, ignore_index=self.ignore_index
+            )
+
+        def by_expert(index: int) -> Readout:
+            return read_probabilities(lambda logits, _: logits[index])
+
+        readouts = {self.name: self._read(self.ensemble), "oracle": read_probabilities(by_oracle)}
+        readouts |= {f"expert_{i + 1}": by_expert(i) for i in range(len(self.criteria))}
+        return readouts | {name: self._read(ensemble) for name, ensemble in self.comparisons.items()}
+
+    def _read(self, ensemble: Ensemble) -> Readout:
+        if ensemble.needs_features:
+            return lambda maps, _: ensemble(*maps).argmax(dim=1)
+        return read_probabilities(lambda logits, _: ensemble(logits))
+
+    def _full_size(self, logits: Tensor, image: Tensor) -> Tensor:
+        return full_size(logits, image.shape[-2:], self.size_divisor, self.align_corners)
+
+
+def _any_trainable(ensemble: Ensemble, comparisons: Mapping[str, Ensemble] | None) -> bool:
+    return any(isinstance(e, TrainableEnsemble) for e in (ensemble, *(comparisons or {}).values()))

@@ -1,0 +1,48 @@
+"""ME of Table 5: independent networks whose outputs are averaged."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from longtail.ensembles.mean import Mean
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
+from longtail.segmentation.readouts import read_probabilities
+
+
+class ModelEnsemble(SegmentationMethod):
+    """Independently trained segmentors, their probabilities averaged.
+
+    Train them here side by side (each is minimised by itself: no gradient crosses), or pass trained ones.
+
+    Args:
+        members: Segmentation methods of one expert each, such as ``Baseline``.
+
+    Source: MEDOE Table 5 and §A.2.
+    """
+
+    def __init__(self, members: Sequence[SegmentationMethod]) -> None:
+        super().__init__(members[0].num_classes, members[0].ignore_index)
+        self.members = nn.ModuleList(members)
+        self.ensemble = Mean()
+
+    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+        return {
+            f"model_{index + 1}.{term}": value
+            for index, member in enumerate(self.members)
+            for term, value in member.losses(image, target).items()
+        }
+
+    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+        return ExpertMaps(torch.cat([member.expert_maps(image).logits for member in self.members]))
+
+    def readouts(self) -> dict[str, Readout]:
+        def of_member(index: int) -> Readout:
+            return read_probabilities(lambda logits, _: logits[index])
+
+        readouts = {"model_ensemble": read_probabilities(lambda logits, _: self.ensemble(logits))}
+        return readouts | {f"expert_{i + 1}": of_member(i) for i in range(len(self.members))}
+
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+        return self.ensemble(self.expert_maps(image).logits)
