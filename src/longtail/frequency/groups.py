@@ -191,7 +191,7 @@ class CategoryGroups:
                 if names in (HEAD_BODY_TAIL, RARE_COMMON_FREQUENT)
                 else names
             )
-        return cls(tuple(names), tuple(tuple(np.flatnonzero(index == g)) for g in range(num_groups)))
+        return cls(tuple(names), tuple(tuple(np.flatnonzero(index == g).tolist()) for g in range(num_groups)))
 
 
 def _check_descending(name: str, values: Sequence[float]) -> None:

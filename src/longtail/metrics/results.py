@@ -1,4 +1,34 @@
-"""``results.json``: one versioned record of an evaluation, the same for segmentation and detection."""
+"""``results.json``: one versioned record of an evaluation, the same for segmentation and detection.
+
+The file is one JSON object. Scores are fractions in [0, 1]; what is undefined (a class without pixels, an empty
+group) is null, never NaN::
+
+    {
+      "schema": "longtail-results/1",
+      "task": "segmentation" | "detection",
+      "method": NAME,                                     its own prediction is predictions[NAME]
+      "class_names": [C names],
+      "groups": {GROUP: [class ids]},                     a partition of 0 … C-1, in the method's order
+      "predictions": {
+        NAME | "oracle" | "expert_1" …: {                 one entry a way to predict; the method's own comes first
+          "overall":   {METRIC: number | null},
+          "groups":    {GROUP: {METRIC: number | null}},
+          "per_class": {METRIC: [C numbers or nulls]},
+          "extra":     {…}
+        }
+      },
+      "frequency": {"class_names", "images", "pixels", "instances"} | null,
+      "data": {"name", "split", "images", "fingerprint", …},
+      "settings": {…},  "seed": int | null,  "environment": {…}
+    }
+
+Segmentation: ``overall`` has mIoU, mAcc, aAcc (and ``bias``, ``bias_01``); groups the means of their classes;
+``per_class`` IoU and Acc (and the biases); ``extra`` as ``by_group.segmentation_prediction`` writes it: ``confusion``
+(C x C pixels, rows truth, up to 255 classes), ``top_confusions`` ([truth, predicted, pixels]), ``uniform``,
+``pearson``, ``fp_fn_by_group``. Detection: AP, AP50, AP75 and so on under the same four keys.
+
+A reader must skip metrics and ``extra`` entries that it does not know; they may be added within a schema version.
+"""
 
 import json
 import math
@@ -60,10 +90,18 @@ class Results:
         """Write the record; an existing file is replaced only once the new one is whole."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"schema": SCHEMA, **without_nan(asdict(self))}
         part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        part.write_text(self.to_json(), encoding="utf-8")
         part.replace(path)
+
+    def to_json(self) -> str:
+        """The record as JSON text, one line a list of numbers, NaN as null."""
+        return _indented({"schema": SCHEMA, **without_nan(asdict(self))}) + "\n"
+
+    @property
+    def own(self) -> Prediction:
+        """The method's own prediction."""
+        return self.predictions[self.method]
 
     @classmethod
     def load(cls, path: str | Path) -> "Results":
@@ -74,15 +112,24 @@ class Results:
         """
         path = Path(path)
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"cannot read results from {path}: {error}", fix="give a results.json of this library"
             ) from error
         if not isinstance(record, dict) or record.pop("schema", None) != SCHEMA:
             raise DataError(f"{path} is not a {SCHEMA} file", fix="evaluate again with this version")
-        predictions = {name: Prediction(**p) for name, p in record.pop("predictions").items()}
-        return cls(predictions=predictions, **record)
+        try:
+            predictions = {name: Prediction(**p) for name, p in record.pop("predictions").items()}
+            results = cls(predictions=predictions, **record)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is incomplete or altered: {error}", fix="evaluate again") from error
+        if results.method not in predictions:
+            raise DataError(
+                f"{path} has no prediction of its method {results.method!r}, only {list(predictions)}",
+                fix="evaluate again",
+            )
+        return results
 
 
 def without_nan(value: Any) -> Any:
@@ -94,3 +141,16 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _indented(value: Any, level: int = 0) -> str:
+    """JSON with one item a line, but lists of plain values on one line: a confusion matrix has a line a row."""
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(key)}: {_indented(item, level + 1)}" for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        items = [_indented(item, level + 1) for item in value]
+    else:
+        return json.dumps(value, allow_nan=False)
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    margin = "\n" + " " * (level + 1)
+    return f"{opening}{margin}{f',{margin}'.join(items)}{margin[:-1]}{closing}"

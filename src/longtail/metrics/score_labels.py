@@ -1,0 +1,313 @@
+"""``score_label_folders``: score anyone's prediction PNGs by class and group, without a model."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.frequency.label_image import label_values, open_label
+from longtail.metrics.by_group import segmentation_prediction
+from longtail.metrics.results import Results
+from longtail.metrics.segmentation import confusion_matrix
+from longtail.version import __version__
+
+#: Formats that keep class ids as they are; JPEG does not.
+LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
+_BYTE = 256
+
+Groups = CategoryGroups | Mapping[str, Sequence[int]]
+
+
+def score_label_folders(
+    labels: str | Path,
+    predictions: str | Path,
+    *,
+    classes: int | Sequence[str] | str | Path | None = None,
+    frequency: ClassFrequency | str | Path | None = None,
+    groups: Groups | None = None,
+    ignore_index: int = 255,
+    reduce_zero_label: bool = False,
+    label_suffix: str = "",
+    prediction_suffix: str = "",
+    name: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Results:
+    """Score a folder of predicted label images against the true ones.
+
+    Files are matched by their path within the folder without extension, sub-folders included. Both are
+    single-channel images of class ids (PNG, TIFF or BMP; 8 or 16 bits, or palette indices).
+
+    Args:
+        labels: Folder of the true label images.
+        predictions: Folder of the predicted ones; more files than labels are fine.
+        classes: Class names, their number, or a ``classes.json`` / ``classes.txt``. None takes the names of
+            ``frequency``, else a ``classes.json`` in the labels' folder or up to two above it, else as many classes
+            as the files use.
+        frequency: Counts of the *training* split (what ``longtail count`` writes): groups by its pixel shares
+            (>= 1 %, 0.1-1 %, < 0.1 %), and the correlation with accuracy.
+        groups: The groups themselves. Without ``groups`` and ``frequency`` they come from the labels scored;
+            ``settings["groups_from"]`` of the result says which it was.
+        ignore_index: Label value of pixels that do not count, whatever is predicted there.
+        reduce_zero_label: Labels (not predictions) store class i as i + 1 and "no class" as 0, as ADE20K does.
+        label_suffix: End of the label stems that is no part of the name, e.g. ``_gtFine_labelTrainIds``; files
+            without it are left out.
+        prediction_suffix: The same of the predictions, e.g. ``_leftImg8bit``.
+        name: What to call the predictions; by default the name of their folder.
+        workers: Threads (decoding and counting run outside Python's lock); None takes all cores.
+        progress: Show a progress bar on stderr if it is a terminal.
+
+    Returns:
+        Results with one prediction; ``save`` writes them as ``results.json``.
+
+    Raises:
+        DataError: A prediction is missing, of another size, has colours for ids, or holds a value that is no class;
+            the file is named.
+        ConfigError: Groups, classes and frequency do not fit together.
+    """
+    labels, predictions = Path(labels), Path(predictions)
+    if isinstance(frequency, (str, Path)):
+        frequency = ClassFrequency.from_json(frequency)
+    names, names_from = _class_names(classes, frequency, labels)
+    pairs = _pairs(_files(labels, label_suffix), _files(predictions, prediction_suffix), labels, predictions)
+    rule = _Rule(None if names is None else len(names), ignore_index, reduce_zero_label)
+    confusion, fingerprint = _count(pairs, rule, workers, progress)
+    if names is None:
+        names = [f"class_{i}" for i in range(len(confusion))]
+    chosen, groups_from = _groups(groups, frequency, names, confusion)
+    method = name or predictions.resolve().name
+    return Results(
+        task="segmentation",
+        method=method,
+        class_names=list(names),
+        groups=chosen.to_dict(),
+        predictions={method: segmentation_prediction(confusion, chosen, frequency)},
+        frequency=None if frequency is None else frequency.to_dict(),
+        data={"name": str(labels), "images": len(pairs), "fingerprint": fingerprint},
+        settings={
+            "labels": str(labels),
+            "predictions": str(predictions),
+            "classes_from": names_from,
+            "groups_from": groups_from,
+            "ignore_index": ignore_index,
+            "reduce_zero_label": reduce_zero_label,
+        },
+        environment={
+            "longtail": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "platform": platform.platform(),
+        },
+    )
+
+
+class _Pair(NamedTuple):
+    name: str
+    label: Path
+    prediction: Path
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How stored values are read; ``num_classes`` None means: as many as the files use."""
+
+    num_classes: int | None
+    ignore_index: int
+    reduce_zero_label: bool
+
+    def __post_init__(self) -> None:
+        # a class may be left out on purpose, but not by a default that meant "no class"
+        if self.num_classes is not None and self.ignore_index == 255 < self.num_classes:
+            raise ConfigError(
+                f"ignore_index 255 is also one of the {self.num_classes} classes",
+                fix="store unlabelled pixels as another value, e.g. 65535 in 16-bit PNGs, and pass it as ignore_index",
+            )
+
+    def count(self, pair: _Pair) -> tuple[Tensor, int]:
+        """Confusion matrix of one image, and the checksum of its labels."""
+        truth, prediction = label_values(open_label(pair.label)), label_values(open_label(pair.prediction))
+        if self.reduce_zero_label:
+            truth = _shifted(truth, self.ignore_index)
+        if self.num_classes is None and (truth.dtype != np.uint8 or prediction.dtype != np.uint8):
+            wide = pair.label if truth.dtype != np.uint8 else pair.prediction
+            raise DataError(f"{wide} has more than 8 bits and the classes are not known", fix="pass classes")
+        try:
+            matrix = confusion_matrix(_tensor(prediction), _tensor(truth), self.num_classes or _BYTE, self.ignore_index)
+            if self.num_classes is None and 0 <= self.ignore_index < _BYTE and matrix[:, self.ignore_index].any():
+                raise DataError(
+                    f"prediction holds {self.ignore_index}, the ignored value, at labelled pixels",
+                    fix="predict a class everywhere, or pass classes",
+                )
+        except DataError as error:
+            raise DataError(f"{error.problem} ({pair.prediction} against {pair.label})", fix=error.fix) from error
+        return matrix, zlib.crc32(truth.tobytes())
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
+
+
+def _shifted(values: np.ndarray, ignore_index: int) -> np.ndarray:
+    """Class i of labels that store it as i + 1."""
+    wide = values.astype(np.int32)
+    shifted = np.where((wide == 0) | (wide == ignore_index), ignore_index, wide - 1)
+    return shifted.astype(np.uint8) if values.dtype == np.uint8 and 0 <= ignore_index < _BYTE else shifted
+
+
+def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: bool) -> tuple[Tensor, str]:
+    """Confusion matrix of all images and fingerprint of their labels."""
+    size = rule.num_classes or _BYTE
+    total = torch.zeros(size, size, dtype=torch.int64)
+    digest = hashlib.sha256(repr((rule.ignore_index, rule.reduce_zero_label)).encode())
+    workers = max(1, workers if workers is not None else _num_cores())
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            counted = _bounded_map(pool, rule, pairs, 4 * workers)
+            for pair, (matrix, checksum) in zip(pairs, _shown(counted, len(pairs), progress), strict=True):
+                total += matrix
+                digest.update(f"{pair.name} {checksum}\n".encode())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if rule.num_classes is None:
+        used = torch.nonzero(total.sum(0) + total.sum(1))
+        if not len(used):
+            raise DataError("no pixel of any image is labelled", fix="check ignore_index and the label files")
+        total = total[: used.max() + 1, : used.max() + 1]
+    return total, digest.hexdigest()
+
+
+def _bounded_map(
+    pool: ThreadPoolExecutor, rule: _Rule, pairs: Sequence[_Pair], ahead: int
+) -> Iterator[tuple[Tensor, int]]:
+    """Counts in order of the pairs, with no more than ``ahead`` matrices waiting."""
+    waiting = [pool.submit(rule.count, pair) for pair in pairs[:ahead]]
+    for index in range(len(pairs)):
+        yield waiting[index % ahead].result()
+        if index + ahead < len(pairs):
+            waiting[index % ahead] = pool.submit(rule.count, pairs[index + ahead])
+
+
+def _files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Label images under a folder by their path within it, without suffix and extension."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder", fix="give the folder that holds the label images")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or path.suffix.lower() not in LABEL_SUFFIXES or not path.stem.endswith(suffix):
+            continue
+        key = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
+        if key in found:
+            raise DataError(f"two files of one name: {found[key]} and {path}", fix="keep one of them")
+        found[key] = path
+    if not found:
+        raise DataError(
+            f"no label images *{suffix}{{{','.join(sorted(LABEL_SUFFIXES))}}} in {folder}",
+            fix="give the folder that holds the label images; JPEG cannot hold class ids",
+        )
+    return found
+
+
+def _pairs(truth: Mapping[str, Path], found: Mapping[str, Path], labels: Path, predictions: Path) -> list[_Pair]:
+    missing = [key for key in truth if key not in found]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(truth)} labels have no prediction in {predictions}, the first is "
+            f"{truth[missing[0]]}",
+            fix=f"predict every image, and name predictions as the labels in {labels} (extensions may differ; "
+            "label_suffix and prediction_suffix strip what else does)",
+        )
+    return [_Pair(key, path, found[key]) for key, path in truth.items()]
+
+
+def _class_names(
+    classes: int | Sequence[str] | str | Path | None, frequency: ClassFrequency | None, labels: Path
+) -> tuple[list[str] | None, str]:
+    """Names of the classes, None where only the files can tell, and where they come from."""
+    if isinstance(classes, (str, Path)):
+        return _read_classes(Path(classes)), str(classes)
+    if isinstance(classes, int):
+        if classes < 1:
+            raise ConfigError(f"classes is {classes}", fix="give at least one class")
+        if frequency is None:
+            return [f"class_{i}" for i in range(classes)], "argument"
+        return _fitting(list(frequency.class_names), classes), "frequency"
+    if classes is not None:
+        return list(classes), "argument"
+    if frequency is not None:
+        return list(frequency.class_names), "frequency"
+    for folder in (labels, labels.absolute().parent, labels.absolute().parent.parent):
+        if (folder / "classes.json").is_file():
+            return _read_classes(folder / "classes.json"), str(folder / "classes.json")
+    return None, "values in the files"
+
+
+def _fitting(names: list[str], num_classes: int) -> list[str]:
+    if len(names) != num_classes:
+        raise ConfigError(
+            f"the frequency counts {len(names)} classes, the labels have {num_classes}",
+            fix="give the counts of the same data set's training split",
+        )
+    return names
+
+
+def _read_classes(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text) if path.suffix == ".json" else text.split("\n")
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read class names from {path}: {error}", fix="give a classes.json or .txt") from error
+    names = record.get("names") if isinstance(record, dict) else record
+    if not isinstance(names, list) or not any(names):
+        raise DataError(f"{path} holds no list of class names", fix='write {"names": [...]} or one name a line')
+    while not str(names[-1]).strip():
+        names.pop()
+    return [str(name).strip() for name in names]
+
+
+def _groups(
+    groups: Groups | None, frequency: ClassFrequency | None, names: Sequence[str], confusion: Tensor
+) -> tuple[CategoryGroups, str]:
+    """The groups, and a word on where they come from."""
+    if frequency is not None:
+        _fitting(list(frequency.class_names), len(names))
+    if groups is not None:
+        chosen = groups if isinstance(groups, CategoryGroups) else CategoryGroups.explicit(groups)
+        if chosen.num_classes != len(names):
+            raise ConfigError(
+                f"groups of {chosen.num_classes} classes for labels of {len(names)}",
+                fix="list each class id 0 … C-1 in exactly one group",
+            )
+        return chosen, "argument"
+    if frequency is not None:
+        return CategoryGroups.by_share(frequency), "frequency (shares of the training pixels)"
+    pixels = confusion.sum(1).numpy()
+    scored = ClassFrequency(class_names=tuple(names), images=np.zeros_like(pixels), pixels=pixels)
+    return CategoryGroups.by_share(scored), "the labels scored (no training frequency given)"
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shown(counted: Iterable[tuple[Tensor, int]], total: int, progress: bool) -> Iterator[tuple[Tensor, int]]:
+    if not (progress and sys.stderr.isatty()):
+        yield from counted
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(counted, "scoring", total, console=Console(stderr=True), transient=True)
