@@ -1,1 +1,19 @@
 """Data sets: images with masks or objects."""
+
+from importlib import import_module
+from typing import Any
+
+# Imported on first use: one data set's needs are not another's.
+_PUBLIC = {
+    "LongTailScenes": "longtail.datasets.synthetic",
+    "SegmentationFolder": "longtail.datasets.folder",
+    "open_dataset": "longtail.datasets.open",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'longtail.datasets' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
