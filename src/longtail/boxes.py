@@ -64,9 +64,7 @@ def covered(boxes: Float[Tensor, "n 4"], regions: Float[Tensor, "m 4"]) -> Float
     return (shared / area[:, None]).amax(dim=1)
 
 
-def resize_boxes(
-    boxes: Float[Tensor, "n 4"], size: tuple[int, int], new_size: tuple[int, int]
-) -> Float[Tensor, "n 4"]:
+def resize_boxes(boxes: Float[Tensor, "n 4"], size: tuple[int, int], new_size: tuple[int, int]) -> Float[Tensor, "n 4"]:
     """Boxes of an image of ``size`` (height, width) after it was resized to ``new_size``, clipped to it."""
     vertical, horizontal = new_size[0] / size[0], new_size[1] / size[1]
     return clip_boxes_to_image(boxes * boxes.new_tensor([horizontal, vertical, horizontal, vertical]), new_size)

@@ -179,9 +179,7 @@ class CascadeConfig:
         return replace(cls(num_classes, stages=stages(ious)), **changes)
 
     @classmethod
-    def detectron2(
-        cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any
-    ) -> "CascadeConfig":
+    def detectron2(cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any) -> "CascadeConfig":
         """Detectron2's dialect: labels are refreshed without sampling anew, stage losses weigh 1 and send 1/N of
         their gradient into the box features, L1 box loss, probabilities are averaged, one mask head.
 

@@ -1,0 +1,69 @@
+"""Modulated deformable convolutions in place of ordinary ones."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+
+class DeformableConv2d(nn.Module):
+    """A convolution whose taps move and are weighted by what is in the image (DCNv2).
+
+    Offsets start at 0 and weights at 1, so that the layer begins as the convolution it replaces. (The paper's weights
+    start at 1/2, which halves the features of a pretrained network; twice a sigmoid removes that.)
+
+    Args:
+        convolution: The layer to replace; its weight and bias are kept, under the same names.
+
+    Source: Deformable ConvNets v2 (Zhu 2019), Eq. 1.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = convolution.weight
+        self.bias = convolution.bias
+        self.stride, self.padding = convolution.stride, convolution.padding
+        self.dilation, self.groups = convolution.dilation, convolution.groups
+        height, width = convolution.kernel_size
+        self.taps = height * width
+        self.offsets = nn.Conv2d(
+            convolution.in_channels,
+            3 * self.taps,
+            (height, width),
+            convolution.stride,
+            convolution.padding,
+            convolution.dilation,
+        )
+        nn.init.zeros_(self.offsets.weight)
+        nn.init.zeros_(self.offsets.bias)
+        self.offsets.to(self.weight.device)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        """Convolve at the moved taps, in float32 (the operator has no reduced precision on every device)."""
+        moved = self.offsets(features).float()
+        offset, strength = moved.split([2 * self.taps, self.taps], dim=1)
+        with torch.autocast(features.device.type, enabled=False):
+            return deform_conv2d(
+                features.float(),
+                offset.contiguous(),
+                self.weight.float(),
+                None if self.bias is None else self.bias.float(),
+                self.stride,
+                self.padding,
+                self.dilation,
+                2 * strength.sigmoid(),
+            )
+
+
+def make_deformable(modules: Iterable[nn.Module]) -> int:
+    """Replace every 3x3 convolution inside the modules; returns how many."""
+    replaced = 0
+    for module in modules:
+        for parent in list(module.modules()):
+            for name, child in list(parent.named_children()):
+                if type(child) is nn.Conv2d and child.kernel_size == (3, 3):
+                    setattr(parent, name, DeformableConv2d(child))
+                    replaced += 1
+    return replaced

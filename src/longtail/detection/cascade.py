@@ -1,0 +1,290 @@
+"""Cascades of box stages: what all share, and Cascade (Mask) R-CNN itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
+
+from longtail.boxes import BoxCoder, sides_at_least
+from longtail.detection.config import CascadeConfig
+from longtail.detection.mask_head import MaskHead, mask_loss, mask_targets, mean_probabilities
+from longtail.detection.method import StageOutputs
+from longtail.detection.pooling import PyramidPooler
+from longtail.detection.stage import BoxStage, ClassifierFactory, LinearClassifier, StageLosses, box_loss, class_loss
+from longtail.detection.targets import Objects, Samples, relabel_stage, sample_stage
+from longtail.errors import DataError
+
+_BOX_SIDE, _MASK_SIDE = 7, 14
+_SMALLEST_PROPOSAL = 1e-3
+
+
+class Pyramid(NamedTuple):
+    """Feature maps of a batch.
+
+    Attributes:
+        levels: Finest first; the last may be for proposals only.
+        semantic: Features of a semantic branch that are added to what is pooled, or None.
+        semantic_logits: Its logits, or None.
+    """
+
+    levels: Sequence[Tensor]
+    semantic: Tensor | None = None
+    semantic_logits: Tensor | None = None
+
+
+class CascadeHeads(nn.Module, ABC):
+    """The stages behind the proposals: everything of a cascade but backbone, proposals and post-processing.
+
+    Args:
+        config: Settings.
+        channels: Channels of every pyramid level.
+        strides: Stride of every level that boxes are pooled from.
+        losses: Classification losses of the stages.
+        classifier: Builds the classifier of a stage.
+    """
+
+    def __init__(
+        self,
+        config: CascadeConfig,
+        channels: int,
+        strides: Sequence[int],
+        losses: StageLosses,
+        classifier: ClassifierFactory = LinearClassifier,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.class_losses = losses
+        pooling: tuple[Any, ...] = (strides, config.pooling_samples, config.pooling_aligned)
+        self.box_pooler = PyramidPooler(_BOX_SIDE, *pooling)
+        self.mask_pooler = PyramidPooler(_MASK_SIDE, *pooling)
+        self.stages = nn.ModuleList(
+            BoxStage(
+                channels * _BOX_SIDE**2,
+                config.head_channels,
+                losses.num_logits,
+                classifier,
+                BoxCoder(stage.box_stds),
+            )
+            for stage in config.stages
+        )
+
+    def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
+        """What the stages pool from."""
+        return Pyramid(levels)
+
+    @abstractmethod
+    def losses(
+        self,
+        pyramid: Pyramid,
+        proposals: Sequence[Tensor],
+        objects: Sequence[Objects],
+        sizes: Sequence[tuple[int, int]],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Weighted losses of all stages.
+
+        Args:
+            pyramid: Features of the batch.
+            proposals: Boxes (R_i, 4) of every image.
+            objects: Annotations of every image.
+            sizes: (height, width) of every image before padding.
+        """
+
+    @abstractmethod
+    def mask_logits(
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " r"]
+    ) -> list[Float[Tensor, "r t t"]]:
+        """Mask logits of each stage for boxes of given labels, all images together."""
+
+    def stage_outputs(
+        self, pyramid: Pyramid, proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[StageOutputs]:
+        """Logits of every stage, each on the boxes that the stage before refined, and the final boxes."""
+        counts = [len(p) for p in proposals]
+        boxes, raw = list(proposals), []
+        for stage in self.stages:
+            logits, deltas = stage(self.pool_boxes(pyramid, boxes))
+            raw.append(logits)
+            boxes = self._decode(stage.coder, deltas, boxes, sizes)
+        read = torch.stack([self.class_losses.class_logits(k, o) for k, o in enumerate(raw)])
+        per_image: list[Sequence[Tensor | None]] = [read.split(counts, dim=1), [None] * len(counts)]
+        if raw[0].shape[1] != read.shape[2]:
+            per_image[1] = torch.stack(raw).split(counts, dim=1)
+        return [
+            StageOutputs(logits, *rest) for logits, *rest in zip(per_image[0], boxes, sizes, per_image[1], strict=True)
+        ]
+
+    @torch.no_grad()
+    def mask_probabilities(
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> list[Float[Tensor, "_ t t"]]:
+        """Mask probabilities of every image's detections, a bounded number at a time."""
+        results = []
+        for image, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
+            chunks = []
+            for start in range(0, len(image_boxes), self.config.postprocess.mask_chunk):
+                part = slice(start, start + self.config.postprocess.mask_chunk)
+                alone = [b[:0] if i != image else image_boxes[part] for i, b in enumerate(boxes)]
+                chunks.append(mean_probabilities(self.mask_logits(pyramid, alone, image_labels[part])))
+            side = 2 * _MASK_SIDE
+            results.append(torch.cat(chunks) if chunks else image_boxes.new_zeros(0, side, side))
+        return results
+
+    def pool_boxes(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> Float[Tensor, "r c s s"]:
+        """Pooled features for the box heads."""
+        return self.box_pooler(pyramid.levels, boxes)
+
+    def pool_masks(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> Float[Tensor, "r c s s"]:
+        """Pooled features for the mask heads."""
+        return self.mask_pooler(pyramid.levels, boxes)
+
+    def box_losses(
+        self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "r 4"]]:
+        """Weighted losses of the box head of a stage, and the box changes that it predicts."""
+        setting, head = self.config.stages[stage], self.stages[stage]
+        pooled = scale_gradient(self.pool_boxes(pyramid, samples.boxes), self.config.gradient_scale)
+        logits, deltas = head(pooled)
+        labels = torch.cat(samples.labels)
+        matched = torch.cat(
+            [
+                image.boxes[index] if len(image.boxes) else boxes
+                for image, index, boxes in zip(objects, samples.matched, samples.boxes, strict=True)
+            ]
+        )
+        foreground = torch.where(labels != self.config.num_classes)[0]
+        boxes = torch.cat(samples.boxes)
+        losses = {
+            f"stage_{stage + 1}_class": class_loss(self.class_losses.loss(stage), logits, labels),
+            f"stage_{stage + 1}_box": box_loss(deltas, boxes, matched, foreground, head.coder, self.config.box_beta),
+        }
+        return {name: setting.weight * value for name, value in losses.items()}, deltas
+
+    def refine(
+        self, stage: int, samples: Samples, deltas: Float[Tensor, "r 4"], sizes: Sequence[tuple[int, int]]
+    ) -> list[Tensor]:
+        """Boxes for the next stage, without gradient: refined, clipped, never empty. Added objects are left out
+        where the next stage adds them anew."""
+        refined = self._decode(self.stages[stage].coder, deltas.detach(), samples.boxes, sizes)
+        kept = [sides_at_least(boxes, _SMALLEST_PROPOSAL) for boxes in refined]
+        if self.config.resample:
+            kept = [keep & ~added for keep, added in zip(kept, samples.added, strict=True)]
+        return [boxes[keep] for boxes, keep in zip(refined, kept, strict=True)]
+
+    def next_samples(self, stage: int, boxes: Sequence[Tensor], objects: Sequence[Objects]) -> Samples:
+        """What a stage learns from after a refinement: a new sample, or all boxes with fresh labels."""
+        draw = sample_stage if self.config.resample else relabel_stage
+        return draw(boxes, objects, self.config, stage)
+
+    @staticmethod
+    def _decode(
+        coder: BoxCoder, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[Tensor]:
+        refined = coder.decode(deltas, torch.cat(list(boxes))).split([len(b) for b in boxes])
+        return [clip_boxes_to_image(b, size) for b, size in zip(refined, sizes, strict=True)]
+
+
+class Cascade(CascadeHeads):
+    """Cascade (Mask) R-CNN: stages in turn, each learning from the boxes that the one before refined.
+
+    Arguments as of ``CascadeHeads``.
+
+    Source: Cascade R-CNN (Cai 2018); MEC §3.1.
+    """
+
+    def __init__(
+        self,
+        config: CascadeConfig,
+        channels: int,
+        strides: Sequence[int],
+        losses: StageLosses,
+        classifier: ClassifierFactory = LinearClassifier,
+    ) -> None:
+        super().__init__(config, channels, strides, losses, classifier)
+        number = {"every_stage": config.num_stages, "single": 1, "none": 0}[config.masks]
+        self.mask_heads = nn.ModuleList(
+            MaskHead(channels, config.mask_channels, config.mask_convolutions, config.num_classes)
+            for _ in range(number)
+        )
+
+    def losses(
+        self,
+        pyramid: Pyramid,
+        proposals: Sequence[Tensor],
+        objects: Sequence[Objects],
+        sizes: Sequence[tuple[int, int]],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """See ``CascadeHeads.losses``."""
+        losses: dict[str, Tensor] = {}
+        samples = sample_stage(proposals, objects, self.config, 0)
+        for stage in range(self.config.num_stages):
+            found, deltas = self.box_losses(stage, pyramid, samples, objects)
+            losses |= found
+            if stage < len(self.mask_heads):
+                weight = self.config.stages[stage].weight
+                losses[f"stage_{stage + 1}_mask"] = weight * self._mask_loss(stage, pyramid, samples, objects)
+            if stage + 1 < self.config.num_stages:
+                samples = self.next_samples(stage + 1, self.refine(stage, samples, deltas, sizes), objects)
+        return losses
+
+    def _mask_loss(self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]) -> Tensor:
+        boxes, labels, targets = foreground_masks(samples, objects, self.config.num_classes)
+        head = self.mask_heads[stage]
+        logits = head.class_logits(head(self.pool_masks(pyramid, boxes)), labels)
+        return mask_loss(logits, targets)
+
+    def mask_logits(
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " r"]
+    ) -> list[Float[Tensor, "r t t"]]:
+        """See ``CascadeHeads.mask_logits``."""
+        pooled = self.pool_masks(pyramid, boxes)
+        return [head.class_logits(head(pooled), labels) for head in self.mask_heads]
+
+
+def foreground_masks(
+    samples: Samples, objects: Sequence[Objects], background: int
+) -> tuple[list[Tensor], Int[Tensor, " p"], Float[Tensor, "p t t"]]:
+    """Foreground boxes of every image, and the labels and mask targets of all.
+
+    Raises:
+        DataError: An image has objects without masks.
+    """
+    boxes, labels, targets = [], [], []
+    for image, proposals, label, matched in _per_image(samples, objects):
+        chosen = torch.where(label != background)[0]
+        if len(image.boxes) and image.masks is None:
+            raise DataError(
+                f"an image with {len(image.boxes)} objects has no masks",
+                fix="give masks, or build the detector without masks (masks='none')",
+            )
+        side = 2 * _MASK_SIDE
+        boxes.append(proposals[chosen])
+        labels.append(label[chosen])
+        if image.masks is None or len(chosen) == 0:
+            targets.append(proposals.new_zeros(0, side, side))
+        else:
+            targets.append(mask_targets(image.masks, boxes[-1], matched[chosen], side))
+    return boxes, torch.cat(labels), torch.cat(targets)
+
+
+def _per_image(samples: Samples, objects: Sequence[Objects]) -> Iterator[tuple[Objects, Tensor, Tensor, Tensor]]:
+    return zip(objects, samples.boxes, samples.labels, samples.matched, strict=True)
+
+
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0] * ctx.factor, None
+
+
+def scale_gradient(values: Float[Tensor, "*shape"], factor: float) -> Float[Tensor, "*shape"]:
+    """The values themselves; their gradient times ``factor``."""
+    return values if factor == 1.0 else _ScaledGradient.apply(values, factor)

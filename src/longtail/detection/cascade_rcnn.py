@@ -1,0 +1,161 @@
+"""A whole cascade detector: backbone, proposals, stages, post-processing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtail.boxes import resize_boxes
+from longtail.detection.cascade import CascadeHeads, Pyramid
+from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
+from longtail.detection.postprocess import Selected, read_stages
+from longtail.detection.rpn import ProposalNetwork
+from longtail.detection.run_lengths import encode_masks
+from longtail.detection.targets import clean_objects
+from longtail.ensembles.base import Ensemble
+from longtail.errors import ConfigError
+
+
+class CascadeDetector(DetectionMethod):
+    """A cascade detector of ready parts.
+
+    The readouts are the named ensembles, then ``average`` (the plain ensemble that the configuration names), then
+    ``stage_1`` … ``stage_N``, each stage's classifier alone on the final boxes.
+
+    Args:
+        backbone: Padded batch (n, 3, h, w) -> feature pyramid, finest level first, one level more than is pooled.
+        proposals: Region proposal network.
+        heads: The stages.
+        ensembles: Name -> ensemble of the stages' logits; the first is the method's own prediction. None: the plain
+            average, under the name ``baseline``.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        proposals: ProposalNetwork,
+        heads: CascadeHeads,
+        ensembles: Mapping[str, Ensemble] | None = None,
+    ) -> None:
+        super().__init__(heads.config.num_classes, heads.config.masks != "none")
+        self.config = heads.config
+        self.backbone = backbone
+        self.proposals = proposals
+        self.heads = heads
+        self.ensembles = nn.ModuleDict(ensembles or {})
+
+    def losses(
+        self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """See ``DetectionMethod.losses``."""
+        batch, sizes = pad_images(images, self.config.size_divisor)
+        objects = [
+            clean_objects(target, size, self.num_classes, batch.device)
+            for target, size in zip(targets, sizes, strict=True)
+        ]
+        pyramid = self.heads.embed(self.backbone(batch))
+        proposals, losses = self.proposals.propose(batch, sizes, pyramid.levels, objects)
+        return losses | self.heads.losses(pyramid, proposals, objects, sizes)
+
+    def stage_outputs(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[StageOutputs]:
+        """See ``DetectionMethod.stage_outputs``."""
+        return self._run(images)[1]
+
+    @torch.no_grad()
+    def _run(self, images: Sequence[Tensor]) -> tuple[Pyramid, list[StageOutputs]]:
+        if self.training:
+            raise ConfigError("the detector is in training mode", fix="call .eval() before predicting")
+        batch, sizes = pad_images(images, self.config.size_divisor)
+        pyramid = self.heads.embed(self.backbone(batch))
+        proposals, _ = self.proposals.propose(batch, sizes, pyramid.levels)
+        return pyramid, self.heads.stage_outputs(pyramid, proposals, sizes)
+
+    def readouts(self) -> dict[str, Readout]:
+        """See ``DetectionMethod.readouts``."""
+        found: dict[str, Readout] = {} if self.ensembles else {"baseline": self._average}
+        found |= {name: _EnsembleReadout(ensemble) for name, ensemble in self.ensembles.items()}
+        if self.ensembles:
+            found["average"] = self._average
+        return found | {f"stage_{k + 1}": _StageReadout(self, k) for k in range(self.config.num_stages)}
+
+    def _average(self, outputs: StageOutputs) -> Tensor:
+        """Plain average of the stages: of logits (MMDetection) or of probabilities (Detectron2, the paper)."""
+        losses = self.heads.class_losses
+        logits = outputs.logits if outputs.raw is None else outputs.raw
+        if self.config.average == "logits":
+            return losses.probabilities(self.config.num_stages - 1, logits.mean(dim=0))
+        return torch.stack([losses.probabilities(k, o) for k, o in enumerate(logits)]).mean(dim=0)
+
+    @torch.no_grad()
+    def predict_readouts(
+        self,
+        images: Sequence[Float[Tensor, "3 _h _w"]],
+        original_sizes: Sequence[tuple[int, int]] | None = None,
+        names: Iterable[str] | None = None,
+    ) -> dict[str, list[Detections]]:
+        """See ``DetectionMethod.predict_readouts``."""
+        readouts = self.readouts()
+        names = list(readouts if names is None else names)
+        for name in names:
+            if name not in readouts:
+                raise ConfigError(f"there is no readout {name!r}", fix=f"choose among {list(readouts)}")
+        pyramid, outputs = self._run(images)
+        sizes = [o.size for o in outputs] if original_sizes is None else list(original_sizes)
+        results = {}
+        for name in names:
+            selected = [read_stages(o, readouts[name], self.config.postprocess) for o in outputs]
+            results[name] = self._finish(pyramid, selected, [o.size for o in outputs], sizes)
+        return results
+
+    def _finish(
+        self,
+        pyramid: Pyramid,
+        selected: list[Selected],
+        sizes: Sequence[tuple[int, int]],
+        original_sizes: Sequence[tuple[int, int]],
+    ) -> list[Detections]:
+        """Masks for the selected boxes, everything in pixels of the original images."""
+        if self.has_masks:
+            masks = self.heads.mask_probabilities(pyramid, [s.boxes for s in selected], [s.labels for s in selected])
+        finished = []
+        for i, (one, size, original) in enumerate(zip(selected, sizes, original_sizes, strict=True)):
+            original = (int(original[0]), int(original[1]))
+            boxes = resize_boxes(one.boxes, size, original)
+            encoded = (
+                encode_masks(masks[i], boxes, original, self.config.postprocess.mask_threshold)
+                if self.has_masks
+                else None
+            )
+            finished.append(Detections(boxes, one.scores, one.labels, original, encoded))
+        return finished
+
+
+class _EnsembleReadout:
+    def __init__(self, ensemble: nn.Module) -> None:
+        self.ensemble = ensemble
+
+    def __call__(self, outputs: StageOutputs) -> Tensor:
+        return self.ensemble(outputs.logits)
+
+
+class _StageReadout:
+    def __init__(self, detector: CascadeDetector, stage: int) -> None:
+        self.detector, self.stage = detector, stage
+
+    def __call__(self, outputs: StageOutputs) -> Tensor:
+        logits = outputs.logits if outputs.raw is None else outputs.raw
+        return self.detector.heads.class_losses.probabilities(self.stage, logits[self.stage])
+
+
+def pad_images(
+    images: Sequence[Float[Tensor, "3 _h _w"]], divisor: int
+) -> tuple[Float[Tensor, "n 3 h w"], list[tuple[int, int]]]:
+    """One batch of images of different sizes: padded right and below with zeros, the mean colour, to the largest
+    height and width, rounded up to a multiple of ``divisor``; and the size of each before."""
+    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+    height, width = (max(s[axis] for s in sizes) for axis in (0, 1))
+    height, width = height + -height % divisor, width + -width % divisor
+    padded = [F.pad(image, (0, width - w, 0, height - h)) for image, (h, w) in zip(images, sizes, strict=True)]
+    return torch.stack(padded), sizes

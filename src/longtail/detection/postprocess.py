@@ -1,0 +1,145 @@
+"""From class probabilities and boxes to the detections of an image: threshold, exact lazy suppression, best k."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.ops import nms
+
+from longtail.boxes import resize_boxes, sides_at_least
+from longtail.detection.config import PostprocessConfig
+from longtail.detection.method import Detections, Readout, StageOutputs
+
+#: Candidates of the first attempt of lazy suppression, and the factor by which further ones grow.
+_FIRST_CANDIDATES = 2048
+_GROWTH = 4
+
+
+class Selected(NamedTuple):
+    """Chosen detections of an image, best first, in pixels of the network's input.
+
+    Attributes:
+        boxes: (n, 4).
+        scores: (n,).
+        labels: (n,), 0 … C-1.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def select_detections(
+    probabilities: Float[Tensor, "r classes"], boxes: Float[Tensor, "r 4"], config: PostprocessConfig
+) -> Selected:
+    """The best detections of an image after non-maximum suppression.
+
+    Args:
+        probabilities: Class probabilities, background last.
+        boxes: One box a row, the same for all classes.
+        config: Thresholds.
+    """
+    rows = sides_at_least(boxes, config.min_size)
+    scores, boxes = probabilities[rows, :-1].float(), boxes[rows]
+    row, label, score = lazy_nms(
+        boxes,
+        scores,
+        config.score_threshold,
+        config.nms_iou,
+        config.max_detections,
+        class_agnostic=config.class_agnostic_nms,
+    )
+    return Selected(boxes[row], score, label)
+
+
+def read_stages(outputs: StageOutputs, readout: Readout, config: PostprocessConfig) -> Selected:
+    """Detections of an image as a readout sees its stages, in pixels of the network's input."""
+    if len(outputs.boxes) == 0:
+        nothing = outputs.boxes.new_zeros(0)
+        return Selected(outputs.boxes, nothing, nothing.to(torch.int64))
+    return select_detections(readout(outputs), outputs.boxes, config)
+
+
+def score_offline(
+    outputs: StageOutputs, readout: Readout, config: PostprocessConfig, original_size: tuple[int, int] | None = None
+) -> Detections:
+    """Boxes of an image from recorded stage outputs, without running a detector: ensembles can be compared, and
+    their settings searched, in seconds.
+
+    Args:
+        outputs: What ``DetectionMethod.stage_outputs`` gave, or a user's own detector.
+        readout: Stage outputs -> probabilities (R, C+1); for an ensemble, ``lambda o: ensemble(o.logits)``.
+        config: Thresholds.
+        original_size: (height, width) of the image before it was resized; None if it was not.
+    """
+    selected = read_stages(outputs, readout, config)
+    size = original_size or outputs.size
+    return Detections(resize_boxes(selected.boxes, outputs.size, size), selected.scores, selected.labels, size)
+
+
+def lazy_nms(
+    boxes: Float[Tensor, "r 4"],
+    scores: Float[Tensor, "r c"],
+    threshold: float,
+    iou: float,
+    limit: int,
+    *,
+    class_agnostic: bool = False,
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """The first ``limit`` survivors of greedy suppression over all (box, class) pairs: row, class, score.
+
+    Greedy suppression takes pairs by descending score, and a pair can only be suppressed by one before it. So the
+    survivors among the best m pairs are the first survivors of all; where they are fewer than ``limit``, m grows.
+    The same pairs in the same order as suppression class by class over everything, ties included, without ever
+    holding more than the prefix.
+
+    Args:
+        boxes: Boxes, shared by all classes.
+        scores: Score of every box for every foreground class.
+        threshold: Only scores above it are candidates.
+        iou: Overlap above which the later of two pairs of one class is suppressed.
+        limit: Number of survivors wanted.
+        class_agnostic: Let pairs of different classes suppress each other.
+    """
+    flat = scores.reshape(-1)
+    count = min(_FIRST_CANDIDATES, flat.numel())
+    while True:
+        best, complete = _best_pairs(flat, threshold, count)
+        row = torch.div(best, max(scores.shape[1], 1), rounding_mode="floor")
+        label = best - row * scores.shape[1]
+        kept = _suppress(boxes[row], flat[best], torch.zeros_like(label) if class_agnostic else label, iou)
+        if complete or len(kept) >= limit:
+            kept = kept[:limit]
+            return row[kept], label[kept], flat[best[kept]]
+        count = min(count * _GROWTH, flat.numel())
+
+
+def _best_pairs(flat: Float[Tensor, " p"], threshold: float, count: int) -> tuple[Int[Tensor, " m"], bool]:
+    """Indices of the best pairs above the threshold by descending score, ties by index; whether that is all of them.
+
+    All pairs that tie with the last one are taken, so that the prefix does not depend on how a tie is cut.
+    """
+    if count == 0:
+        return flat.new_zeros(0, dtype=torch.int64), True
+    last = flat.topk(count, sorted=False).values.min()
+    complete = count == flat.numel() or bool(last <= threshold)
+    candidates = flat > threshold if complete else flat >= last
+    index = candidates.nonzero()[:, 0]
+    return index[flat[index].argsort(descending=True, stable=True)], complete
+
+
+def _suppress(
+    boxes: Float[Tensor, "m 4"], scores: Float[Tensor, " m"], labels: Int[Tensor, " m"], iou: float
+) -> Int[Tensor, " n"]:
+    """Greedy suppression within each label; boxes are sorted by descending score, so are the survivors.
+
+    One call a label that occurs more than once: no label offset is added to the boxes, whose rounding would change
+    which of two boxes at the limit survives.
+    """
+    order = labels.argsort(stable=True)
+    counts = torch.unique_consecutive(labels[order], return_counts=True)[1].tolist()
+    kept = []
+    for members in order.split(counts):
+        kept.append(members if len(members) == 1 else members[nms(boxes[members], scores[members], iou)])
+    return torch.cat(kept).sort().values if kept else order

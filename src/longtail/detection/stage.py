@@ -1,0 +1,197 @@
+"""One stage of a cascade: pooled features -> class logits and box changes, and the losses of both."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from longtail.boxes import BoxCoder
+from longtail.errors import ConfigError
+
+#: A classification loss of one stage: a ``ClassificationLoss`` for C+1 classes, or any callable
+#: ``(logits (R, num_logits), labels (R,)) -> scalar``. ``num_logits`` (default C+1) and
+#: ``probabilities(logits) -> (R, C+1)`` (default softmax) are taken from it where it has them.
+StageLoss = Callable[[Tensor, Tensor], Tensor]
+#: Builds a classifier from its numbers of inputs and outputs.
+ClassifierFactory = Callable[[int, int], nn.Module]
+
+
+class LinearClassifier(nn.Linear):
+    """A linear classifier with the small weights that detectors start from.
+
+    Args:
+        in_features: Width of the features.
+        num_logits: Number of outputs.
+    """
+
+    def __init__(self, in_features: int, num_logits: int) -> None:
+        super().__init__(in_features, num_logits)
+        nn.init.normal_(self.weight, std=0.01)
+        nn.init.zeros_(self.bias)
+
+
+class CosineClassifier(nn.Module):
+    """Scaled cosine between features and class weights, plus a bias.
+
+    o_c = temperature <x / |x|, w_c / |w_c|> + b_c
+
+    Args:
+        in_features: Width of the features.
+        num_logits: Number of outputs.
+        temperature: Scale of the cosine.
+        bias: Whether there is a bias.
+
+    Source: MEC component C7 (Cos-Norm); temperature and bias as in the public seesaw configurations, SPEC §4.
+    """
+
+    def __init__(self, in_features: int, num_logits: int, temperature: float = 20.0, bias: bool = True) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.weight = nn.Parameter(torch.empty(num_logits, in_features))
+        self.bias = nn.Parameter(torch.zeros(num_logits)) if bias else None
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, features: Float[Tensor, "r f"]) -> Float[Tensor, "r logits"]:
+        """Logits of the features."""
+        directions = F.normalize(features, dim=1, eps=1e-6) * self.temperature
+        return F.linear(directions, F.normalize(self.weight, dim=1, eps=1e-6), self.bias)
+
+
+CLASSIFIERS: dict[str, ClassifierFactory] = {"linear": LinearClassifier, "cosine": CosineClassifier}
+
+
+class BoxStage(nn.Module):
+    """Two shared fully connected layers, a classifier, and one box for all classes.
+
+    Args:
+        in_features: Number of values of a pooled map (channels x side x side).
+        channels: Width of the shared layers.
+        num_logits: Number of outputs of the classifier.
+        classifier: Builds the classifier.
+        coder: How box changes are expressed in this stage.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        channels: int,
+        num_logits: int,
+        classifier: ClassifierFactory = LinearClassifier,
+        coder: BoxCoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.shared = nn.Sequential(
+            nn.Flatten(), nn.Linear(in_features, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()
+        )
+        self.classifier = classifier(channels, num_logits)
+        self.regressor = nn.Linear(channels, 4)
+        self.coder = coder or BoxCoder()
+        for layer in self.shared:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.regressor.weight, std=0.001)
+        nn.init.zeros_(self.regressor.bias)
+
+    def forward(self, pooled: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r logits"], Float[Tensor, "r 4"]]:
+        """Class logits and box changes, in float32."""
+        shared = self.shared(pooled)
+        return self.classifier(shared).float(), self.regressor(shared).float()
+
+
+def box_loss(
+    deltas: Float[Tensor, "r 4"],
+    boxes: Float[Tensor, "r 4"],
+    objects: Float[Tensor, "r 4"],
+    foreground: Int[Tensor, " p"],
+    coder: BoxCoder,
+    beta: float,
+) -> Float[Tensor, ""]:
+    """Smooth L1 loss of the foreground's box changes, divided by the number of all R proposals.
+
+    Args:
+        deltas: Predicted changes.
+        boxes: Proposals.
+        objects: The object of every proposal; only those of the foreground are read.
+        foreground: Indices of the foreground proposals.
+        coder: The stage's coder.
+        beta: See ``CascadeConfig.box_beta``.
+    """
+    wanted = coder.encode(objects[foreground], boxes[foreground])
+    total = F.smooth_l1_loss(deltas[foreground], wanted, beta=beta, reduction="sum")
+    return total / max(len(deltas), 1)
+
+
+def class_loss(loss: StageLoss, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Float[Tensor, ""]:
+    """The injected loss; 0, connected to the graph, where nothing was sampled."""
+    return loss(logits, labels) if len(labels) else logits.sum() * 0
+
+
+class SoftmaxLoss(nn.Module):
+    """Plain cross-entropy over C+1 classes, the mean over the sampled proposals."""
+
+    def forward(self, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Float[Tensor, ""]:
+        """The loss."""
+        return F.cross_entropy(logits, labels)
+
+
+class StageLosses(nn.Module):
+    """The classification losses of N stages and how each reads its logits.
+
+    ``num_logits`` is the number of outputs that the stages' classifiers must have.
+
+    Args:
+        losses: One loss, of which every stage gets a copy of its own (losses may count), or one loss a stage; None
+            for cross-entropy.
+        num_stages: Number of stages N.
+        num_classes: Number of foreground classes C.
+    """
+
+    def __init__(self, losses: StageLoss | Sequence[StageLoss] | None, num_stages: int, num_classes: int) -> None:
+        super().__init__()
+        if losses is None:
+            losses = SoftmaxLoss()
+        chosen: list[Any] = (
+            list(losses) if isinstance(losses, Sequence) else [copy.deepcopy(losses) for _ in range(num_stages)]
+        )
+        if len(chosen) != num_stages:
+            raise ConfigError(
+                f"{len(chosen)} classification losses for {num_stages} stages", fix="give one loss, or one a stage"
+            )
+        for loss in chosen:
+            if getattr(loss, "num_classes", num_classes + 1) != num_classes + 1:
+                raise ConfigError(
+                    f"{type(loss).__name__} is for {loss.num_classes} classes, the stage has {num_classes + 1}",
+                    fix=f"build it with num_classes={num_classes + 1}: the {num_classes} classes and the background",
+                )
+        widths = {int(getattr(loss, "num_logits", num_classes + 1)) for loss in chosen}
+        if len(widths) > 1:
+            raise ConfigError(
+                f"the stages' losses want {sorted(widths)} logits", fix="give all stages losses of one width"
+            )
+        self.num_classes = num_classes
+        self.num_logits = widths.pop()
+        self.modules_of_losses = nn.ModuleList(loss for loss in chosen if isinstance(loss, nn.Module))
+        self._losses = chosen
+
+    def __len__(self) -> int:
+        return len(self._losses)
+
+    def loss(self, stage: int) -> StageLoss:
+        """The loss of a stage."""
+        return self._losses[stage]
+
+    def probabilities(self, stage: int, logits: Float[Tensor, "r logits"]) -> Float[Tensor, "r classes"]:
+        """Probabilities (R, C+1) of the logits of a stage."""
+        read = getattr(self._losses[stage], "probabilities", None)
+        return logits.softmax(dim=1) if read is None else read(logits)
+
+    def class_logits(self, stage: int, logits: Float[Tensor, "r logits"]) -> Float[Tensor, "r classes"]:
+        """Class logits (R, C+1): the logits themselves where there are C+1, else the log of their probabilities."""
+        if logits.shape[1] == self.num_classes + 1:
+            return logits
+        return self.probabilities(stage, logits).clamp(min=torch.finfo(logits.dtype).tiny).log()
