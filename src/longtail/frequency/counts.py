@@ -105,13 +105,15 @@ class ClassFrequency:
     @classmethod
     def from_dict(cls, record: dict) -> "ClassFrequency":
         """Inverse of ``to_dict``; further keys of ``to_json`` are taken where present."""
-        counts = {
-            unit: None if record.get(unit) is None else np.asarray(record[unit])
-            for unit in ("images", "pixels", "instances")
-        }
+
+        def listed(unit: str) -> np.ndarray | None:
+            return None if record.get(unit) is None else np.asarray(record[unit])
+
         return cls(
             class_names=tuple(record["class_names"]),
-            **counts,
+            images=np.asarray(record["images"]),
+            pixels=listed("pixels"),
+            instances=listed("instances"),
             num_images=record.get("num_images", 0),
             ignored_pixels=record.get("ignored_pixels", 0),
             fingerprint=record.get("fingerprint", ""),
