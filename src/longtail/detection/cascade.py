@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -61,15 +61,10 @@ class CascadeHeads(nn.Module, ABC):
         pooling: tuple[Any, ...] = (strides, config.pooling_samples, config.pooling_aligned)
         self.box_pooler = PyramidPooler(_BOX_SIDE, *pooling)
         self.mask_pooler = PyramidPooler(_MASK_SIDE, *pooling)
+        self.coders = [BoxCoder(stage.box_stds) for stage in config.stages]
         self.stages = nn.ModuleList(
-            BoxStage(
-                channels * _BOX_SIDE**2,
-                config.head_channels,
-                losses.num_logits,
-                classifier,
-                BoxCoder(stage.box_stds),
-            )
-            for stage in config.stages
+            BoxStage(channels * _BOX_SIDE**2, config.head_channels, losses.num_logits, classifier)
+            for _ in config.stages
         )
 
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
@@ -104,18 +99,16 @@ class CascadeHeads(nn.Module, ABC):
     ) -> list[StageOutputs]:
         """Logits of every stage, each on the boxes that the stage before refined, and the final boxes."""
         counts = [len(p) for p in proposals]
-        boxes, raw = list(proposals), []
-        for stage in self.stages:
-            logits, deltas = stage(self.pool_boxes(pyramid, boxes))
-            raw.append(logits)
-            boxes = self._decode(stage.coder, deltas, boxes, sizes)
-        read = torch.stack([self.class_losses.class_logits(k, o) for k, o in enumerate(raw)])
-        per_image: list[Sequence[Tensor | None]] = [read.split(counts, dim=1), [None] * len(counts)]
-        if raw[0].shape[1] != read.shape[2]:
-            per_image[1] = torch.stack(raw).split(counts, dim=1)
-        return [
-            StageOutputs(logits, *rest) for logits, *rest in zip(per_image[0], boxes, sizes, per_image[1], strict=True)
-        ]
+        boxes, outputs = list(proposals), []
+        for k in range(self.config.num_stages):
+            logits, deltas = self.stages[k](self.pool_boxes(pyramid, boxes))
+            outputs.append(logits)
+            boxes = self._decode(k, deltas, boxes, sizes)
+        raw = torch.stack(outputs)
+        read = torch.stack([self.class_losses.class_logits(k, o) for k, o in enumerate(outputs)])
+        own_form = raw.shape[2] != read.shape[2]
+        images = zip(read.split(counts, dim=1), raw.split(counts, dim=1), boxes, sizes, strict=True)
+        return [StageOutputs(logits, b, size, o if own_form else None) for logits, o, b, size in images]
 
     @torch.no_grad()
     def mask_probabilities(
@@ -145,9 +138,8 @@ class CascadeHeads(nn.Module, ABC):
         self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]
     ) -> tuple[dict[str, Tensor], Float[Tensor, "r 4"]]:
         """Weighted losses of the box head of a stage, and the box changes that it predicts."""
-        setting, head = self.config.stages[stage], self.stages[stage]
         pooled = scale_gradient(self.pool_boxes(pyramid, samples.boxes), self.config.gradient_scale)
-        logits, deltas = head(pooled)
+        logits, deltas = self.stages[stage](pooled)
         labels = torch.cat(samples.labels)
         matched = torch.cat(
             [
@@ -159,16 +151,19 @@ class CascadeHeads(nn.Module, ABC):
         boxes = torch.cat(samples.boxes)
         losses = {
             f"stage_{stage + 1}_class": class_loss(self.class_losses.loss(stage), logits, labels),
-            f"stage_{stage + 1}_box": box_loss(deltas, boxes, matched, foreground, head.coder, self.config.box_beta),
+            f"stage_{stage + 1}_box": box_loss(
+                deltas, boxes, matched, foreground, self.coders[stage], self.config.box_beta
+            ),
         }
-        return {name: setting.weight * value for name, value in losses.items()}, deltas
+        weight = self.config.stages[stage].weight
+        return {name: weight * value for name, value in losses.items()}, deltas
 
     def refine(
         self, stage: int, samples: Samples, deltas: Float[Tensor, "r 4"], sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """Boxes for the next stage, without gradient: refined, clipped, never empty. Added objects are left out
         where the next stage adds them anew."""
-        refined = self._decode(self.stages[stage].coder, deltas.detach(), samples.boxes, sizes)
+        refined = self._decode(stage, deltas.detach(), samples.boxes, sizes)
         kept = [sides_at_least(boxes, _SMALLEST_PROPOSAL) for boxes in refined]
         if self.config.resample:
             kept = [keep & ~added for keep, added in zip(kept, samples.added, strict=True)]
@@ -179,11 +174,10 @@ class CascadeHeads(nn.Module, ABC):
         draw = sample_stage if self.config.resample else relabel_stage
         return draw(boxes, objects, self.config, stage)
 
-    @staticmethod
     def _decode(
-        coder: BoxCoder, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+        self, stage: int, deltas: Tensor, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        refined = coder.decode(deltas, torch.cat(list(boxes))).split([len(b) for b in boxes])
+        refined = self.coders[stage].decode(deltas, torch.cat(list(boxes))).split([len(b) for b in boxes])
         return [clip_boxes_to_image(b, size) for b, size in zip(refined, sizes, strict=True)]
 
 
@@ -232,7 +226,7 @@ class Cascade(CascadeHeads):
 
     def _mask_loss(self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]) -> Tensor:
         boxes, labels, targets = foreground_masks(samples, objects, self.config.num_classes)
-        head = self.mask_heads[stage]
+        head = cast(MaskHead, self.mask_heads[stage])
         logits = head.class_logits(head(self.pool_masks(pyramid, boxes)), labels)
         return mask_loss(logits, targets)
 
@@ -241,7 +235,8 @@ class Cascade(CascadeHeads):
     ) -> list[Float[Tensor, "r t t"]]:
         """See ``CascadeHeads.mask_logits``."""
         pooled = self.pool_masks(pyramid, boxes)
-        return [head.class_logits(head(pooled), labels) for head in self.mask_heads]
+        heads = [cast(MaskHead, head) for head in self.mask_heads]
+        return [head.class_logits(head(pooled), labels) for head in heads]
 
 
 def foreground_masks(

@@ -1,6 +1,7 @@
 """Hybrid Task Cascade: boxes and masks in turn, masks that build on the masks of the stage before."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +146,7 @@ class HybridTaskCascade(CascadeHeads):
     def _mask_loss(self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]) -> Tensor:
         boxes, labels, targets = foreground_masks(samples, objects, self.config.num_classes)
         features = self._chain(self.pool_masks(pyramid, boxes), stage)[-1]
-        return mask_loss(self.mask_heads[stage].class_logits(features, labels), targets)
+        return mask_loss(cast(MaskHead, self.mask_heads[stage]).class_logits(features, labels), targets)
 
     def _chain(self, pooled: Float[Tensor, "r c s s"], last: int) -> list[Float[Tensor, "r d s s"]]:
         """Features of the mask heads up to ``last``, each reading those of the one before."""
@@ -159,7 +160,8 @@ class HybridTaskCascade(CascadeHeads):
     ) -> list[Float[Tensor, "r t t"]]:
         """See ``CascadeHeads.mask_logits``."""
         features = self._chain(self.pool_masks(pyramid, boxes), self.config.num_stages - 1)
-        return [head.class_logits(f, labels) for head, f in zip(self.mask_heads, features, strict=True)]
+        heads = [cast(MaskHead, head) for head in self.mask_heads]
+        return [head.class_logits(f, labels) for head, f in zip(heads, features, strict=True)]
 
 
 def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Objects]) -> Float[Tensor, ""]:

@@ -1,6 +1,7 @@
 """Masks of proposals: a small convolutional head whose last layer is computed for one class a proposal only."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +36,7 @@ class MaskHead(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_channels] + [channels] * num_convolutions
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.from_previous = nn.Conv2d(channels, in_channels, 1) if takes_previous else None
         self.upsample = nn.ConvTranspose2d(widths[-1], channels, 2, stride=2)
         self.predictor = nn.Conv2d(channels, num_classes, 1)

@@ -47,7 +47,7 @@ class PyramidPooler(nn.Module):
         for level, stride in enumerate(self.strides):
             chosen = torch.where(levels == level)[0]
             values = pool(features[level], rois[chosen], self.output_size, stride, self.samples, self.aligned)
-            pooled = pooled.index_copy(0, chosen, values.to(pooled.dtype))
+            pooled[chosen] = values.to(pooled.dtype)
         return pooled
 
     def levels(self, boxes: Float[Tensor, "r 4"]) -> Int[Tensor, " r"]:

@@ -77,7 +77,7 @@ class ProposalNetwork(RegionProposalNetwork):
         objectness: Tensor,
         pred_bbox_deltas: Tensor,
         labels: list[Tensor],
-        regression_targets: Sequence[Tensor],  # type: ignore[override]
+        regression_targets: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Torchvision's losses; 0 where no anchor can be sampled (an image that is all crowd), never NaN."""
         if not any(bool((label >= 0).any()) for label in labels):

@@ -72,7 +72,6 @@ class BoxStage(nn.Module):
         channels: Width of the shared layers.
         num_logits: Number of outputs of the classifier.
         classifier: Builds the classifier.
-        coder: How box changes are expressed in this stage.
     """
 
     def __init__(
@@ -81,7 +80,6 @@ class BoxStage(nn.Module):
         channels: int,
         num_logits: int,
         classifier: ClassifierFactory = LinearClassifier,
-        coder: BoxCoder | None = None,
     ) -> None:
         super().__init__()
         self.shared = nn.Sequential(
@@ -89,7 +87,6 @@ class BoxStage(nn.Module):
         )
         self.classifier = classifier(channels, num_logits)
         self.regressor = nn.Linear(channels, 4)
-        self.coder = coder or BoxCoder()
         for layer in self.shared:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)

@@ -1,6 +1,7 @@
 """Modulated deformable convolutions in place of ordinary ones."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,21 +25,15 @@ class DeformableConv2d(nn.Module):
         super().__init__()
         self.weight = convolution.weight
         self.bias = convolution.bias
-        self.stride, self.padding = convolution.stride, convolution.padding
-        self.dilation, self.groups = convolution.dilation, convolution.groups
-        height, width = convolution.kernel_size
-        self.taps = height * width
+        pairs: dict[str, Any] = {k: getattr(convolution, k) for k in ("stride", "padding", "dilation")}
+        self.stride, self.padding, self.dilation = pairs.values()
+        self.taps = convolution.kernel_size[0] * convolution.kernel_size[1]
+        size: Any = convolution.kernel_size
         self.offsets = nn.Conv2d(
-            convolution.in_channels,
-            3 * self.taps,
-            (height, width),
-            convolution.stride,
-            convolution.padding,
-            convolution.dilation,
+            convolution.in_channels, 3 * self.taps, size, device=convolution.weight.device, **pairs
         )
-        nn.init.zeros_(self.offsets.weight)
-        nn.init.zeros_(self.offsets.bias)
-        self.offsets.to(self.weight.device)
+        for parameter in self.offsets.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         """Convolve at the moved taps, in float32 (the operator has no reduced precision on every device)."""

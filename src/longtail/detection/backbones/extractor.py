@@ -34,14 +34,13 @@ class FeatureExtractor(nn.Module, ABC):
         """Modules that lead to every map, from the map before (the first: from the image)."""
 
 
-def set_norm_mode(network: nn.Module, mode: NormMode) -> nn.Module:
-    """Prepare the batch norms of a network; returns it (``synchronised`` replaces modules)."""
+def set_norm_mode(network: nn.Module, mode: NormMode) -> None:
+    """Prepare the batch norms of a network, in place."""
     if mode == "synchronised":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if mode == "frozen":
         for norm in _norms(network):
             norm.requires_grad_(False)
-    return network
 
 
 def keep_norms_fixed(network: nn.Module, mode: NormMode) -> None:

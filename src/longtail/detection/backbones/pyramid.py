@@ -48,7 +48,8 @@ class PyramidBackbone(nn.Module):
         self.frozen_stages = frozen_stages
         self.channels = channels
         self.strides = (*extractor.strides, 2 * extractor.strides[-1])
-        self.extractor = set_norm_mode(extractor, norm)
+        set_norm_mode(extractor, norm)
+        self.extractor = extractor
         self.pyramid = FeaturePyramidNetwork(list(extractor.channels), channels, LastLevelMaxPool())
         self.train(self.training)
 

@@ -37,14 +37,15 @@ class TimmFeatures(FeatureExtractor):
             raise ConfigError(f"timm has no network {name!r}", fix=f"choose one of timm.list_models(), like {close}")
         try:
             self.network = timm.create_model(name, features_only=True, pretrained=pretrained, **options)
-            reductions = self.network.feature_info.reduction()
+            feature_info: Any = self.network.feature_info
+            reductions = feature_info.reduction()
             self.chosen = tuple(reductions.index(stride) for stride in _STRIDES)
         except (RuntimeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"{name!r} does not give feature maps of stride {_STRIDES}: {error}",
                 fix="choose a hierarchical network such as a ResNet, ConvNeXt or Swin",
             ) from error
-        self.channels = tuple(self.network.feature_info.channels()[i] for i in self.chosen)
+        self.channels = tuple(feature_info.channels()[i] for i in self.chosen)
 
     def stages(self) -> list[list[nn.Module]]:
         """See ``FeatureExtractor.stages``.

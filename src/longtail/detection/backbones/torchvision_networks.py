@@ -1,6 +1,7 @@
 """Feature extractors on torchvision's image networks; their parameter names, so that its weights load."""
 
 from collections.abc import Callable
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ class ResNetFeatures(FeatureExtractor):
         super().__init__()
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(network, name))
-        self.channels = tuple(network.fc.in_features // 2**k for k in (3, 2, 1, 0))
+        width = cast(nn.Linear, network.fc).in_features
+        self.channels = tuple(width // 2**k for k in (3, 2, 1, 0))
 
     def stages(self) -> list[list[nn.Module]]:
         """See ``FeatureExtractor.stages``."""
@@ -47,7 +49,7 @@ class MobileNetV2Features(FeatureExtractor):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.features = network.features
+        self.features = cast(nn.Sequential, network.features)
         self.channels = tuple(_out_channels(self.features[end - 1]) for end in self._ENDS)
 
     def stages(self) -> list[list[nn.Module]]:
