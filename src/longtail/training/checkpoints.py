@@ -1,0 +1,119 @@
+"""Files of weights and of training state: whole or not there, and never a pickle of a stranger."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_model
+from torch import nn
+
+from longtail.errors import CheckpointError, TrainingError
+from longtail.training.run_folder import RunFolder
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside ``path`` and put it in place once it is whole; the old one stays where that fails.
+
+    Raises:
+        TrainingError: The disk is full, or the folder cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # torch and safetensors report a full disk as errors of their own
+        part.unlink(missing_ok=True)
+        raise TrainingError(
+            f"cannot write {path}: {error}", fix="free some space; what was saved before is kept, then use --resume"
+        ) from error
+
+
+def save_weights(model: nn.Module, path: Path, **metadata: str) -> None:
+    """Write the weights of ``model`` as safetensors; shared tensors are written once."""
+    write_whole(path, lambda part: save_model(model, str(part), metadata={"format": "pt", **metadata}))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Training state that ``fit`` wrote; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: The file is missing, broken, or not such a state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no {path}", fix="start without --resume") from error
+    except Exception as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}", fix="it is broken or not of this library: start again with --overwrite"
+        ) from error
+    if not isinstance(state, dict) or "longtail" not in state:
+        raise CheckpointError(f"{path} is no training state of this library", fix="give a checkpoints/last.ckpt")
+    return state
+
+
+def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Weights to start from, and the phases that they have been through.
+
+    Args:
+        source: A run folder, a folder with ``best.safetensors`` or ``model.safetensors``, such a file, or a
+            ``last.ckpt``.
+        phases: Phases of the method, in order.
+
+    Raises:
+        CheckpointError: There are no weights, or they cannot be read.
+    """
+    path = Path(source)
+    if path.is_dir():
+        earlier = [RunFolder(path).phase_weights(phase) for phase in reversed(phases[:-1])]
+        found = [p for p in (*earlier, RunFolder(path).weights, path / "model.safetensors") if p.is_file()]
+        if not found:
+            raise CheckpointError(
+                f"{path} holds no weights", fix="give a run folder, or a folder with model.safetensors"
+            )
+        path = found[0]
+    if path.suffix == ".ckpt":
+        state = read_state(path)
+        done = (*state["longtail"]["done"], *([state["longtail"]["phase"]] if state["longtail"]["finished"] else []))
+        return {k.removeprefix("method."): v for k, v in state["state_dict"].items()}, _known(done, phases)
+    try:
+        weights = load_file(path)
+        with safe_open(path, "pt") as handle:
+            metadata = handle.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read weights from {path}: {error}", fix="give a safetensors file") from error
+    done = tuple(metadata["phases"].split()) if "phases" in metadata else tuple(phases[:-1])
+    return {k.removeprefix("method."): v for k, v in weights.items()}, _known(done, phases)
+
+
+def _known(done: Sequence[str], phases: Sequence[str]) -> tuple[str, ...]:
+    return tuple(phase for phase in phases if phase in done)
+
+
+def load_for_phase(method: nn.Module, weights: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Load weights into ``method``, whose current phase must train everything that they lack.
+
+    Raises:
+        CheckpointError: A tensor has another shape, or one that the phase does not train is missing.
+    """
+    own = method.state_dict()
+    misfits = [k for k, v in weights.items() if k in own and own[k].shape != v.shape]
+    trained = {k for k, p in method.named_parameters() if p.requires_grad}
+    missing = [k for k in own if k not in weights and k not in trained]
+    if misfits or missing:
+        what = (
+            f"{misfits[0]} is {list(weights[misfits[0]].shape)}, the model wants {list(own[misfits[0]].shape)}"
+            if misfits
+            else f"{len(missing)} tensors are missing, {missing[0]} first"
+        )
+        raise CheckpointError(
+            f"weights of {source} do not fit: {what}", fix="use the same model, method and classes as in that run"
+        )
+    method.load_state_dict({k: v for k, v in weights.items() if k in own}, strict=False)

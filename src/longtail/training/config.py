@@ -1,0 +1,264 @@
+"""What a training run is, in numbers: the settings that every task shares. This module does not import torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from longtail.errors import ConfigError
+from longtail.training.config_file import from_dict, to_dict
+
+#: Iterations of a phase that the configuration does not name. Source: MEDOE §A.2 (80K; 1.6K for the ensemble).
+DEFAULT_ITERATIONS = 80_000
+PHASE_ITERATIONS = {"ensemble": 1_600}
+
+#: The two recipes of the field (mmsegmentation's, which the papers build on). Source: MEDOE §A.2; PEERS §3.
+RECIPES: dict[str, dict[str, Any]] = {
+    "sgd": {
+        "lr": 0.01,
+        "weight_decay": 5e-4,
+        "power": 0.9,
+        "warmup_iterations": 0,
+        "head_lr_factor": 1.0,
+        "decay_norms": True,
+    },
+    "adamw": {
+        "lr": 6e-5,
+        "weight_decay": 0.01,
+        "power": 1.0,
+        "warmup_iterations": 1_500,
+        "head_lr_factor": 10.0,
+        "decay_norms": False,
+    },
+}
+
+
+@dataclass
+class OptimiserConfig:
+    """Optimiser and learning-rate schedule. What is not given takes the value of the recipe of that name.
+
+    Args:
+        name: sgd (convolutional recipe) or adamw (transformer recipe)
+        lr: base learning rate [sgd 0.01, adamw 6e-5]
+        momentum: momentum of sgd
+        betas: moment decays of adamw
+        weight_decay: weight decay [sgd 5e-4, adamw 0.01]
+        power: power of the polynomial decay [sgd 0.9, adamw 1.0]
+        min_lr: learning rate at the end of the decay (mmsegmentation's sgd recipe: 1e-4)
+        warmup_iterations: iterations of linear warm-up before the decay [sgd 0, adamw 1500]
+        warmup_start: fraction of the learning rate at which the warm-up starts
+        head_lr_factor: learning rate of all that is not encoder, relative to lr [sgd 1, adamw 10]
+        decay_norms: whether normalisation layers have weight decay [sgd true, adamw false]
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float | None = None
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float | None = None
+    power: float | None = None
+    min_lr: float = 0.0
+    warmup_iterations: int | None = None
+    warmup_start: float = 1e-6
+    head_lr_factor: float | None = None
+    decay_norms: bool | None = None
+
+    def __post_init__(self) -> None:
+        one_of("optimiser.name", self.name, tuple(RECIPES))
+        positive("optimiser.lr", self.lr)
+        positive("optimiser.head_lr_factor", self.head_lr_factor)
+        positive("optimiser.power", self.power)
+        not_negative("optimiser.weight_decay", self.weight_decay)
+        not_negative("optimiser.min_lr", self.min_lr)
+        not_negative("optimiser.warmup_iterations", self.warmup_iterations)
+        within("optimiser.momentum", self.momentum, 0, 1)
+        within("optimiser.warmup_start", self.warmup_start, 0, 1)
+
+    def recipe(self, setting: str) -> Any:
+        """Value of a setting: as given, else the recipe's."""
+        value = getattr(self, setting)
+        return RECIPES[self.name][setting] if value is None else value
+
+    def resolved(self) -> "OptimiserConfig":
+        """The same settings with every value of the recipe written out."""
+        return replace(self, **{setting: self.recipe(setting) for setting in RECIPES[self.name]})
+
+
+@dataclass
+class LoadingConfig:
+    """How samples become batches.
+
+    Args:
+        batch_size: images of one optimiser step, over all ranks and accumulated batches together
+        workers: worker processes of each rank that load images; they never change the result
+    """
+
+    batch_size: int = 16
+    workers: int = 4
+
+    def __post_init__(self) -> None:
+        positive("loading.batch_size", self.batch_size)
+        not_negative("loading.workers", self.workers)
+
+
+@dataclass
+class HardwareConfig:
+    """Where and in what precision to compute; the words are Lightning's.
+
+    Args:
+        accelerator: auto, cpu, gpu, mps …
+        devices: number of devices of each node, or auto
+        num_nodes: number of machines
+        strategy: auto (DDP on more than one device) or any strategy of Lightning
+        precision: 32-true, bf16-mixed, 16-mixed …
+        accumulate: batches whose gradients are summed into one step; divides batch_size
+        gradient_clip: largest norm of the gradient; not clipped when not given
+        sync_batch_norm: whether batch norm takes its statistics over all GPUs (as the papers do)
+        deterministic: deterministic kernels where there are any, a warning where there are none
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    accumulate: int = 1
+    gradient_clip: float | None = None
+    sync_batch_norm: bool = True
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        positive("hardware.num_nodes", self.num_nodes)
+        positive("hardware.accumulate", self.accumulate)
+        positive("hardware.gradient_clip", self.gradient_clip)
+
+
+@dataclass
+class LoggingConfig:
+    """What is written while training. metrics.csv is always written.
+
+    Args:
+        logger: further log: tensorboard (in the run folder) or none
+        log_interval: iterations between two lines of metrics
+        val_interval: iterations between two validations; 0 validates only at the end of each phase
+        checkpoint_interval: iterations between two saves of last.ckpt
+    """
+
+    logger: Literal["tensorboard", "none"] = "tensorboard"
+    log_interval: int = 50
+    val_interval: int = 8_000
+    checkpoint_interval: int = 1_000
+
+    def __post_init__(self) -> None:
+        one_of("logging.logger", self.logger, ("tensorboard", "none"))
+        positive("logging.log_interval", self.log_interval)
+        not_negative("logging.val_interval", self.val_interval)
+        positive("logging.checkpoint_interval", self.checkpoint_interval)
+
+
+@dataclass
+class RunConfig:
+    """The settings of a training run that every task shares.
+
+    Args:
+        optimiser: Optimiser and learning-rate schedule of every phase
+        phase_optimisers: differences of single phases, such as {ensemble: {name: sgd, lr: 0.01}}
+        iterations: optimiser steps of each phase by name [80000; ensemble 1600]
+        loading: How samples become batches
+        hardware: Where and in what precision to compute
+        logging: What is written while training
+        seed: seed of everything random in the run
+        trainer: further arguments of lightning's Trainer, passed as they are
+    """
+
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    phase_optimisers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    iterations: dict[str, int] = field(default_factory=dict)
+    loading: LoadingConfig = field(default_factory=LoadingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    seed: int = 0
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        not_negative("seed", self.seed)
+        for phase, iterations in self.iterations.items():
+            positive(f"iterations.{phase}", iterations)
+        for phase in self.phase_optimisers:
+            self.optimiser_of(phase)
+        if self.loading.batch_size % self.hardware.accumulate:
+            raise ConfigError(
+                f"loading.batch_size {self.loading.batch_size} is not a multiple of hardware.accumulate "
+                f"{self.hardware.accumulate}",
+                fix="make the batch size a multiple of the batches accumulated",
+            )
+
+    def iterations_of(self, phase: str) -> int:
+        """Number of optimiser steps of a phase."""
+        return self.iterations.get(phase, PHASE_ITERATIONS.get(phase, DEFAULT_ITERATIONS))
+
+    def optimiser_of(self, phase: str) -> OptimiserConfig:
+        """Optimiser settings of a phase: the run's, with the differences of the phase."""
+        changes = self.phase_optimisers.get(phase)
+        if not changes:
+            return self.optimiser
+        base = {} if changes.get("name", self.optimiser.name) != self.optimiser.name else to_dict(self.optimiser)
+        return from_dict(OptimiserConfig, {**base, **changes}, where=f"phase_optimisers.{phase}")
+
+    def resolved(self, phases: Sequence[str]) -> "RunConfig":
+        """The same run with everything written out that its phases take from recipes.
+
+        Raises:
+            ConfigError: A setting names a phase that is none of ``phases``.
+        """
+        for name, keys in (("iterations", self.iterations), ("phase_optimisers", self.phase_optimisers)):
+            for key in keys:
+                if key not in phases:
+                    raise ConfigError(
+                        f"{name} names phase {key!r}, which the method does not have",
+                        fix=f"its phases are {', '.join(phases)}",
+                    )
+        return replace(
+            self,
+            optimiser=self.optimiser.resolved(),
+            iterations={phase: self.iterations_of(phase) for phase in phases},
+        )
+
+
+def positive(name: str, value: float | None) -> None:
+    """Refuse numbers <= 0.
+
+    Raises:
+        ConfigError: ``value`` is given and not positive.
+    """
+    if value is not None and not value > 0:
+        raise ConfigError(f"{name} is {value}", fix="give a number > 0")
+
+
+def not_negative(name: str, value: float | None) -> None:
+    """Refuse numbers < 0.
+
+    Raises:
+        ConfigError: ``value`` is given and negative.
+    """
+    if value is not None and not value >= 0:
+        raise ConfigError(f"{name} is {value}", fix="give a number >= 0")
+
+
+def within(name: str, value: float | None, low: float, high: float) -> None:
+    """Refuse numbers outside [low, high].
+
+    Raises:
+        ConfigError: ``value`` is given and outside.
+    """
+    if value is not None and not low <= value <= high:
+        raise ConfigError(f"{name} is {value}", fix=f"give a number from {low} to {high}")
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse words that are not in a list.
+
+    Raises:
+        ConfigError: ``value`` is none of ``known``.
+    """
+    if value not in known:
+        raise ConfigError(f"{name} is {value!r}", fix=f"choose one of {', '.join(known)}")

@@ -1,0 +1,191 @@
+"""``fit``: the phases of a method one after another, each of them resumable."""
+
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longtail.errors import CheckpointError, ConfigError
+from longtail.training.checkpoints import find_weights, load_for_phase, read_state
+from longtail.training.config import RunConfig
+from longtail.training.config_file import differences, read_yaml, to_dict, write_yaml
+from longtail.training.console import Console
+from longtail.training.engine import PhaseModule, PhaseWatch, build_trainer, quiet_lightning
+from longtail.training.loading import BatchPlan, training_loader
+from longtail.training.metrics_file import MetricsFile
+from longtail.training.optimisers import count_parameters
+from longtail.training.randomness import seed_generators
+from longtail.training.run_folder import RunFolder, environment_rank
+from longtail.training.signals import StopSignals
+from longtail.training.task import Task, phases_of
+
+#: Task -> where it is built; a further task adds a line and a file.
+TASKS = {"segmentation": "longtail.training.segmentation_task:SegmentationTask"}
+
+#: Settings that may differ on resume: they do not change the weights.
+_FREE = ("loading.workers", "logging.", "trainer", "hardware.deterministic", "data.val_split", "evaluation.")
+
+
+def build_task(config: Any) -> Task:
+    """Method and data of a configuration, the method initialised from the configured seed."""
+    module, name = TASKS[config.task].split(":")
+    seed_generators(config.seed, "model")
+    return getattr(import_module(module), name)(config)
+
+
+def fit(
+    config: RunConfig,
+    run_dir: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    start_from: str | Path | None = None,
+    task: Task | None = None,
+    quiet: bool = False,
+) -> RunFolder:
+    """Train all phases of a method.
+
+    Args:
+        config: Settings, such as a ``SegmentationConfig``.
+        run_dir: Folder of the run.
+        resume: Continue the run in ``run_dir`` where it was last saved; begin it where it was not.
+        overwrite: Replace a run that is there.
+        start_from: Run folder, Segmenter folder or checkpoint with the weights to begin with; phases that they
+            have been through are not run again.
+        task: Method and data; built from ``config`` where not given.
+        quiet: Print nothing.
+
+    Returns:
+        The run folder, with ``best.safetensors``, ``metrics.csv`` and ``checkpoints/``.
+
+    Raises:
+        ConfigError: A setting cannot work, the folder is not empty, or settings changed on resume.
+        CheckpointError: Weights or state do not fit.
+        TrainingError: A loss is not finite, or nothing can be written.
+        SystemExit: SIGTERM (143) or Ctrl-C (130) ended the run; its state is saved.
+    """
+    run = RunFolder(Path(run_dir))
+    run.prepare(resume=resume, overwrite=overwrite)
+    state = read_state(run.last)["longtail"] if resume and run.last.is_file() else None
+    task = task or build_task(config)
+    phases = phases_of(task.method)
+    config = config.resolved(phases)
+    if state is not None:
+        _check_unchanged(config, run)
+    first = environment_rank() == 0
+    if first:
+        write_yaml(config, run.settings)
+    with closing(Console(speak=first and not quiet, log=run.log if first else None)) as console:
+        for subject, words in task.describe():
+            console.say(f"[bold]{subject:<9}[/] {words}")
+        done = _begin(task, run, state, start_from, phases, console)
+        for phase in phases:
+            if phase in done:
+                console.say(f"[bold]phase[/]     {phase}: already trained")
+                continue
+            current = state if state and state["phase"] == phase else None
+            _run_phase(task, phase, done, config, run, current, console)
+            done = (*done, phase)
+        console.say(f"[bold]weights[/]   {run.weights}")
+    return run
+
+
+def _begin(
+    task: Task,
+    run: RunFolder,
+    state: dict[str, Any] | None,
+    start_from: str | Path | None,
+    phases: tuple[str, ...],
+    console: Console,
+) -> tuple[str, ...]:
+    """Load what the run begins with; return the phases that are finished."""
+    method = task.method
+    if state is not None:
+        done = (*state["done"], *([state["phase"]] if state["finished"] else []))
+        if state["finished"]:
+            weights = read_state(run.last)["state_dict"]
+            method.load_state_dict({k.removeprefix("method."): v for k, v in weights.items()})
+        else:
+            console.say(f"[bold]resume[/]    {run.last}: {state['phase']} {state['iteration']}")
+        return done
+    if start_from is None:
+        return ()
+    weights, done = find_weights(start_from, phases)
+    rest = [phase for phase in phases if phase not in done]
+    if not rest:
+        done, rest = phases[:-1], [phases[-1]]
+    method.start_phase(rest[0])  # type: ignore[operator]
+    load_for_phase(method, weights, start_from)
+    console.say(f"[bold]from[/]      {start_from}")
+    return done
+
+
+def _run_phase(
+    task: Task,
+    phase: str,
+    done: tuple[str, ...],
+    config: RunConfig,
+    run: RunFolder,
+    state: dict[str, Any] | None,
+    console: Console,
+) -> None:
+    method, iterations = task.method, config.iterations_of(phase)
+    start = state["iteration"] if state else 0
+    method.start_phase(phase)  # type: ignore[operator]
+    method.train()
+    total, trainable = count_parameters(method)
+    console.say(
+        f"[bold]phase[/]     {phase}: {iterations} iterations of {config.loading.batch_size} images, "
+        f"{trainable / 1e6:.2f} M of {total / 1e6:.2f} M parameters"
+    )
+    metrics = MetricsFile(run.metrics)
+    if environment_rank() == 0:
+        metrics.forget_after(phase, start, done)
+    with StopSignals() as signals, quiet_lightning(), console.progress(phase, iterations, start) as progress:
+        watch = PhaseWatch(task, phase, done, config, run, progress, metrics, signals)
+        trainer = build_trainer(config, iterations, run, [watch])
+        plan = BatchPlan(
+            order=task.order,
+            batch_size=config.loading.batch_size,
+            accumulate=config.hardware.accumulate,
+            world_size=trainer.world_size,
+            rank=trainer.global_rank,
+            iterations=iterations,
+            seed=config.seed,
+            phase=phase,
+        )
+        if state and state["world_size"] != trainer.world_size:
+            console.say(
+                f"[yellow]warning[/]   the run was saved on {state['world_size']} ranks and resumes on "
+                f"{trainer.world_size}: batches stay the same, dropout and batch statistics do not"
+            )
+        loader = training_loader(
+            task.train_data,
+            plan,
+            start=start,
+            workers=config.loading.workers,
+            collate=task.collate,
+            pin_memory=torch.cuda.is_available(),
+        )
+        trainer.fit(PhaseModule(task, phase, config), loader, ckpt_path=run.last if state else None)
+        if watch.stop_signal:
+            console.say(f"[yellow]stopped[/]   at {phase} {watch.iteration}; continue with --resume")
+            raise SystemExit(128 + watch.stop_signal)
+
+
+def _check_unchanged(config: RunConfig, run: RunFolder) -> None:
+    if not run.settings.is_file():
+        raise CheckpointError(f"{run.settings} is missing", fix="put it back, or start again with --overwrite")
+    changed = {
+        key: values
+        for key, values in differences(read_yaml(run.settings), to_dict(config)).items()
+        if not key.startswith(_FREE)
+    }
+    if changed:
+        listed = "; ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+        raise ConfigError(
+            f"settings differ from those of the run to resume: {listed}",
+            fix="resume with the settings of the run, or give another folder",
+        )

@@ -1,0 +1,151 @@
+"""Training batches whose content is a function of (seed, phase, iteration) alone.
+
+Neither workers, prefetching, a resume nor the number of ranks changes which samples an iteration sees or how they are
+augmented: the order is an endless stream of positions, position -> index is drawn pass by pass from a hashed seed,
+and each sample is augmented on a generator seeded by its position.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from longtail.errors import ConfigError, DataError
+from longtail.training.randomness import derive_seed, isolated_randomness
+
+#: Position in the endless stream, and the index of the sample that stands there.
+Place = tuple[int, int]
+
+
+@runtime_checkable
+class IndexOrder(Protocol):
+    """One pass over the data: sample indices drawn from ``generator``; passes may differ in length."""
+
+    def __call__(self, generator: torch.Generator) -> Sequence[int]: ...
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Every sample once, in random order."""
+
+    size: int
+
+    def __call__(self, generator: torch.Generator) -> Sequence[int]:
+        """A permutation of 0 … size-1."""
+        return torch.randperm(self.size, generator=generator).tolist()
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which positions of the stream each batch of each rank takes.
+
+    Args:
+        order: One pass over the data.
+        batch_size: Samples of one optimiser step, over all ranks and accumulated batches.
+        accumulate: Batches of one optimiser step.
+        world_size: Number of ranks.
+        rank: This rank.
+        iterations: Optimiser steps of the phase.
+        seed: Seed of the run.
+        phase: Name of the phase.
+    """
+
+    order: IndexOrder
+    batch_size: int
+    accumulate: int
+    world_size: int
+    rank: int
+    iterations: int
+    seed: int
+    phase: str
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.world_size * self.accumulate):
+            raise ConfigError(
+                f"batch size {self.batch_size} cannot be parted over {self.world_size} ranks x {self.accumulate} "
+                "accumulated batches",
+                fix="make loading.batch_size a multiple of their product",
+            )
+
+    @property
+    def per_rank(self) -> int:
+        """Samples in one batch of one rank."""
+        return self.batch_size // (self.world_size * self.accumulate)
+
+    def batches(self, start: int = 0) -> Iterator[list[Place]]:
+        """Batches of this rank from optimiser step ``start`` to the end of the phase."""
+        stream = self._stream(start * self.batch_size)
+        lot = self.per_rank * self.world_size
+        for _ in range((self.iterations - start) * self.accumulate):
+            everyone = [next(stream) for _ in range(lot)]
+            yield everyone[self.rank * self.per_rank : (self.rank + 1) * self.per_rank]
+
+    def _stream(self, start: int) -> Iterator[Place]:
+        """Places from position ``start`` on; the passes before it are drawn, since their lengths may differ."""
+        begin = 0
+        for number in count():
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, self.phase, "order", number))
+            indices = self.order(generator)
+            if not len(indices):
+                raise DataError("there is nothing to train on: the data set is empty", fix="check folder and split")
+            for offset in range(max(start - begin, 0), len(indices)):
+                yield begin + offset, int(indices[offset])
+            begin += len(indices)
+
+
+class SeededSamples(Dataset):
+    """A data set read by ``Place``: the sample of an index, augmented with the randomness of its position."""
+
+    def __init__(self, dataset: Dataset, seed: int, phase: str) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.phase = phase
+
+    def __getitem__(self, place: Place) -> Any:
+        position, index = place
+        with isolated_randomness(self.seed, self.phase, "sample", position):
+            return self.dataset[index]
+
+
+class _Batches:
+    """The batch sampler of a loader: without length, since a phase is counted in iterations."""
+
+    def __init__(self, plan: BatchPlan, start: int) -> None:
+        self.plan = plan
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        return self.plan.batches(self.start)
+
+
+def training_loader(
+    dataset: Dataset,
+    plan: BatchPlan,
+    *,
+    start: int = 0,
+    workers: int = 0,
+    collate: Callable[[list], Any] | None = None,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Loader of this rank's batches from optimiser step ``start`` on.
+
+    Args:
+        dataset: Samples by index, augmented from the global generators.
+        plan: Which positions of the stream each batch takes.
+        start: Optimiser steps that are already done.
+        workers: Worker processes; they do not change the batches.
+        collate: List of samples -> batch; torch's own where not given.
+        pin_memory: Whether batches go into page-locked memory.
+    """
+    return DataLoader(
+        SeededSamples(dataset, plan.seed, plan.phase),
+        batch_sampler=_Batches(plan, start),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        # the loader draws seeds of its workers from here: from the global generator it would shift dropout on resume
+        generator=torch.Generator().manual_seed(derive_seed(plan.seed, plan.phase, "workers")),
+    )

@@ -1,0 +1,59 @@
+"""``metrics.csv``: one row for each time that something was measured; columns come as they are needed. Torch-free."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+FIRST_COLUMNS = ("phase", "iteration")
+
+
+class MetricsFile:
+    """A table that grows by rows and columns and survives a kill after any row.
+
+    Args:
+        path: The file; rows that it holds already are kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns: list[str] = []
+        self.rows: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(newline="") as handle:
+                reader = csv.DictReader(handle)
+                self.rows = [row for row in reader if None not in row.values()]  # a killed write leaves half a row
+                self.columns = list(reader.fieldnames or [])
+
+    def forget_after(self, phase: str, iteration: int, done: tuple[str, ...]) -> None:
+        """Drop rows that a resumed run will measure again."""
+        kept = [
+            row
+            for row in self.rows
+            if row["phase"] in done or (row["phase"] == phase and int(row["iteration"]) <= iteration)
+        ]
+        if len(kept) != len(self.rows):
+            self.rows = kept
+            self._rewrite()
+
+    def append(self, phase: str, iteration: int, values: dict[str, Any]) -> None:
+        """Add a row."""
+        row = {"phase": phase, "iteration": str(iteration), **{name: f"{value:.6g}" for name, value in values.items()}}
+        self.rows.append(row)
+        new = [name for name in row if name not in self.columns]
+        if new:
+            self.columns += new
+            self._rewrite()
+        else:
+            with self.path.open("a", newline="") as handle:
+                handle.write(self._format([row]))
+
+    def _rewrite(self) -> None:
+        part = self.path.with_name(self.path.name + ".part")
+        part.write_text(",".join(self.columns) + "\n" + self._format(self.rows), newline="")
+        part.replace(self.path)
+
+    def _format(self, rows: list[dict[str, str]]) -> str:
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerows(rows)
+        return text.getvalue()

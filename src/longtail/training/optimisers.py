@@ -1,0 +1,103 @@
+"""Parameter groups, optimisers and learning-rate schedules, as the field's recipes set them."""
+
+from collections.abc import Callable
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from longtail.errors import ConfigError
+from longtail.training.config import OptimiserConfig
+
+_ENCODER_NAMES = {"encoder", "backbone"}
+
+
+def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict]:
+    """Trainable parameters by learning rate and weight decay.
+
+    A parameter with a component ``encoder`` or ``backbone`` in its name has the base learning rate, every other one
+    ``head_lr_factor`` times that. Parameters of normalisation layers have no weight decay unless ``decay_norms``.
+
+    Args:
+        model: Its parameters without gradient are left out.
+        config: Settings of the phase.
+
+    Returns:
+        Groups with ``name``, ``params``, ``lr`` and ``weight_decay``; only those that hold something.
+
+    Raises:
+        ConfigError: Nothing is trainable.
+    """
+    decay, factor = config.recipe("weight_decay"), config.recipe("head_lr_factor")
+    norms = set() if config.recipe("decay_norms") else _norm_parameters(model)
+    groups: dict[str, dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        encoder = bool(_ENCODER_NAMES & set(name.split(".")))
+        plain = id(parameter) in norms
+        key = ("encoder" if encoder else "head") + ("_norms" if plain else "")
+        group = groups.setdefault(
+            key,
+            {
+                "name": key,
+                "params": [],
+                "lr": config.recipe("lr") * (1 if encoder else factor),
+                "weight_decay": 0.0 if plain else decay,
+            },
+        )
+        group["params"].append(parameter)
+    if not groups:
+        raise ConfigError("no parameter of the model is trainable", fix="check what the phase freezes")
+    return list(groups.values())
+
+
+def _norm_parameters(model: nn.Module) -> set[int]:
+    """Ids of the parameters that normalisation layers of any library hold themselves."""
+    return {
+        id(parameter)
+        for module in model.modules()
+        if "norm" in type(module).__name__.lower()
+        for parameter in module.parameters(recurse=False)
+    }
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
+    """Optimiser over the trainable parameters of ``model``.
+
+    Source: MEDOE §A.2 (SGD, weight decay 5e-4; AdamW 6e-5, 0.01); momentum, warm-up and factors: PEERS §3.
+    """
+    groups = parameter_groups(model, config)
+    if config.name == "sgd":
+        return SGD(groups, lr=config.recipe("lr"), momentum=config.momentum)
+    return AdamW(groups, lr=config.recipe("lr"), betas=config.betas)
+
+
+def build_schedule(optimiser: Optimizer, config: OptimiserConfig, iterations: int) -> LambdaLR:
+    """Linear warm-up, then polynomial decay to ``min_lr`` over the rest of the phase; stepped every iteration.
+
+    Source: MEDOE §A.2, ``lr (1 - iteration / total) ** power``; warm-up and floor: PEERS §3.
+    """
+    warmup = min(config.recipe("warmup_iterations"), iterations)
+
+    def factor_of(base: float) -> Callable[[int], float]:
+        floor = config.min_lr / base
+
+        def factor(iteration: int) -> float:
+            if iteration < warmup:
+                return config.warmup_start + (1 - config.warmup_start) * iteration / warmup
+            progress = min((iteration - warmup) / max(iterations - warmup, 1), 1.0)
+            return floor + (1 - floor) * (1 - progress) ** config.recipe("power")
+
+        return factor
+
+    return LambdaLR(optimiser, [factor_of(group["lr"]) for group in optimiser.param_groups])
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Number of all and of trainable parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable)
+
+
+__all__ = ["build_optimiser", "build_schedule", "count_parameters", "parameter_groups"]

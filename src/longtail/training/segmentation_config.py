@@ -1,0 +1,173 @@
+"""Settings of a segmentation run. This module does not import torch."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from longtail.errors import ConfigError
+from longtail.training.config import RunConfig, not_negative, one_of, positive, within
+
+
+@dataclass
+class GroupsConfig:
+    """How the classes are put into groups, most frequent first.
+
+    Args:
+        by: share of labelled pixels (MEDOE's), rank, cumulative mass, or explicit lists of class ids
+        thresholds: descending shares that part the groups; of by = share
+        sizes: number of classes of each group; of by = rank
+        masses: ascending cumulative shares; of by = mass
+        members: group name to class ids; of by = explicit
+    """
+
+    by: Literal["share", "rank", "mass", "explicit"] = "share"
+    thresholds: tuple[float, ...] = (0.01, 0.001)
+    sizes: tuple[int, ...] = ()
+    masses: tuple[float, ...] = (0.8, 0.95)
+    members: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        one_of("data.groups.by", self.by, ("share", "rank", "mass", "explicit"))
+        if self.by == "rank" and not self.sizes:
+            raise ConfigError("data.groups.by is rank without sizes", fix="give data.groups.sizes, such as [4, 4, 11]")
+        if self.by == "explicit" and not self.members:
+            raise ConfigError(
+                "data.groups.by is explicit without members",
+                fix="give data.groups.members, such as {head: [0, 1], tail: [2]}",
+            )
+
+
+@dataclass
+class DataConfig:
+    """What to train and validate on.
+
+    Args:
+        dataset: folder, or name of a built-in data set (see `longtail info`)
+        train_split: split to train on
+        val_split: split that chooses the best weights; none when empty
+        options: further arguments of the data set
+        frequency: file of class frequencies (`longtail count`); the training split is counted when not given
+        groups: How the classes are put into groups
+        limit: use only that many images of each split
+    """
+
+    dataset: str = ""
+    train_split: str = "train"
+    val_split: str = "val"
+    options: dict[str, Any] = field(default_factory=dict)
+    frequency: str | None = None
+    groups: GroupsConfig = field(default_factory=GroupsConfig)
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        positive("data.limit", self.limit)
+
+
+@dataclass
+class AugmentationConfig:
+    """From stored images to network input.
+
+    Args:
+        crop: height and width of training crops
+        scale: smallest and largest random scale
+        cat_max_ratio: largest share of one class in a crop
+        train_size: height and width to which training images are first brought, keeping their ratio; as stored when
+            not given
+        eval_size: the same for evaluation; labels are always scored at their own size
+        options: further arguments of the training transform
+    """
+
+    crop: tuple[int, int] = (512, 512)
+    scale: tuple[float, float] = (0.5, 2.0)
+    cat_max_ratio: float = 0.75
+    train_size: tuple[int, int] | None = None
+    eval_size: tuple[int, int] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for side in self.crop:
+            positive("augmentation.crop", side)
+        within("augmentation.cat_max_ratio", self.cat_max_ratio, 0, 1)
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(
+                f"augmentation.scale is {list(self.scale)}", fix="give the smallest scale > 0, then the largest"
+            )
+
+
+@dataclass
+class ModelConfig:
+    """The encoder-decoder model that the method wraps.
+
+    Args:
+        name: named model, such as deeplabv3plus_resnet50c (see `longtail info`)
+        weights: file of encoder weights, or name of published ones; random when not given
+        options: further arguments of the model
+    """
+
+    name: str = "deeplabv3plus_resnet50c"
+    weights: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class MethodConfig:
+    """How the model is made long-tail aware.
+
+    Args:
+        name: baseline, medoe, mcn, model_ensemble …
+        options: further arguments of the method
+    """
+
+    name: str = "medoe"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class EvaluationConfig:
+    """How weights are validated and the run is scored.
+
+    Args:
+        batch_size: images at a time; more than 1 only helps where all images have one size
+        sliding_window: height and width of windows; the whole image at once when not given
+        stride: step of the windows; two thirds of them when not given
+        pictures: number of images written for the report
+    """
+
+    batch_size: int = 1
+    sliding_window: tuple[int, int] | None = None
+    stride: tuple[int, int] | None = None
+    pictures: int = 6
+
+    def __post_init__(self) -> None:
+        positive("evaluation.batch_size", self.batch_size)
+        not_negative("evaluation.pictures", self.pictures)
+        for side in (*(self.sliding_window or ()), *(self.stride or ())):
+            positive("evaluation.sliding_window and stride", side)
+
+
+@dataclass
+class SegmentationConfig(RunConfig):
+    """A segmentation run, from data to score.
+
+    Args:
+        task: always segmentation
+        data: What to train and validate on
+        augmentation: From stored images to network input
+        model: The encoder-decoder model that the method wraps
+        method: How the model is made long-tail aware
+        evaluation: How weights are validated and the run is scored
+        optimiser: Optimiser and learning-rate schedule of every phase
+        phase_optimisers: differences of single phases, such as {ensemble: {name: sgd, lr: 0.01}}
+        iterations: optimiser steps of each phase by name [80000; ensemble 1600]
+        loading: How samples become batches
+        hardware: Where and in what precision to compute
+        logging: What is written while training
+        seed: seed of everything random in the run
+        trainer: further arguments of lightning's Trainer, passed as they are
+    """
+
+    task: Literal["segmentation"] = "segmentation"
+    data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -1,0 +1,41 @@
+"""SIGTERM and Ctrl-C end a run between two iterations, once its state is saved."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class StopSignals:
+    """Notes that the run was asked to stop; a second Ctrl-C ends it at once.
+
+    Use as a context manager around training. Outside the main thread, where Python has no signals, it does nothing.
+    """
+
+    _WATCHED = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.received: int = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in self._WATCHED}
+            self.install()
+        return self
+
+    def install(self) -> None:
+        """Take the signals; again after another library has taken them."""
+        if self._before:
+            for number in self._WATCHED:
+                signal.signal(number, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number

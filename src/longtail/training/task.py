@@ -1,0 +1,78 @@
+"""What the engine knows of a task: everything that differs between segmentation and detection."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from rich.console import RenderableType
+from torch import nn
+from torch.utils.data import Dataset
+
+from longtail.training.loading import IndexOrder
+from longtail.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Outcome of one validation.
+
+    Args:
+        score: What the best weights are chosen by; higher is better.
+        values: Metric name -> value, for the logs.
+        shown: What the console shows.
+    """
+
+    score: float
+    values: dict[str, float] = field(default_factory=dict)
+    shown: RenderableType | None = None
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A ``SegmentationMethod`` or its twin for detection, as far as training knows it."""
+
+    phases: tuple[str, ...]
+
+    def start_phase(self, phase: str) -> None: ...
+
+    def losses(self, *batch: Any) -> dict[str, torch.Tensor]: ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A method with its data.
+
+    Attributes:
+        method: The ``nn.Module`` that is trained; meets ``Method``.
+        train_data: Augmented samples by index; draws from the global generators.
+        order: One pass over the training data.
+        collate: List of samples -> batch; None for torch's own.
+    """
+
+    method: nn.Module
+    train_data: Dataset
+    order: IndexOrder
+    collate: Callable[[list], Any] | None
+
+    def inputs(self, batch: Any) -> tuple:
+        """Arguments of ``method.losses``."""
+
+    def validate(self, device: torch.device) -> Validation | None:
+        """Score the current weights, on every rank its share; None where there is nothing to validate on."""
+
+    def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
+        """Write the current weights and what they are (``best.safetensors``, ``config.json``).
+
+        Args:
+            run: Where to.
+            phases: Phases that the weights have been through.
+        """
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What is trained on what: (subject, words) lines."""
+
+
+def phases_of(method: nn.Module) -> tuple[str, ...]:
+    """Training phases of a method, in order."""
+    return tuple(method.phases)  # type: ignore[arg-type]

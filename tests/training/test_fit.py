@@ -1,0 +1,261 @@
+import contextlib
+import csv
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+import toy_run
+from toy_run import ToyTask, toy_config
+
+from longtail.errors import CheckpointError, ConfigError, TrainingError
+from longtail.training.checkpoints import read_state
+from longtail.training.config import HardwareConfig, LoggingConfig, OptimiserConfig
+from longtail.training.fit import fit
+from longtail.training.run_folder import RunFolder
+
+# Children fork from a server that has imported the engine once.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["longtail.training.fit"])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def unkilled(tmp_path_factory) -> RunFolder:
+    torch.set_num_threads(1)
+    return fit(toy_config(), tmp_path_factory.mktemp("unkilled") / "run", task=ToyTask(), quiet=True)
+
+
+def same_weights(one: RunFolder, other: RunFolder) -> bool:
+    a, b = read_state(one.last), read_state(other.last)
+    assert a["longtail"]["finished"] and b["longtail"]["finished"]
+    return all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+
+
+def saved(run: RunFolder) -> tuple[str, int]:
+    if not run.last.is_file():
+        return "", 0
+    state = read_state(run.last)["longtail"]
+    return state["phase"], state["iteration"]
+
+
+def kill(process) -> None:
+    """End a process as a power cut would; its loading workers notice some seconds later and do no harm."""
+    os.kill(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(process.pid, 0)
+            time.sleep(0.01)
+
+
+def wait_for(condition, process, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the run never got there"
+        assert process.is_alive() if hasattr(process, "is_alive") else process.poll() is None, "the run ended early"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("phase", ["experts", "ensemble"])
+def test_a_killed_run_resumes_to_the_weights_of_an_unkilled_one(tmp_path, unkilled, phase, workers):
+    run = RunFolder(tmp_path / "run")
+    process = PROCESSES.Process(target=toy_run.train, args=(str(run.path), workers, 0.004 * (1 + workers)))
+    process.start()
+    wait_for(lambda: saved(run)[0] == phase, process)
+    time.sleep(0.05)  # somewhere between two checkpoints
+    kill(process)
+    where = saved(run)
+    assert where[0] == phase and 0 < where[1] < {"experts": 30, "ensemble": 20}[phase]
+
+    task = ToyTask()
+    fit(toy_config(workers), run.path, task=task, resume=True, quiet=True)
+
+    assert same_weights(run, unkilled)
+    if phase == "ensemble":
+        assert set(task.validated) == {"ensemble"}  # the finished phase was not run again
+    rows = [
+        [(r["phase"], r["iteration"], r["loss"]) for r in csv.DictReader(f.metrics.open())] for f in (run, unkilled)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_batches_do_not_depend_on_workers(tmp_path, unkilled):
+    assert same_weights(fit(toy_config(workers=2), tmp_path / "run", task=ToyTask(), quiet=True), unkilled)
+
+
+def test_another_seed_gives_other_weights(tmp_path, unkilled):
+    assert not same_weights(fit(toy_config(seed=4), tmp_path / "run", task=ToyTask(), quiet=True), unkilled)
+
+
+def test_a_later_phase_starts_from_the_weights_of_an_earlier_run(tmp_path, unkilled):
+    task = ToyTask()
+    run = fit(toy_config(), tmp_path / "run", task=task, start_from=unkilled.path, quiet=True)
+    assert set(task.validated) == {"ensemble"}
+    assert same_weights(run, unkilled)
+
+
+def test_weights_of_another_model_are_refused(tmp_path, unkilled):
+    task = ToyTask()
+    task.method.head = torch.nn.Linear(8, 5)
+    with pytest.raises(CheckpointError, match=r"head\.bias is \[3\], the model wants \[5\]"):
+        fit(toy_config(), tmp_path / "run", task=task, start_from=unkilled.path, quiet=True)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    run = fit(toy_config(), tmp_path / "run", task=ToyTask(), quiet=True)
+    before = run.last.read_bytes()
+    task = ToyTask()
+    fit(toy_config(), run.path, task=task, resume=True, quiet=True)
+    assert task.validated == [] and run.last.read_bytes() == before
+
+
+def test_changed_settings_are_refused_on_resume(unkilled):
+    changed = toy_config(optimiser=OptimiserConfig(lr=0.1))
+    with pytest.raises(ConfigError, match=r"optimiser\.lr: 0\.05 -> 0\.1"):
+        fit(changed, unkilled.path, task=ToyTask(), resume=True, quiet=True)
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        fit(toy_config(), tmp_path, task=ToyTask(), quiet=True)
+    fit(toy_config(), tmp_path, task=ToyTask(), overwrite=True, quiet=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_loss_that_is_not_finite_names_iteration_and_term(tmp_path):
+    task = ToyTask(poison=11)
+
+    with pytest.raises(TrainingError, match=r"loss 'cross_entropy' is nan in iteration \d+ of phase 'experts'"):
+        fit(toy_config(), tmp_path / "run", task=task, quiet=True)
+    if (tmp_path / "run/checkpoints/last.ckpt").is_file():
+        state = read_state(tmp_path / "run/checkpoints/last.ckpt")["state_dict"]
+        assert all(v.isfinite().all() for v in state.values())
+
+
+def test_a_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
+    whole, calls = torch.save, []
+
+    def save(state, path):
+        calls.append(path)
+        if len(calls) > 1:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        whole(state, path)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(TrainingError, match="No space left"):
+        fit(toy_config(), tmp_path / "run", task=ToyTask(), quiet=True)
+    assert saved(RunFolder(tmp_path / "run")) == ("experts", 7)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_ends_with_its_code(tmp_path, unkilled, number, code):
+    run = RunFolder(tmp_path / "run")
+    process = PROCESSES.Process(target=toy_run.train, args=(str(run.path), 0, 0.01))
+    process.start()
+    wait_for(lambda: saved(run)[1] == 7, process)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == code
+    assert saved(run)[0] == "experts" and saved(run)[1] > 7  # between two intervals
+    assert same_weights(fit(toy_config(), run.path, task=ToyTask(), resume=True, quiet=True), unkilled)
+
+
+def test_phases_that_the_method_does_not_have_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="phase 'stage1'"):
+        fit(toy_config(iterations={"stage1": 5}), tmp_path / "run", task=ToyTask(), quiet=True)
+
+
+def test_accumulated_batches_are_resumed_at_whole_steps(tmp_path):
+    config = toy_config(hardware=HardwareConfig(accelerator="cpu", devices=1, accumulate=2))
+    whole = fit(config, tmp_path / "whole", task=ToyTask(), quiet=True)
+    run = RunFolder(tmp_path / "cut")
+    process = PROCESSES.Process(target=toy_run.train, args=(str(run.path), 0, 0.004), kwargs={"accumulate": 2})
+    process.start()
+    wait_for(lambda: saved(run)[1] == 7, process)
+    kill(process)
+    assert same_weights(fit(config, run.path, task=ToyTask(), resume=True, quiet=True), whole)
+
+
+def test_tensorboard_and_passed_trainer_arguments(tmp_path):
+    config = toy_config(
+        logging=LoggingConfig(log_interval=10, val_interval=0, checkpoint_interval=100),
+        trainer={"profiler": "simple"},
+    )
+    run = fit(config, tmp_path / "run", task=ToyTask(), quiet=True)
+    assert list((run.path / "tensorboard").glob("events*"))
+    with pytest.raises(ConfigError, match="trainer cannot be built"):
+        fit(toy_config(trainer={"no_such_argument": 1}), tmp_path / "other", task=ToyTask(), quiet=True)
+
+
+def ranks(folder: Path, resume: bool = False) -> list:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [PROCESSES.Process(target=toy_run.train_rank, args=(str(folder), r, 2, port, resume)) for r in range(2)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def test_two_ranks_end_with_equal_weights_and_resume_to_the_same(tmp_path):
+    for run in (RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")):
+        processes = ranks(run.path)
+        if run.path.name == "cut":
+            wait_for(lambda run=run: saved(run)[0] == "ensemble", processes[0])
+            for process in processes:
+                kill(process)
+            assert saved(run)[1] < 20
+            processes = ranks(run.path, resume=True)
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+        state = read_state(run.last)
+        assert state["longtail"]["world_size"] == 2 and state["longtail"]["finished"]
+        first, second = state["longtail"]["random_states"]
+        assert not torch.equal(first["torch"], second["torch"])  # dropout differs between ranks
+        weights = [load_file(run.path / f"rank_{r}.safetensors") for r in range(2)]
+        assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert same_weights(RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut"))
+
+
+def test_another_number_of_ranks_is_warned_of(tmp_path, unkilled):
+    run = RunFolder(tmp_path / "run")
+    process = PROCESSES.Process(target=toy_run.train, args=(str(run.path), 0, 0.004))
+    process.start()
+    wait_for(lambda: saved(run)[1] == 7, process)
+    kill(process)
+    state = read_state(run.last)
+    state["longtail"]["world_size"] = 4
+    torch.save(state, run.last)
+    fit(toy_config(), run.path, task=ToyTask(), resume=True)
+    assert "saved on 4 ranks and resumes on 1" in " ".join(run.log.read_text().split())
+
+
+@pytest.mark.slow
+def test_lightning_launches_the_second_rank_itself(tmp_path):
+    script = [sys.executable, str(Path(toy_run.__file__)), str(tmp_path / "run"), "0", "0", "0", "2"]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(tmp_path / "run")
+    assert read_state(run.last)["longtail"]["world_size"] == 2
+    assert done.stdout.count("phase ") == 2  # only one rank speaks
