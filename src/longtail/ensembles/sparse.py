@@ -1,0 +1,60 @@
+"""Sparse ensemble: the scores of a group come from its own expert alone."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from longtail.ensembles.alignment import Activation, Background, GroupLayout
+from longtail.ensembles.base import Ensemble
+from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
+
+
+class SparseEnsemble(Ensemble):
+    """Logits of group j are those of stage j; the background's are the mean of all stages.
+
+    With ``align`` identical stages do not give back the stage, since alignment changes its logits. Permuting the
+    stages is permuting the groups.
+
+    Args:
+        groups: Groups of the foreground classes, as many as stages, in the order of the stages.
+        align: Align the groups of every stage first.
+        background: See ``alignment.Background``; with ``last_group`` it comes from the last stage.
+        activation: How the loss reads logits; None for softmax.
+
+    Source: MEC Eq. 4; SPEC §2.16.
+    """
+
+    def __init__(
+        self,
+        groups: CategoryGroups,
+        *,
+        align: bool = True,
+        background: Background = "exclude",
+        activation: Activation | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout = GroupLayout(groups, background)
+        self.align = align
+        self.activation = activation
+
+    def forward(
+        self,
+        logits: Float[Tensor, "experts n logits *grid"],
+        features: Float[Tensor, "experts n channels *grid"] | None = None,
+    ) -> Float[Tensor, "n classes *grid"]:
+        """Class probabilities; ``features`` are not read.
+
+        Raises:
+            ConfigError: The number of stages is not the number of groups.
+        """
+        if len(logits) != self.layout.num_groups:
+            raise ConfigError(
+                f"the sparse ensemble has {self.layout.num_groups} groups for {len(logits)} stages",
+                fix="give as many groups as stages, or use the dynamic ensemble",
+            )
+        parts, rest = self.layout.split(logits)
+        if self.align:
+            parts, rest = self.layout.align(parts, rest)
+        # a further part is the background as a group of its own, which has no expert
+        chosen = [part[k] if k < len(logits) else part.mean(dim=0) for k, part in enumerate(parts)]
+        return self.layout.read(self.layout.join(chosen, rest.mean(dim=0)), logits, self.activation)

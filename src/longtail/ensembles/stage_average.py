@@ -1,0 +1,66 @@
+"""Plain average of the stages of a cascade."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from longtail.ensembles.alignment import Activation, Background, GroupLayout
+from longtail.ensembles.base import Ensemble
+from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
+
+
+class StageAverage(Ensemble):
+    """Mean of the stages' probabilities, as the paper and detectron2 have it, or of their logits, as mmdetection.
+
+    With ``align`` identical stages do not give back the stage, since alignment changes its logits.
+
+    Args:
+        average: ``probabilities`` or ``logits``.
+        align: Align the groups of every stage first (Table 2c, row 5).
+        groups: Groups of the foreground classes; only for ``align``.
+        background: What alignment does with the background.
+        activation: How the loss reads logits; None for softmax.
+
+    Source: MEC §3.1; SPEC §2.15.
+    """
+
+    def __init__(
+        self,
+        average: Literal["probabilities", "logits"] = "probabilities",
+        *,
+        align: bool = False,
+        groups: CategoryGroups | None = None,
+        background: Background = "exclude",
+        activation: Activation | None = None,
+    ) -> None:
+        super().__init__()
+        if average not in ("probabilities", "logits"):
+            raise ConfigError(f"average is {average!r}", fix="choose 'probabilities' or 'logits'")
+        if align and groups is None:
+            raise ConfigError("group alignment needs groups", fix="pass groups=CategoryGroups…, or align=False")
+        self.average = average
+        self.layout = GroupLayout(groups, background) if align and groups is not None else None
+        self.activation = activation
+
+    def forward(
+        self,
+        logits: Float[Tensor, "experts n logits *grid"],
+        features: Float[Tensor, "experts n channels *grid"] | None = None,
+    ) -> Float[Tensor, "n classes *grid"]:
+        """Class probabilities; ``features`` are not read."""
+        if self.layout is None:
+            if self.average == "logits":
+                return self._activate(logits.mean(dim=0))
+            return torch.stack([self._activate(stage) for stage in logits]).mean(dim=0)
+        parts, rest = self.layout.align(*self.layout.split(logits))
+        if self.average == "logits":
+            combined = self.layout.join([part.mean(dim=0) for part in parts], rest.mean(dim=0))
+            return self.layout.read(combined, logits, self.activation)
+        stages = (self.layout.join([part[k] for part in parts], rest[k]) for k in range(len(logits)))
+        return torch.stack([self.layout.read(stage, logits, self.activation) for stage in stages]).mean(dim=0)
+
+    def _activate(self, logits: Tensor) -> Tensor:
+        return logits.softmax(dim=1) if self.activation is None else self.activation(logits)

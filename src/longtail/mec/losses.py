@@ -1,0 +1,194 @@
+"""The multi-expert loss: every stage of a cascade is trained as the expert of one group of categories."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
+from longtail.losses.base import ClassificationLoss
+
+#: Targets that take part in no cross-entropy.
+_NO_CLASS = -100
+
+
+class MultiExpertLoss(ClassificationLoss):
+    r"""Cross-entropy over all classes, mixed with cross-entropy within the stage's own group.
+
+    With λ = ``overall_weight``, group :math:`G` and logits :math:`o` of a position labelled :math:`y`,
+
+    .. math::
+        \ell = \begin{cases} λ\,CE(o, y) + (1-λ)\,CE(o|_G, y) & y ∈ G \\ CE(o, y) & y ∉ G \end{cases}
+
+    which is :math:`-\log \hat p_y` of the paper without ever forming :math:`\hat p`. The mean is taken over the
+    labelled positions. Background (any target ``>= classes in all groups``) is in no group.
+
+    Args:
+        group: Class ids of this stage's group; may be empty, which leaves the plain loss.
+        num_classes: Number of values that a target may take: C foreground classes and the background.
+        overall_weight: λ of Eq. 2 in [0, 1]; 1 is the plain loss.
+        outside: Weight of foreground classes outside the group: ``plain`` (1, the second case of Eq. 2) or ``lambda``
+            (λ, what p̃ = 1 of Eq. 1 would give). Background always weighs 1.
+        base: Loss in the place of CE(o, y), None for cross-entropy. It is called on the rows inside and outside of the
+            group apart, each weighted by its share of the rows. It owns the number of logits and their probabilities;
+            its logit of class ``c`` must be column ``c``.
+        ignore_index: Target value of positions without a label.
+
+    Raises:
+        ConfigError: A weight outside [0, 1], an id outside the classes, or an ``ignore_index`` that is a class.
+
+    Source: MEC Eq. 1-2; SPEC §2.13.
+    """
+
+    place: Tensor
+    columns: Tensor
+
+    def __init__(
+        self,
+        group: Sequence[int],
+        num_classes: int,
+        *,
+        overall_weight: float = 0.7,
+        outside: Literal["plain", "lambda"] = "plain",
+        base: ClassificationLoss | None = None,
+        ignore_index: int = _NO_CLASS,
+    ) -> None:
+        super().__init__(num_classes, ignore_index)
+        _check_arguments(group, num_classes, overall_weight, outside, base, ignore_index)
+        self.group = tuple(sorted(int(c) for c in group))
+        self.overall_weight = overall_weight
+        self.outside = outside
+        self.base = base
+        # class id -> its place in the group, _NO_CLASS for the rest
+        place = torch.full((num_classes,), _NO_CLASS)
+        place[list(self.group)] = torch.arange(len(self.group))
+        self.register_buffer("place", place, persistent=False)
+        self.register_buffer("columns", torch.tensor(self.group, dtype=torch.long), persistent=False)
+        first, last = (self.group[0], self.group[-1] + 1) if self.group else (0, 0)
+        self._slice = slice(first, last) if last - first == len(self.group) else None
+
+    @property
+    def num_logits(self) -> int:
+        """Number of outputs that the classifier must have: the base loss's."""
+        return self.num_classes if self.base is None else self.base.num_logits
+
+    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+        """The base loss's reading of the logits."""
+        return super().probabilities(logits) if self.base is None else self.base.probabilities(logits)
+
+    def forward(self, logits: Float[Tensor, "n logits *grid"], target: Int[Tensor, "n *grid"]) -> Float[Tensor, ""]:
+        """The loss, a scalar; 0 and connected to the graph where nothing is labelled.
+
+        Args:
+            logits: Of one stage; boxes have no grid.
+            target: Class ids, the background's (``num_classes - 1``) and ``ignore_index``.
+        """
+        target = target.long()
+        labelled = target != self.ignore_index
+        place = torch.where(labelled, self.place[target.where(labelled, target.new_zeros(()))], _NO_CLASS)
+        overall = self._cross_entropy if self.base is None else self._split_base
+        loss = overall(logits, target, place)
+        if self.overall_weight == 1.0 or not self.group:
+            return loss
+        of_group = logits[:, self._slice] if self._slice is not None else logits.index_select(1, self.columns)
+        within = F.cross_entropy(of_group, place, ignore_index=_NO_CLASS, reduction="sum")
+        return loss + (1.0 - self.overall_weight) * within / labelled.sum().clamp(min=1)
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor, place: Tensor) -> Tensor:
+        labelled = (target != self.ignore_index).sum().clamp(min=1)
+        if self.overall_weight == 1.0:
+            return F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="sum") / labelled
+        each = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
+        return torch.where(self._weighted_down(target, place), self.overall_weight * each, each).sum() / labelled
+
+    def _split_base(self, logits: Tensor, target: Tensor, place: Tensor) -> Tensor:
+        """λ-weighted base loss of the group's rows plus that of the others; each part weighs its share of the rows."""
+        assert self.base is not None
+        if self.overall_weight == 1.0:
+            return self.base(logits, target)
+        rows = logits.movedim(1, -1).flatten(0, -2)
+        target, place = target.flatten(), place.flatten()
+        labelled = target != self.ignore_index
+        down = self._weighted_down(target, place)
+        loss = rows.sum() * 0.0
+        for chosen, weight in ((labelled & down, self.overall_weight), (labelled & ~down, 1.0)):
+            index = chosen.nonzero().squeeze(1)
+            if len(index):
+                loss = loss + weight * len(index) * self.base(rows[index], target[index])
+        return loss / labelled.sum().clamp(min=1)
+
+    def _weighted_down(self, target: Tensor, place: Tensor) -> Tensor:
+        """Positions whose overall loss weighs λ."""
+        return place >= 0 if self.outside == "plain" else target != self.num_classes - 1
+
+    def extra_repr(self) -> str:
+        return f"classes in group: {len(self.group)}, overall_weight={self.overall_weight}, outside={self.outside}"
+
+
+def expert_losses(
+    groups: CategoryGroups,
+    *,
+    overall_weight: float = 0.7,
+    outside: Literal["plain", "lambda"] = "plain",
+    base: Callable[[], ClassificationLoss] | None = None,
+) -> list[MultiExpertLoss]:
+    """One loss a stage of a cascade with as many stages as groups: stage k is the expert of group k.
+
+    Args:
+        groups: Groups of the C foreground classes, rarest first (the first stage sees the loosest boxes).
+        overall_weight: See ``MultiExpertLoss``.
+        outside: See ``MultiExpertLoss``.
+        base: Makes the base loss of one stage, since a loss may hold state; None for cross-entropy.
+
+    Source: MEC §3.2.
+    """
+    return [
+        MultiExpertLoss(
+            members,
+            groups.num_classes + 1,
+            overall_weight=overall_weight,
+            outside=outside,
+            base=None if base is None else base(),
+        )
+        for members in groups.members
+    ]
+
+
+def _check_arguments(
+    group: Sequence[int],
+    num_classes: int,
+    overall_weight: float,
+    outside: str,
+    base: ClassificationLoss | None,
+    ignore_index: int,
+) -> None:
+    if not 0.0 <= overall_weight <= 1.0:
+        raise ConfigError(
+            f"overall_weight (lambda) is {overall_weight}", fix="give a weight in [0, 1]; the paper's is 0.7"
+        )
+    if outside not in ("plain", "lambda"):
+        raise ConfigError(f"outside is {outside!r}", fix="choose 'plain' or 'lambda'")
+    wrong = [c for c in group if not 0 <= c < num_classes - 1]
+    if wrong or len(set(group)) != len(group):
+        raise ConfigError(
+            f"the group holds {wrong or 'a class twice'}, but foreground classes are 0 … {num_classes - 2}",
+            fix="list each foreground class once; num_classes counts the background too",
+        )
+    for name, index in (
+        ("ignore_index", ignore_index),
+        ("the base loss's ignore_index", getattr(base, "ignore_index", -1)),
+    ):
+        if 0 <= index < num_classes:
+            raise ConfigError(
+                f"{name} {index} is the id of a class ({num_classes} classes)",
+                fix="ignore a negative value, such as -100",
+            )
+    if base is not None and base.num_classes != num_classes:
+        raise ConfigError(
+            f"the base loss is for {base.num_classes} classes, the expert for {num_classes}",
+            fix="build both for the foreground classes and the background",
+        )
