@@ -5,6 +5,8 @@ from typing import Any
 
 # Imported on first use: one data set's needs are not another's.
 _PUBLIC = {
+    "ADE20K": "longtail.datasets.ade20k",
+    "Cityscapes": "longtail.datasets.cityscapes",
     "LongTailScenes": "longtail.datasets.synthetic",
     "SegmentationFolder": "longtail.datasets.folder",
     "open_dataset": "longtail.datasets.open",

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from longtail.datasets.folder import SegmentationFolder
-from longtail.datasets.synthetic import LongTailScenes
-from longtail.errors import ConfigError, DataError, LongtailError
+from longtail.errors import ConfigError, DataError
+
+_NAMED_WITHOUT_FILES = {"longtail-scenes": "longtail.datasets.synthetic.LongTailScenes"}
+_NAMED = {
+    "ade20k": "longtail.datasets.ade20k.ADE20K",
+    "cityscapes": "longtail.datasets.cityscapes.Cityscapes",
+    "folder": "longtail.datasets.folder.SegmentationFolder",
+}
 
 
 def open_dataset(
@@ -17,7 +23,8 @@ def open_dataset(
 
     Args:
         name_or_path: ``longtail-scenes``; ``cityscapes:ROOT``, ``ade20k:ROOT`` or ``folder:ROOT``; a folder,
-            recognised by its layout; or the dotted path of a class, ``my.package.MyData``, called with (split=, transform=, **options).
+            recognised by its layout; or the dotted path of a class, ``my.package.MyData``, which is called with
+            ``split``, ``transform`` and the options.
         split: "train", "val", … as the data set calls it.
         transform: Applied to every sample dict.
         options: Passed on to the data set's class.
@@ -27,41 +34,49 @@ def open_dataset(
         DataError: Its files are not what they should be.
     """
     text = str(name_or_path)
-    kind, found, root = text.partition(":")
-    if text in _NAMED_ROOTLESS:
-        make, arguments = _NAMED_ROOTLESS[text], ()
-    elif found and kind in _NAMED:
-        make, arguments = _NAMED[kind], (root,)
+    kind, colon, root = text.partition(":")
+    if colon and kind in _NAMED:
+        make, arguments = _import(_NAMED[kind]), (root,)
+    elif text in _NAMED_WITHOUT_FILES:
+        make, arguments = _import(_NAMED_WITHOUT_FILES[text]), ()
     elif Path(text).expanduser().is_dir():
-        make, arguments = _recognise(Path(text).expanduser()), (text,)
+        make, arguments = _import(_NAMED[_layout(Path(text).expanduser())]), (text,)
     else:
         make, arguments = _import(text), ()
-    try:
-        return make(*arguments, split=split, transform=transform, **options)
-    except TypeError as error:
-        if isinstance(error, LongtailError) or "argument" not in str(error):
-            raise
-        raise ConfigError(f"{text}: {error}", fix=f"see the arguments of {make.__name__}") from error
+    _refuse_unknown_options(make, text, options)
+    return make(*arguments, split=split, transform=transform, **options)
 
 
-_NAMED_ROOTLESS: dict[str, Callable] = {"longtail-scenes": LongTailScenes}
-_NAMED: dict[str, Callable] = {"folder": SegmentationFolder}
-
-
-def _recognise(root: Path) -> Callable:
-    """Class of the data set whose layout a folder has."""
+def _layout(root: Path) -> str:
+    """Name of the data set whose layout a folder has."""
+    if (root / "leftImg8bit").is_dir():
+        return "cityscapes"
+    if (root / "ADEChallengeData2016").is_dir() or (root / "annotations" / "training").is_dir():
+        return "ade20k"
     if (root / "images").is_dir():
-        return SegmentationFolder
+        return "folder"
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
     raise DataError(
-        f"the layout of {root} is of no known data set: {', '.join(sorted(p.name for p in root.iterdir())[:6])}",
-        fix="give it images/, labels/ and classes.json, or say which it is: folder:ROOT with image_dir and label_dir",
+        f"the layout of {root} is of no known data set; it holds {found}",
+        fix="give it images/, labels/ and classes.json, or call it folder:ROOT and name image_dir and label_dir",
     )
+
+
+def _refuse_unknown_options(make: Callable, name: str, options: dict[str, Any]) -> None:
+    parameters = signature(make).parameters
+    unknown = [option for option in options if option not in parameters]
+    if unknown and not any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
+        raise ConfigError(
+            f"{name} takes no option {', '.join(unknown)}",
+            fix=f"choose from {', '.join(p for p in parameters if p not in ('root', 'split', 'transform'))}",
+        )
 
 
 def _import(path: str) -> Callable:
     module, _, name = path.rpartition(".")
     problem = f"no data set {path!r}"
-    fix = f"choose {', '.join([*_NAMED_ROOTLESS, *(f'{n}:ROOT' for n in _NAMED)])}, a folder, or my.package.MyData"
+    names = [*_NAMED_WITHOUT_FILES, *(f"{name}:ROOT" for name in _NAMED)]
+    fix = f"choose {', '.join(names)}, an existing folder, or my.package.MyData"
     if not module or not path.replace(".", "").replace("_", "").isalnum():
         raise ConfigError(problem, fix=fix)
     try:
