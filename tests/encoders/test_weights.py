@@ -138,3 +138,19 @@ def test_resnet50c_has_contract_dilation(stride, last_stages):
     blocks = [*encoder.body.layer3, *encoder.body.layer4]
     assert [b.conv2.dilation[0] for b in blocks] == last_stages
     assert encoder.reductions == ((2, 4, 8, 8, 8) if stride == 8 else (2, 4, 8, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "divisor"),
+    [
+        ("hrnet_w18_small", {}, 32),
+        ("vit_tiny_patch16_224", {"dynamic_img_size": True}, 16),
+        ("convnext_atto", {}, 1),
+        ("resnet18", {}, 1),
+    ],
+)
+def test_size_divisor_is_enough(name, options, divisor):
+    encoder = TimmEncoder(name, **options)
+    assert encoder.size_divisor == divisor
+    height, width = -(-50 // divisor) * divisor, -(-75 // divisor) * divisor
+    assert len(encoder(torch.randn(1, 3, height, width))) == len(encoder.channels)

@@ -4,7 +4,8 @@ An encoder is an ``nn.Module`` that maps a normalised image (n, 3, h, w) to a li
 says what they are in two tuples: ``channels`` and ``reductions`` (strides).
 """
 
-from longtail.encoders.build import Encoder, build_encoder
+from longtail.encoders.base import Encoder
+from longtail.encoders.build import build_encoder
 from longtail.encoders.weights import PRETRAINED, load_encoder_weights, read_state_dict
 
 __all__ = ["PRETRAINED", "Encoder", "build_encoder", "load_encoder_weights", "read_state_dict"]

@@ -5,13 +5,14 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 from torchvision.models.mobilenetv2 import InvertedResidual
 
+from longtail.encoders.base import Encoder
 from longtail.errors import ConfigError
 
 #: Index of the last block of each stride, in torchvision's ``features``.
 _STAGES = (1, 3, 6, 13, 17)
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Encoder):
     """torchvision's MobileNetV2 as a feature pyramid, without its last 1x1 convolution (320 -> 1280 channels).
 
     Any file with torchvision's parameter names (``features.0.0.weight`` …) fits.
@@ -26,7 +27,6 @@ class MobileNetV2(nn.Module):
     Source: Sandler et al., "MobileNetV2", Table 2.
     """
 
-    #: Weights of the classification network that have no place here.
     unused_weights = ("features.18.",)
 
     def __init__(self, output_stride: int = 32, width: float = 1.0, frozen_stages: int = 0) -> None:

@@ -13,7 +13,11 @@ smp = pytest.importorskip("segmentation_models_pytorch")
 def _model(arch: str, **options):
     encoder = "tu-vit_tiny_patch16_224" if arch == "DPT" else "mit_b0" if arch == "Segformer" else "mobilenet_v2"
     if arch == "DPT":
-        options |= {"decoder_intermediate_channels": (8, 16, 24, 32), "decoder_fusion_channels": 16}
+        options |= {
+            "dynamic_img_size": True,
+            "decoder_intermediate_channels": (8, 16, 24, 32),
+            "decoder_fusion_channels": 16,
+        }
     return getattr(smp, arch)(encoder_name=encoder, encoder_weights=None, classes=5, **options).eval()
 
 
@@ -21,7 +25,7 @@ def _model(arch: str, **options):
 @torch.no_grad()
 def test_logits_stay_the_same(arch):
     model = _model(arch)
-    image = torch.randn(2, 3, 64, 96)
+    image = torch.randn(2, 3, 128, 160)
     expected = model(image)
     wrapped = wrap(model, 5)
     torch.testing.assert_close(wrapped(image), expected, rtol=1e-5, atol=1e-5)
@@ -38,7 +42,7 @@ def test_logits_stay_the_same(arch):
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @torch.no_grad()
 def test_any_image_size(arch):
-    assert wrap(_model(arch))(torch.randn(1, 3, 75, 101)).shape == (1, 5, 75, 101)
+    assert wrap(_model(arch))(torch.randn(1, 3, 131, 150)).shape == (1, 5, 131, 150)
 
 
 @torch.no_grad()
@@ -64,6 +68,18 @@ def test_builds_by_name():
         build_model("smp", 4, arch="Unet", encoder_name="no_such_encoder")
 
 
+def test_dpt_takes_any_size_when_built_by_name():
+    model = build_model(
+        "smp",
+        3,
+        arch="DPT",
+        encoder_name="tu-vit_tiny_patch16_224",
+        decoder_intermediate_channels=[8, 8, 8, 8],
+        decoder_fusion_channels=8,
+    )
+    assert model(torch.randn(2, 3, 50, 70)).shape == (2, 3, 50, 70)
+
+
 def test_local_weights_fill_the_encoder(tmp_path):
     import timm
     from safetensors.torch import save_file
@@ -71,9 +87,7 @@ def test_local_weights_fill_the_encoder(tmp_path):
     source = timm.create_model("resnet18")
     save_file({k: v.clone() for k, v in source.state_dict().items()}, tmp_path / "resnet18.safetensors")
     for encoder in ("resnet18", "tu-resnet18"):
-        model = build_model(
-            "smp", 4, arch="FPN", encoder_name=encoder, weights=str(tmp_path / "resnet18.safetensors")
-        )
+        model = build_model("smp", 4, arch="FPN", encoder_name=encoder, weights=str(tmp_path / "resnet18.safetensors"))
         first = next(p for p in model.encoder.parameters() if p.dim() == 4)
         assert torch.equal(first, source.conv1.weight)
 

@@ -39,9 +39,7 @@ class SeparableConv(nn.Sequential):
     """
 
     def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
-        super().__init__(
-            ConvNormAct(inputs, inputs, 3, dilation=dilation, groups=inputs), ConvNormAct(inputs, outputs)
-        )
+        super().__init__(ConvNormAct(inputs, inputs, 3, dilation=dilation, groups=inputs), ConvNormAct(inputs, outputs))
 
 
 class FCNHead(nn.Module):
@@ -71,7 +69,7 @@ def classifier(channels: int, num_classes: int) -> nn.Conv2d:
     """The 1x1 convolution that ends a model, its weights drawn from N(0, 0.01²)."""
     conv = nn.Conv2d(channels, num_classes, 1)
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    nn.init.constant_(conv.bias, 0.0)  # type: ignore[arg-type]  # there is one
     return conv
 
 

@@ -132,6 +132,7 @@ def deeplabv3plus(
         decoder,
         classifier(channels, num_classes),
         num_classes=num_classes,
+        size_divisor=network.size_divisor,
         auxiliary_head=(
             FCNHead(network.channels[-2], num_classes, channels=auxiliary_channels, dropout=dropout)
             if auxiliary

@@ -44,9 +44,13 @@ def build_smp(
     if name is None:
         raise ConfigError(f"smp has no architecture {arch!r}", fix=f"choose one of {', '.join(ARCHITECTURES)}")
     options = {"classes": num_classes, "encoder_weights": None, **options}
+    if name == "DPT":
+        options = {"dynamic_img_size": True, **options}  # any size, not only the one of pretraining
     if weights == PRETRAINED:
         options["encoder_weights"] = "imagenet"
-    with published_weights(f"smp's {options.get('encoder_name', 'encoder')}") if weights == PRETRAINED else nullcontext():
+    with (
+        published_weights(f"smp's {options.get('encoder_name', 'encoder')}") if weights == PRETRAINED else nullcontext()
+    ):
         model = _construct(getattr(library, name), name, options)
     if weights is not None and weights != PRETRAINED:
         encoder = model.encoder
@@ -66,9 +70,9 @@ def split_smp(model: nn.Module) -> EncoderDecoder:
     Raises:
         ConfigError: It has no encoder, decoder and segmentation head.
     """
-    encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
-    head = getattr(model, "segmentation_head", None)
-    if not (isinstance(encoder, nn.Module) and isinstance(decoder, nn.Module) and isinstance(head, nn.Module)):
+    parts: dict[str, Any] = dict(model.named_children())
+    encoder, decoder, head = (parts.get(name) for name in ("encoder", "decoder", "segmentation_head"))
+    if encoder is None or decoder is None or head is None:
         raise ConfigError(
             f"{type(model).__name__} is no segmentation model of smp",
             fix=f"wrap one of {', '.join(ARCHITECTURES)}",
@@ -76,6 +80,7 @@ def split_smp(model: nn.Module) -> EncoderDecoder:
     divisor = int(encoder.output_stride)
     if type(model).__name__ == "DPT":
         encoder, decoder, conv = _TokenEncoder(encoder), _TokenDecoder(decoder, head.head[:-1]), head.head[-1]
+        divisor *= 2  # its coarsest level halves the token grid and doubles it again
     else:
         conv = head[0]
         if not getattr(model, "requires_divisible_input_shape", True):
@@ -85,7 +90,7 @@ def split_smp(model: nn.Module) -> EncoderDecoder:
     )
 
 
-def _construct(architecture: Any, name: str, options: dict[str, Any]) -> nn.Module:
+def _construct(architecture: Any, name: str, options: dict[str, Any]) -> Any:
     try:
         return architecture(**options)
     except (TypeError, ValueError, KeyError, AssertionError, NotImplementedError) as error:
@@ -110,7 +115,7 @@ class _TokenEncoder(nn.Module):
 class _TokenDecoder(nn.Module):
     """DPT's decoder and the convolution before its classifier, on the list of ``_TokenEncoder``."""
 
-    def __init__(self, decoder: nn.Module, refine: nn.Module) -> None:
+    def __init__(self, decoder: Any, refine: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
         self.refine = refine

@@ -38,11 +38,10 @@ def _split(model: nn.Module, num_classes: int | None) -> EncoderDecoder:
 
 
 def _split_own(model: nn.Module, num_classes: int | None) -> EncoderDecoder:
-    encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
-    head = getattr(model, "head", None)
-    head = getattr(model, "segmentation_head", None) if head is None else head
-    parts = (encoder, decoder, head)
-    if not all(isinstance(part, nn.Module) for part in parts):
+    children = dict(model.named_children())
+    encoder, decoder = children.get("encoder"), children.get("decoder")
+    head = children.get("head", children.get("segmentation_head"))
+    if encoder is None or decoder is None or head is None:
         raise ConfigError(
             f"{type(model).__name__} cannot be split: it is of no library that longtail knows and lacks modules "
             "`encoder`, `decoder` and `head`",

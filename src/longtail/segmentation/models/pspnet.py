@@ -1,0 +1,91 @@
+"""PSPNet: pyramid pooling over the deepest map."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtail.encoders import build_encoder
+from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
+from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier, resize
+
+
+class PyramidPoolingDecoder(nn.Module):
+    """The deepest map beside its means over grids of several sizes, fused by a 3x3 convolution.
+
+    Args:
+        inputs: Channels of the map.
+        channels: Channels of each pooled branch and of the result.
+        bins: Side of each grid.
+        dropout: Share of channels dropped from the result.
+
+    Note:
+        In training mode the batch must hold more than one image: a grid of one cell has one value a channel and image,
+        and batch norm needs two.
+
+    Source: Zhao et al., "Pyramid Scene Parsing Network", sec. 3.2.
+    """
+
+    def __init__(self, inputs: int, channels: int, bins: Sequence[int] = (1, 2, 3, 6), dropout: float = 0.1) -> None:
+        super().__init__()
+        self.bins = tuple(bins)
+        self.branches = nn.ModuleList(ConvNormAct(inputs, channels) for _ in self.bins)
+        self.fuse = ConvNormAct(inputs + len(self.bins) * channels, channels, 3)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        """Decoded features at the deepest map's resolution."""
+        x = features[-1]
+        pooled = [branch(F.adaptive_avg_pool2d(x, side)) for side, branch in zip(self.bins, self.branches, strict=True)]
+        return self.dropout(self.fuse(torch.cat([x, *(resize(p, x.shape[-2:]) for p in pooled)], dim=1)))
+
+
+def pspnet(
+    num_classes: int,
+    *,
+    encoder: str = "resnet50c",
+    output_stride: int = 8,
+    channels: int = 512,
+    bins: Sequence[int] = (1, 2, 3, 6),
+    dropout: float = 0.1,
+    auxiliary: bool = True,
+    auxiliary_channels: int = 256,
+    auxiliary_weight: float = 0.4,
+    encoder_options: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+) -> EncoderDecoder:
+    """PSPNet on any encoder; the defaults are the paper's recipe.
+
+    Args:
+        num_classes: Number of classes C.
+        encoder: See ``build_encoder``; the paper uses ``resnet50c`` and ``resnet101c``.
+        output_stride: Stride of the deepest map.
+        channels: Channels of the pooled branches and of the decoder.
+        bins: Side of each pooling grid.
+        dropout: Share of channels dropped before the classifier.
+        auxiliary: Train the encoder's last but one map too, through an FCN head.
+        auxiliary_channels: Channels of that head.
+        auxiliary_weight: Weight of its loss.
+        encoder_options: Further arguments of the encoder.
+        weights: Of the encoder: see ``build_encoder``.
+
+    Source: Zhao et al. 2017.
+    """
+    network = build_encoder(encoder, output_stride, weights=weights, **(encoder_options or {}))
+    return EncoderDecoder(
+        network,
+        PyramidPoolingDecoder(network.channels[-1], channels, bins, dropout),
+        classifier(channels, num_classes),
+        num_classes=num_classes,
+        size_divisor=network.size_divisor,
+        auxiliary_head=(
+            FCNHead(network.channels[-2], num_classes, channels=auxiliary_channels, dropout=dropout)
+            if auxiliary
+            else None
+        ),
+        auxiliary_weight=auxiliary_weight,
+    )

@@ -1,0 +1,87 @@
+"""SegFormer: all maps projected to one width, brought to one size, and fused per pixel."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtail.encoders import build_encoder
+from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
+from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize
+
+
+class MLPDecoder(nn.Module):
+    """SegFormer's decoder, in either of its two published forms.
+
+    Args:
+        encoder_channels: Channels of the encoder's maps.
+        channels: Channels of each projection and of the result.
+        projection: ``linear``: each map goes through a linear layer alone, as in the authors' code and transformers;
+            ``conv``: through a 1x1 convolution with batch norm and ReLU, as in mmsegmentation.
+        dropout: Probability of dropping: a value (``linear``) or a channel (``conv``), as in the two.
+        start: First of the encoder's maps to read.
+
+    Source: Xie et al., "SegFormer", sec. 3.2.
+    """
+
+    def __init__(
+        self,
+        encoder_channels: Sequence[int],
+        channels: int,
+        projection: Literal["linear", "conv"] = "linear",
+        dropout: float = 0.1,
+        start: int = 0,
+    ) -> None:
+        super().__init__()
+        self.start = start
+        project = ConvNormAct if projection == "conv" else lambda inputs, outputs: nn.Conv2d(inputs, outputs, 1)
+        self.projections = nn.ModuleList(project(c, channels) for c in encoder_channels[start:])
+        self.fuse = ConvNormAct(len(self.projections) * channels, channels)
+        self.dropout = nn.Dropout(dropout) if projection == "linear" else nn.Dropout2d(dropout)
+
+    def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        """Decoded features at the resolution of the first map read."""
+        maps = list(features)[self.start :]
+        size = maps[0].shape[-2:]
+        projected = [resize(p(m), size) for p, m in zip(self.projections, maps, strict=True)]
+        return self.dropout(self.fuse(torch.cat(projected, dim=1)))
+
+
+def segformer(
+    num_classes: int,
+    *,
+    encoder: str = "mit_b3",
+    projection: Literal["linear", "conv"] = "linear",
+    channels: int | None = None,
+    dropout: float = 0.1,
+    encoder_options: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+) -> EncoderDecoder:
+    """SegFormer on a Mix Transformer or any other encoder; the defaults are the paper's SegFormer-B3.
+
+    Args:
+        num_classes: Number of classes C.
+        encoder: ``mit_b0`` … ``mit_b5``, or see ``build_encoder``.
+        projection: Form of the decoder: see ``MLPDecoder``.
+        channels: Width of the decoder; None for the published one: 768 (``linear``; 256 on B0 and B1) or 256 (``conv``).
+        dropout: See ``MLPDecoder``.
+        encoder_options: Further arguments of the encoder.
+        weights: Of the encoder: see ``build_encoder``. NVIDIA's published MiT weights are for non-commercial use only;
+            they are never taken unless you ask for them.
+
+    Source: Xie et al. 2021.
+    """
+    network = build_encoder(encoder, weights=weights, **(encoder_options or {}))
+    if channels is None:
+        channels = 256 if projection == "conv" or encoder in ("mit_b0", "mit_b1") else 768
+    start = next((i for i, reduction in enumerate(network.reductions) if reduction >= 4), 0)
+    return EncoderDecoder(
+        network,
+        MLPDecoder(network.channels, channels, projection, dropout, start),
+        classifier(channels, num_classes),
+        num_classes=num_classes,
+        size_divisor=network.size_divisor,
+    )
