@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ _MIN_PARALLEL = 128  # below, starting processes costs more than it saves
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+@runtime_checkable
 class ClassNames(Protocol):
     """Names of the classes, in the order of their ids."""
 
@@ -28,6 +29,7 @@ class ClassNames(Protocol):
     def names(self) -> tuple[str, ...]: ...
 
 
+@runtime_checkable
 class LabelledImages(Protocol):
     """What counting asks of a data set; every ``longtail.datasets.base.SegmentationDataset`` has it."""
 
@@ -246,7 +248,7 @@ def _read_cache(path: Path, dataset: LabelledImages) -> ClassFrequency | None:
         return None
     try:
         known = ClassFrequency.from_json(path)
-    except (DataError, KeyError):
+    except DataError:
         return None  # cut short or of another version: counted anew and overwritten
     same = known.fingerprint == dataset.fingerprint and known.class_names == tuple(dataset.classes.names)
     return known if same else None

@@ -41,7 +41,7 @@ class ClassFrequency:
             value = getattr(self, unit)
             if value is None:
                 continue
-            counts = np.asarray(value, dtype=np.int64)
+            counts = np.array(value, dtype=np.int64)  # a copy: it is locked below
             if counts.shape != (len(self.class_names),) or (counts < 0).any():
                 raise ConfigError(
                     f"{unit} must hold {len(self.class_names)} counts >= 0, one a class; got shape "
@@ -135,4 +135,7 @@ class ClassFrequency:
             ) from error
         if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
             raise DataError(f"{path} is not a {_SCHEMA} file", fix="write it with `longtail count`")
-        return cls.from_dict(record)
+        try:
+            return cls.from_dict(record)
+        except (KeyError, TypeError, ConfigError) as error:
+            raise DataError(f"{path} is incomplete: {error}", fix="write it with `longtail count`") from error
