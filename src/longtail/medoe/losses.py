@@ -75,16 +75,15 @@ def interference_penalty(
     Source: MEDOE Eq. 4, first term; SPEC §2.4, 1-2.
     """
     interfering = logits[:, ~label_set].float()
-    interfering = interfering.where(pixels.unsqueeze(1), 0)
     count = pixels.sum().clamp(min=1)
-    if kind == "absolute":
-        return interfering.abs().sum() / count
-    squares = interfering.square()
-    if kind == "square":
-        return squares.sum() / count
-    per_category = squares.sum(dim=[0, *range(2, logits.ndim)])
-    # The root has no gradient at 0, where a category's map starts out.
-    return (per_category + _LOG_FLOOR).sqrt().sum()
+    if kind == "map":
+        per_category = interfering.square().where(pixels.unsqueeze(1), 0).sum(dim=[0, *range(2, logits.ndim)])
+        # The root has no gradient at 0, where a category's map starts out.
+        return (per_category + _LOG_FLOOR).sqrt().sum()
+    # A norm over the categories of each pixel: one pass over the logits each way, where mask and square would take four.
+    per_pixel = torch.linalg.vector_norm(interfering, ord=2 if kind == "square" else 1, dim=1)
+    per_pixel = per_pixel.square() if kind == "square" else per_pixel
+    return per_pixel.where(pixels, 0).sum() / count
 
 
 def prior_within(
@@ -118,7 +117,7 @@ def mean_prediction(
 ) -> Float[Tensor, " set"]:
     """p̄_i: mean over pixels of the predicted probabilities of the label set; zeros where no pixel counts."""
     probabilities = _set_probabilities(logits, label_set, softmax)
-    summed = (probabilities * pixels.unsqueeze(1)).sum(dim=[0, *range(2, logits.ndim)])
+    summed = torch.einsum("nc...,n...->c", probabilities, pixels.to(probabilities.dtype))
     return summed / pixels.sum().clamp(min=1)
 
 
@@ -149,6 +148,7 @@ class ExpertLoss(nn.Module):
         self.register_buffer("prior", within, persistent=False)
         # Training state, only where asked for: the running mean prediction.
         self.register_buffer("running_mean", within.clone() if self.options.momentum else None)
+        self.everything = bool(label_set.all())
         self.label_set: Tensor
         self.prior: Tensor
         self.running_mean: Tensor | None
@@ -165,18 +165,21 @@ class ExpertLoss(nn.Module):
         options = self.options
         logits = logits.float()
         masked = mask_labels(target, self.label_set, self.ignore_index)
-        scores = (
-            logits if options.softmax == "all" else logits.masked_fill(~_channel(self.label_set, logits), -torch.inf)
-        )
-        terms = {"ce": cross_entropy(scores, masked, ignore_index=self.ignore_index, normalizer=options.normalizer)}
-        if options.alpha == 0:
-            return terms
         own_pixels = masked != self.ignore_index
-        if not bool(self.label_set.all()):
+        terms = {}
+        if options.alpha and not self.everything:
             pixels = own_pixels if options.penalty_pixels == "expert" else target != self.ignore_index
             penalty = interference_penalty(logits, self.label_set, pixels, options.penalty)
             terms["l2"] = options.alpha * penalty
-        terms["kl"] = options.alpha * self._divergence(logits, own_pixels)
+        # Few pixels carry a rare label: the other terms look at those alone.
+        own = logits.movedim(1, -1)[own_pixels] if not self.everything else logits
+        labels = masked[own_pixels] if not self.everything else masked
+        scores = own if options.softmax == "all" else own.masked_fill(~_channel(self.label_set, own), -torch.inf)
+        total = cross_entropy(scores, labels, ignore_index=self.ignore_index, normalizer="sum")
+        counts = {"valid": own_pixels.sum().clamp(min=1), "all": max(1, target.numel()), "sum": 1}
+        terms["ce"] = total / counts[options.normalizer]
+        if options.alpha:
+            terms["kl"] = options.alpha * self._divergence(own, labels != self.ignore_index)
         return terms
 
     def _divergence(self, logits: Tensor, pixels: Tensor) -> Tensor:
