@@ -20,7 +20,6 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.medoe.build import build_method
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
-from longtail.segmentation.tiling import sliding_window
 
 IMAGENET_INPUT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "short_side": None}
 _BEST = "best.safetensors"
@@ -40,7 +39,7 @@ class Segmenter(
         model: ``{"name": …, option: …}`` for ``segmentation.models.build_model``.
         method: ``{"name": …, option: …}`` for ``medoe.build_method``.
         classes: ``{"names": [...], "palette": [[r, g, b], ...]}``.
-        groups: Group -> class ids, most frequent first.
+        groups: ``{"names": [...], "members": [[class ids], ...]}``, most frequent first (lists: JSON files may sort keys).
         frequency: ``ClassFrequency.to_dict()`` of the training split.
         input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), and ``short_side``: pixels to which the
             image's shorter side is scaled before the model, None for none.
@@ -53,7 +52,7 @@ class Segmenter(
         model: dict[str, Any],
         method: dict[str, Any],
         classes: dict[str, Any],
-        groups: dict[str, list[int]],
+        groups: dict[str, Any],
         frequency: dict[str, Any],
         input: dict[str, Any] | None = None,
         ignore_index: int = 255,
@@ -62,7 +61,7 @@ class Segmenter(
         super().__init__()
         self.class_names: tuple[str, ...] = tuple(classes["names"])
         self.palette: list[list[int]] = [list(colour) for colour in classes["palette"]]
-        self.groups = CategoryGroups.explicit(groups)
+        self.groups = CategoryGroups(**groups)
         self.frequency = ClassFrequency.from_dict(frequency)
         self.input = IMAGENET_INPUT | dict(input or {})
         self.settings = {"model": dict(model), "method": dict(method)}
@@ -108,6 +107,8 @@ class Segmenter(
         if window is None:
             probabilities = self.method(normalised)
         else:
+            from longtail.segmentation.tiling import sliding_window
+
             step = stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
             probabilities = sliding_window(self.method, normalised, window, step)
         if tuple(probabilities.shape[-2:]) != size:

@@ -1,0 +1,134 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from longtail.errors import CheckpointError, ConfigError
+from longtail.medoe import Segmenter
+from longtail.medoe.segmenter import load_weights
+from longtail.segmentation.models import build_model
+from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, tiny_model
+
+MODEL = {
+    "name": "deeplabv3plus",
+    "encoder": "torchvision/mobilenet_v2",
+    "output_stride": 16,
+    "channels": 16,
+    "low_level_channels": 8,
+    "auxiliary": False,
+}
+CLASSES = {"names": list("abcde"), "palette": [[i * 20, 0, 0] for i in range(NUM_CLASSES)]}
+
+
+def build(model=None, method=None, **options) -> Segmenter:
+    return Segmenter(
+        model=MODEL if model is None else model,
+        method=method or {"name": "medoe"},
+        classes=CLASSES,
+        groups=asdict(GROUPS),
+        frequency=FREQUENCY.to_dict(),
+        **options,
+    )
+
+
+def picture(h: int = 37, w: int = 50) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+
+def test_all_kinds_of_pictures_give_the_same_labels_at_their_size(tmp_path):
+    segmenter = build()
+    pixels = picture()
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    labels = segmenter.predict(pixels)
+    assert labels.shape == (37, 50)
+    assert labels.dtype == torch.int64
+    for same in (
+        Image.fromarray(pixels),
+        torch.from_numpy(pixels).movedim(-1, 0),
+        tmp_path / "p.png",
+        str(tmp_path / "p.png"),
+    ):
+        assert torch.equal(segmenter.predict(same), labels)
+    assert segmenter.predict(pixels, window=(32, 32)).shape == (37, 50)
+    assert torch.equal(segmenter.predict(pixels, window=(64, 64)), labels)
+
+
+def test_short_side_scales_the_input_and_keeps_the_labels_size():
+    segmenter = build(input={"short_side": 64})
+    assert segmenter.preprocess(torch.from_numpy(picture()).movedim(-1, 0)).shape == (3, 64, 86)
+    assert segmenter.predict(picture()).shape == (37, 50)
+
+
+@pytest.mark.parametrize("form", ["run", "hub"])
+def test_round_trip(tmp_path, form):
+    segmenter = build(
+        method={"name": "medoe", "ensemble": {"name": "learned", "bias": "shared"}, "loss": {"alpha": 0.1}}
+    )
+    torch.nn.init.normal_(segmenter.method.ensemble.raw_weight)
+    if form == "run":
+        segmenter.save_run(tmp_path)
+        assert {p.name for p in tmp_path.iterdir()} == {"best.safetensors", "config.json"}
+    else:
+        segmenter.save_pretrained(tmp_path)
+    loaded = Segmenter.from_pretrained(tmp_path)
+    assert not loaded.training
+    assert loaded.settings == segmenter.settings
+    assert loaded.groups == segmenter.groups
+    for key, value in segmenter.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+    assert torch.equal(loaded.predict(picture()), segmenter.predict(picture()))
+
+
+def test_initial_weights_file_is_not_needed_again(tmp_path):
+    encoder = build_model(**MODEL, num_classes=NUM_CLASSES).encoder
+    torch.save(encoder.state_dict(), tmp_path / "encoder.pth")
+    segmenter = build(model={**MODEL, "weights": str(tmp_path / "encoder.pth")})
+    segmenter.save_run(tmp_path / "run")
+    (tmp_path / "encoder.pth").unlink()
+    assert torch.equal(Segmenter.from_pretrained(tmp_path / "run").predict(picture()), segmenter.predict(picture()))
+
+
+def test_own_network(tmp_path):
+    segmenter = build(model={"name": "mine"}, network=tiny_model())
+    segmenter.save_run(tmp_path)
+    loaded = Segmenter.from_pretrained(tmp_path, network=tiny_model(seed=9))
+    assert torch.equal(loaded.predict(picture()), segmenter.predict(picture()))
+    with pytest.raises(ConfigError, match="mine"):
+        Segmenter.from_pretrained(tmp_path)
+
+
+def test_foreign_code_is_refused(tmp_path):
+    build().save_run(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"] = {"name": "os.system", "command": "true"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"asks to run os\.system"):
+        Segmenter.from_pretrained(tmp_path)
+
+
+def test_broken_folders(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no folder"):
+        Segmenter.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"config\.json is not a configuration"):
+        Segmenter.from_pretrained(tmp_path)
+    build().save_run(tmp_path)
+    (tmp_path / "best.safetensors").write_bytes(b"not a weight file")
+    with pytest.raises(CheckpointError, match=r"cannot read weights from .*best\.safetensors"):
+        Segmenter.from_pretrained(tmp_path)
+    (tmp_path / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"has no best\.safetensors"):
+        Segmenter.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_model(tmp_path):
+    build().save_run(tmp_path)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_weights(tiny_model(), tmp_path / "best.safetensors")
+
+
+def test_pictures_that_are_none():
+    with pytest.raises(ConfigError, match="float32"):
+        build().predict(torch.rand(3, 8, 8))
