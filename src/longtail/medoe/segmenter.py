@@ -61,7 +61,7 @@ class Segmenter(
         super().__init__()
         self.class_names: tuple[str, ...] = tuple(classes["names"])
         self.palette: list[list[int]] = [list(colour) for colour in classes["palette"]]
-        self.groups = CategoryGroups(**groups)
+        self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
         self.frequency = ClassFrequency.from_dict(frequency)
         self.input = IMAGENET_INPUT | dict(input or {})
         self.settings = {"model": dict(model), "method": dict(method)}
