@@ -1,5 +1,7 @@
 """Tiny detectors, images and annotations."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -37,7 +39,7 @@ class TinyExtractor(FeatureExtractor):
                 norm(b) if norm is not nn.Identity else nn.GroupNorm(4, b),
                 nn.ReLU(),
             )
-            for k, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for k, (a, b) in enumerate(pairwise(widths))
         )
 
     def stages(self) -> list[list[nn.Module]]:
