@@ -77,6 +77,21 @@ def model_options(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "weights"}
 
 
+def resolved_options(name: str, num_classes: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Options to keep with a trained model: they build it again without a network.
+
+    Args:
+        name: See ``build_model``.
+        num_classes: Number of classes C.
+        options: Options that built the model; of transformers models, a ``config`` on the hub is written out.
+    """
+    if name != "transformers":
+        return options
+    from longtail.segmentation.models.transformers import resolve_config
+
+    return resolve_config(options, num_classes)
+
+
 def _find(name: str) -> Any:
     where = MODELS.get(name, name if ":" in name else ":".join(name.rsplit(".", 1)))
     module, _, function = where.partition(":")

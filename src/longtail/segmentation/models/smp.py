@@ -122,5 +122,6 @@ class _TokenDecoder(nn.Module):
         self.levels = len(decoder.reassemble_blocks)
 
     def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
-        maps, tokens = list(features[: self.levels]), list(features[self.levels :])
-        return self.refine(self.decoder(maps, tokens or [None] * self.levels))
+        maps: list[Tensor] = list(features[: self.levels])
+        tokens: list[Tensor | None] = list(features[self.levels :]) or [None] * self.levels
+        return self.refine(self.decoder(maps, tokens))

@@ -60,7 +60,7 @@ def split_torchvision(model: nn.Module) -> EncoderDecoder:
     """
     parts: dict[str, Any] = dict(model.named_children())
     backbone, classifier = parts.get("backbone"), parts.get("classifier")
-    if isinstance(model, segmentation.LRASPP):
+    if isinstance(model, segmentation.LRASPP) and classifier is not None:
         head = _joint_classifier(classifier.low_classifier, classifier.high_classifier)
         maps = _Maps(backbone, ("low", "high"))
         return EncoderDecoder(maps, _LRASPPDecoder(classifier), head, num_classes=head.out_channels)

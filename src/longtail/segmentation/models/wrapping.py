@@ -9,6 +9,10 @@ from longtail.segmentation.encoder_decoder import EncoderDecoder
 def wrap_model(model: nn.Module, num_classes: int | None = None) -> EncoderDecoder:
     """See ``longtail.segmentation.models.wrap``."""
     wrapped = _split(model, num_classes)
+    own = set(model.modules())
+    for module in wrapped.modules():
+        if module not in own:
+            module.training = model.training
     if num_classes is not None and wrapped.num_classes != num_classes:
         raise ConfigError(
             f"{type(model).__name__} tells {wrapped.num_classes} classes apart, the data have {num_classes}",
@@ -48,22 +52,16 @@ def _split_own(model: nn.Module, num_classes: int | None) -> EncoderDecoder:
             fix="name them so, or pass the parts: EncoderDecoder(encoder, decoder, head, num_classes=...), with "
             "encoder: image -> list of maps, decoder: that list -> one map, head: that map -> logits",
         )
-    if num_classes is None:
-        num_classes = last_outputs(head)
-    return EncoderDecoder(encoder, decoder, head, num_classes=num_classes)
-
-
-def last_outputs(module: nn.Module) -> int:
-    """Output channels of the last convolution or linear layer in a module: its number of classes.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    layers = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    if not layers:
+    found = _last_outputs(head) or num_classes
+    if found is None:
         raise ConfigError(
-            f"the number of classes cannot be read from the head {type(module).__name__}",
+            f"the number of classes cannot be read from the head {type(head).__name__}",
             fix="pass it: wrap(model, num_classes=...)",
         )
-    last = layers[-1]
-    return last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
+    return EncoderDecoder(encoder, decoder, head, num_classes=found)
+
+
+def _last_outputs(module: nn.Module) -> int | None:
+    """Output channels of the last convolution in a module: its number of classes."""
+    convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    return convs[-1].out_channels if convs else None

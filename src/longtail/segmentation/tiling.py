@@ -1,0 +1,75 @@
+"""Sliding-window inference: large images in pieces, overlaps averaged."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from longtail.errors import ConfigError
+
+
+def sliding_window(
+    predict: Callable[[Tensor], Tensor],
+    image: Float[Tensor, "n 3 h w"],
+    window: int | Sequence[int],
+    stride: int | Sequence[int],
+) -> Float[Tensor, "n classes h w"]:
+    """Predict an image window by window and average where windows overlap.
+
+    The last window of a row or column is moved back inside the image, and a window larger than the image shrinks to
+    it, so that no padding is ever predicted; a window as large as the image gives ``predict(image)``.
+
+    Args:
+        predict: Crop (n, 3, height, width) -> logits or probabilities (n, classes, height, width).
+        image: Normalised images of one size.
+        window: Height and width of the crops in pixels, or one number for both.
+        stride: Distance of neighbouring crops in pixels, at most the window.
+
+    Returns:
+        The mean over all windows that hold a pixel, float32 where the prediction is of lower precision.
+
+    Raises:
+        ConfigError: The stride is not between 1 and the window, so that pixels would be left out.
+
+    Source: the sliding test mode of the SegFormer recipe (window 1024, stride 768).
+    """
+    window, stride = _pair(window), _pair(stride)
+    if not all(1 <= s <= w for s, w in zip(stride, window, strict=True)):
+        raise ConfigError(f"stride {stride} for windows of {window}", fix="choose a stride from 1 to the window's size")
+    height, width = image.shape[-2:]
+    tops, lefts = (_starts(side, w, s) for side, w, s in zip((height, width), window, stride, strict=True))
+    if len(tops) == len(lefts) == 1:
+        return predict(image)
+    total = None
+    for top in tops:
+        for left in lefts:
+            rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
+            crop = predict(image[..., rows, columns])
+            if total is None:
+                precision = torch.promote_types(crop.dtype, torch.float32)
+                total = crop.new_zeros(*crop.shape[:2], height, width, dtype=precision)
+            total[..., rows, columns] += crop
+    assert total is not None
+    counts = _coverage(tops, window[0], height)[:, None] * _coverage(lefts, window[1], width)
+    return total / counts.to(total)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    if len(size) != 2:
+        raise ConfigError(f"size {tuple(size)} of a window", fix="give a height and a width, or one number for both")
+    return int(size[0]), int(size[1])
+
+
+def _starts(side: int, window: int, stride: int) -> list[int]:
+    """First pixel of each window along a side: every ``stride``, the last one flush with the border."""
+    last = max(side - window, 0)
+    return [*range(0, last, stride), last]
+
+
+def _coverage(starts: Sequence[int], window: int, side: int) -> Float[Tensor, " side"]:
+    """How many windows hold each pixel of a side."""
+    pixels = torch.arange(side)
+    return torch.stack([(pixels >= s) & (pixels < s + window) for s in starts]).sum(0).float()

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import nn
+
+from longtail.errors import ConfigError
+from longtail.segmentation.encoder_decoder import EncoderDecoder
+from longtail.segmentation.models import wrap
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, image):
+        return [self.conv(image)]
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 1)
+
+    def forward(self, features):
+        return self.conv(features[0])
+
+
+class Own(nn.Module):
+    def __init__(self, head_name: str = "head") -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(), Decoder()
+        setattr(self, head_name, nn.Conv2d(6, 5, 1))
+
+
+@pytest.mark.parametrize("head_name", ["head", "segmentation_head"])
+@torch.no_grad()
+def test_own_models_split_by_their_attributes(head_name):
+    model = Own(head_name).eval()
+    wrapped = wrap(model)
+    image = torch.randn(1, 3, 17, 21)
+    assert wrapped.num_classes == 5 and not wrapped.training
+    logits = getattr(model, head_name)(model.decoder(model.encoder(image)))
+    assert torch.equal(wrapped.expert(wrapped.encode(image)).logits, logits)
+    assert wrapped(image).shape == (1, 5, 17, 21)
+
+
+def test_an_encoder_decoder_is_given_back():
+    model = EncoderDecoder(Encoder(), Decoder(), nn.Conv2d(6, 5, 1), num_classes=5)
+    assert wrap(model) is model
+
+
+def test_refuses_what_cannot_be_split_and_other_classes():
+    with pytest.raises(ConfigError, match=r"EncoderDecoder\(encoder, decoder, head"):
+        wrap(nn.Sequential(nn.Conv2d(3, 5, 1)))
+    with pytest.raises(ConfigError, match="tells 5 classes apart, the data have 7"):
+        wrap(Own(), 7)
+    model = Own()
+    model.head = nn.Identity()
+    with pytest.raises(ConfigError, match="num_classes"):
+        wrap(model)
+    assert wrap(model, 6).num_classes == 6
+
+
+def test_model_libraries_are_not_imported_for_others():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from longtail.segmentation.models import MODELS, build_model; import longtail.segmentation; "
+        "assert 'torch' not in sys.modules, 'torch'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = (
+        "import sys; from longtail.segmentation.models import build_model; "
+        "build_model('pspnet', 2, encoder='torchvision/mobilenet_v2', output_stride=16, channels=8); "
+        "assert not {'transformers', 'segmentation_models_pytorch', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
