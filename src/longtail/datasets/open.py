@@ -35,11 +35,12 @@ def open_dataset(
     """
     text = str(name_or_path)
     kind, colon, root = text.partition(":")
+    arguments: tuple[str, ...]
     if colon and kind in _NAMED:
         make, arguments = _import(_NAMED[kind]), (root,)
     elif text in _NAMED_WITHOUT_FILES:
         make, arguments = _import(_NAMED_WITHOUT_FILES[text]), ()
-    elif Path(text).expanduser().is_dir():
+    elif text and Path(text).expanduser().is_dir():
         make, arguments = _import(_NAMED[_layout(Path(text).expanduser())]), (text,)
     else:
         make, arguments = _import(text), ()

@@ -87,6 +87,6 @@ class ImageLabelPairs(SegmentationDataset):
         return self._table
 
     @cached_property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         table = None if self._table is None else self._table.tolist()
         return fingerprint_of(self.label_files, self.classes.names, self.ignore_index, table)

@@ -5,7 +5,7 @@ import colorsys
 Palette = tuple[tuple[int, int, int], ...]
 
 _GOLDEN = 0.6180339887498949
-# Hue alone tells few classes apart; lightness and saturation cycle at another pace.
+# Value and saturation; hue alone tells few classes apart.
 _TONES = ((0.95, 0.75), (0.70, 0.85), (0.85, 0.45), (0.55, 0.65))
 
 
@@ -20,7 +20,8 @@ def generate_palette(num_classes: int) -> Palette:
     step = 0
     while len(colours) < num_classes:
         value, saturation = _TONES[step % len(_TONES)]
-        red, green, blue = colorsys.hsv_to_rgb((0.61 + step * _GOLDEN) % 1, saturation, value)
+        hue = 0.61 + 0.15 * (step % len(_TONES)) + _GOLDEN * (step // len(_TONES))
+        red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
         colour = (round(255 * red), round(255 * green), round(255 * blue))
         step += 1
         if colour not in taken:

@@ -43,10 +43,10 @@ def object_kinds(num_kinds: int) -> tuple[ObjectKind, ...]:
         num_kinds: Number of kinds, >= 4.
     """
     looks = (num_kinds + 1) // 2
-    kinds = []
+    kinds: list[ObjectKind] = []
     for rank in range(num_kinds):
         look, copy = rank % looks, rank >= looks
-        homes = (look % 4, (look + 1) % 4)
+        homes: tuple[int, ...] = (look % 4, (look + 1) % 4)
         name = SHAPES[look % len(SHAPES)] + (f" {look // len(SHAPES) + 1}" if look >= len(SHAPES) else "")
         beside = None
         if copy and look % 3 == 2:
@@ -215,7 +215,7 @@ def _merit(
     for i, other in enumerate(placed):
         if i == neighbour:
             continue
-        dy, dx = spots[:, 0] - other.y, spots[:, 1] - other.x
-        gap = (np.sqrt(dy * dy + dx * dx) - radius - other.radius) / radius
+        down, across = spots[:, 0] - other.y, spots[:, 1] - other.x
+        gap = (np.sqrt(down * down + across * across) - radius - other.radius) / radius
         merit += 6 * np.minimum(gap - 0.6, 0)
     return merit

@@ -56,6 +56,7 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
     """
 
     ignore_index = 255
+    transform: Callable[[Any], Any] | None
 
     def __init__(
         self,

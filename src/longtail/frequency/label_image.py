@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from longtail.errors import DataError
 
@@ -26,9 +26,10 @@ def open_label(path: str | Path) -> Image.Image:
         DataError: The file is missing, corrupt, or has more than one channel.
     """
     try:
-        with Image.open(path) as image:
-            stretch = _STRETCH.get(_raw_mode(image), 1)
-            image.load()
+        with Image.open(path) as file:
+            stretch = _STRETCH.get(_raw_mode(file), 1)
+            file.load()
+            image: Image.Image = file
     except FileNotFoundError as error:
         raise DataError(f"label image {path} does not exist", fix="restore the file, or remove its image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -43,9 +44,9 @@ def open_label(path: str | Path) -> Image.Image:
     return image.point([value // stretch for value in range(256)]) if stretch > 1 else image
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     """Raw mode of the file's pixels, e.g. ``L;4`` for a 4-bit grey PNG."""
-    arguments = image.tile[0][3] if getattr(image, "tile", None) else ""
+    arguments = image.tile[0][3] if image.tile else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
 
 

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from longtail.datasets import ADE20K, Cityscapes, LongTailScenes, SegmentationFolder, open_dataset
+from longtail.errors import ConfigError, DataError
+
+
+class Mine:
+    def __init__(self, split, transform=None, size=1):
+        self.split, self.size = split, size
+
+
+def test_scenes_and_their_options():
+    data = open_dataset("longtail-scenes", "val", num_images=3, size=(32, 40))
+    assert isinstance(data, LongTailScenes) and len(data) == 3 and data[0]["mask"].shape == (32, 40)
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "images", "labels"),
+    [
+        (SegmentationFolder, "folder", "images/train/x.png", "labels/train/x.png"),
+        (Cityscapes, "cityscapes", "leftImg8bit/train/ulm/x_leftImg8bit.png", "gtFine/train/ulm/x_gtFine_labelIds.png"),
+        (ADE20K, "ade20k", "images/training/x.png", "annotations/training/x.png"),
+    ],
+)
+def test_by_name_and_by_layout(tmp_path, kind, named, images, labels):
+    for file, pixels in ((images, np.zeros((2, 2, 3), np.uint8)), (labels, np.zeros((2, 2), np.uint8))):
+        (tmp_path / file).parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / file)
+    (tmp_path / "classes.txt").write_text("a\n")
+    for name in (f"{named}:{tmp_path}", str(tmp_path), tmp_path):
+        data = open_dataset(name, "train", transform=lambda sample: {**sample, "name": "mine"})
+        assert type(data) is kind and data[0]["name"] == "mine"
+
+
+def test_dotted_path(monkeypatch):
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("my_package_of_data")
+    module.Mine = Mine
+    monkeypatch.setitem(sys.modules, "my_package_of_data", module)
+    data = open_dataset("my_package_of_data.Mine", "test", size=5)
+    assert (data.split, data.size) == ("test", 5)
+
+
+@pytest.mark.parametrize(
+    "name", ["nonsense", "no.such.Data", "longtail.datasets.palette.Nothing", "a b.c", "", "/no/where"]
+)
+def test_unknown_names_are_refused_with_the_known_ones(name):
+    with pytest.raises(ConfigError, match=r"longtail-scenes.*cityscapes:ROOT"):
+        open_dataset(name, "train")
+
+
+def test_unknown_options_and_layouts_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"no option colour.*\n.*num_images"):
+        open_dataset("longtail-scenes", "train", colour=3)
+    (tmp_path / "stuff").mkdir()
+    with pytest.raises(DataError, match="no known data set; it holds stuff"):
+        open_dataset(tmp_path, "train")
