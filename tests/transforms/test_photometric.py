@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torchvision import tv_tensors
+
+from longtail.errors import ConfigError
+from longtail.transforms.photometric import PhotometricDistortion, hue_matrix, saturation_matrix
+
+
+def image(*shape: int) -> tv_tensors.Image:
+    return tv_tensors.Image(torch.rand(3, *(shape or (5, 7))))
+
+
+def test_a_third_of_a_turn_of_hue_permutes_the_channels():
+    colour = torch.tensor([0.9, 0.2, 0.1])
+    assert torch.allclose(hue_matrix(120) @ colour, torch.tensor([0.1, 0.9, 0.2]), atol=1e-6)
+    assert torch.allclose(hue_matrix(0), torch.eye(3))
+    assert torch.allclose(hue_matrix(50) @ hue_matrix(-50), torch.eye(3), atol=1e-6)
+
+
+def test_saturation_by_hand():
+    colour = torch.tensor([1.0, 0.5, 0.0])
+    luma = 0.299 + 0.5 * 0.587
+    assert torch.allclose(saturation_matrix(0) @ colour, torch.full((3,), luma))
+    assert torch.allclose(saturation_matrix(2) @ colour, 2 * colour - luma)
+
+
+@pytest.mark.parametrize("matrix", [hue_matrix(33), saturation_matrix(0.5), saturation_matrix(1.5)])
+def test_grey_stays_grey(matrix):
+    assert torch.allclose(matrix @ torch.full((3,), 0.4), torch.full((3,), 0.4))
+
+
+def test_without_ranges_nothing_changes():
+    still = PhotometricDistortion(brightness=0, contrast=(1, 1), saturation=(1, 1), hue=0, p=1)
+    before = image()
+    assert torch.allclose(still(before), before)
+    before = image()
+    assert torch.equal(PhotometricDistortion(p=0)(before), before)
+
+
+def test_each_step_by_hand():
+    before = tv_tensors.Image(torch.full((3, 2, 2), 0.4))
+    factor = PhotometricDistortion(brightness=0, contrast=(1.5, 1.5), saturation=(1, 1), hue=0, p=1)(before)
+    assert torch.allclose(factor, torch.full((3, 2, 2), 0.6))
+    offsets = [float(PhotometricDistortion(brightness=0.1, contrast=(1, 1), p=1)(before)[0, 0, 0]) for _ in range(300)]
+    assert 0.3 <= min(offsets) < 0.31 and 0.49 < max(offsets) <= 0.5 + 1e-6
+
+
+def test_the_result_is_an_image_in_range_and_the_source_is_kept():
+    before = image(40, 50)
+    kept = before.clone()
+    for _ in range(20):
+        after = PhotometricDistortion(p=1)(before)
+        assert isinstance(after, tv_tensors.Image) and after.dtype == torch.float32
+        assert after.min() >= 0 and after.max() <= 1 and not torch.equal(after, before)
+    assert torch.equal(before, kept)
+
+
+def test_randomness_is_that_of_torch():
+    before = image()
+    torch.manual_seed(3)
+    first = PhotometricDistortion()(before)
+    torch.manual_seed(3)
+    assert torch.equal(PhotometricDistortion()(before), first)
+
+
+def test_label_maps_pass_and_bytes_are_refused():
+    mask = tv_tensors.Mask(torch.ones(4, 4, dtype=torch.uint8))
+    assert PhotometricDistortion(p=1)({"image": image(4, 4), "mask": mask})["mask"] is mask
+    with pytest.raises(ConfigError, match="uint8"):
+        PhotometricDistortion(p=1)(tv_tensors.Image(torch.zeros(3, 4, 4, dtype=torch.uint8)))
