@@ -110,7 +110,7 @@ def test_padding_by_a_batch_partner_changes_nothing_where_features_are_alike():
 def test_stage_outputs_rescored_offline_are_the_detections(batch):
     detector = confident(tiny_cascade(masks="none"))
     outputs = detector.stage_outputs(batch[0])
-    assert outputs[0].logits.shape == (3, len(outputs[0].boxes), NUM_CLASSES + 1) and outputs[0].raw is None
+    assert outputs[0].logits.shape == (3, len(outputs[0].boxes), NUM_CLASSES + 1)
     predicted = detector.predict_readouts(batch[0])
     for name, readout in detector.readouts().items():
         for recorded, found in zip(outputs, predicted[name], strict=True):
@@ -170,15 +170,18 @@ def test_an_injected_loss_owns_its_logits(batch, make):
     assert sum("calls" in name for name in detector.state_dict()) == 3  # counts are part of a checkpoint
     confident(detector)
     outputs = detector.stage_outputs(batch[0])[0]
-    assert outputs.logits.shape[2] == NUM_CLASSES + 1 and outputs.raw.shape[2] == NUM_CLASSES + 2
-    torch.testing.assert_close(detector.readouts()["baseline"](outputs), outputs.raw.mean(0)[:, :-1].softmax(1))
+    assert outputs.logits.shape[2] == NUM_CLASSES + 2
+    torch.testing.assert_close(detector.readouts()["baseline"](outputs), outputs.logits.mean(0)[:, :-1].softmax(1))
     assert len(detector.predict(batch[0])[0]) > 0
+    detector.ensembles["careless"] = LastStage()
+    with pytest.raises(ConfigError, match="'careless' gives 5 probabilities for 3 classes"):
+        detector.predict(batch[0])
 
 
 def test_per_stage_callables(batch):
     zero = [lambda o, y, k=k: o.sum() * 0 + k for k in range(3)]
     losses = tiny_cascade(parts={"losses": zero}).losses(*batch)
-    assert [float(losses[f"stage_{k}_class"]) for k in (1, 2, 3)] == [0, 0.5, 0.5]
+    assert [losses[f"stage_{k}_class"].item() for k in (1, 2, 3)] == [0, 0.5, 0.5]
 
 
 def test_cosine_classifier(batch):
@@ -227,13 +230,12 @@ def test_an_image_that_is_all_crowd(kind, batch):
     train_step(kind(), images, [targets[0], crowd[1]])
 
 
-def test_every_anchor_in_a_crowd(batch):
-    detector = tiny_cascade(crowd_overlap=0.0)
-    image, target = scene()
-    target["crowd"] = torch.tensor([False, False, True])
-    target["boxes"] = target["boxes"][[2, 2, 2]]
-    target["labels"] = target["labels"][[2, 2, 2]]
-    train_step(detector, [image], [{**target, "crowd": torch.ones(3, dtype=torch.bool)}])
+def test_no_anchor_and_no_proposal_can_be_sampled(batch):
+    """A crowd overlap of 0 ignores every negative, and there is no positive."""
+    images, targets = batch
+    crowd = [{**t, "crowd": torch.ones(len(t["labels"]), dtype=torch.bool)} for t in targets]
+    losses = train_step(tiny_cascade(crowd_overlap=0.0), images, crowd)
+    assert all(v == 0 for v in losses.values())
 
 
 def test_objects_outside_and_of_one_pixel(kind, batch):
@@ -289,7 +291,7 @@ def test_no_detection_above_the_threshold(batch):
     assert [len(d) for d in detector.predict(batch[0])] == [0, 0]
 
 
-def test_uint8_boxes_and_mixed_precision(batch):
+def test_mixed_precision(batch):
     detector = tiny_cascade()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = train_step(detector, *batch)

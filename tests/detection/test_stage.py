@@ -95,15 +95,6 @@ def test_own_callables_are_taken():
     logits = torch.randn(2, 4)
     assert losses.num_logits == 4
     torch.testing.assert_close(losses.probabilities(1, logits), logits.softmax(1))
-    assert losses.class_logits(0, logits) is logits
-
-
-def test_class_logits_of_another_width_are_log_probabilities():
-    losses = StageLosses(Objectness(4), 2, 3)
-    logits = torch.randn(6, 5)
-    found = losses.class_logits(0, logits)
-    torch.testing.assert_close(found.softmax(1), Objectness(4).probabilities(logits))
-    assert losses.class_logits(0, torch.tensor([[0.0, 0.0, 0.0, 200.0, -200.0]])).isfinite().all()
 
 
 @pytest.mark.parametrize(

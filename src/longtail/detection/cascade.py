@@ -104,11 +104,8 @@ class CascadeHeads(nn.Module, ABC):
             logits, deltas = self.stages[k](self.pool_boxes(pyramid, boxes))
             outputs.append(logits)
             boxes = self._decode(k, deltas, boxes, sizes)
-        raw = torch.stack(outputs)
-        read = torch.stack([self.class_losses.class_logits(k, o) for k, o in enumerate(outputs)])
-        own_form = raw.shape[2] != read.shape[2]
-        images = zip(read.split(counts, dim=1), raw.split(counts, dim=1), boxes, sizes, strict=True)
-        return [StageOutputs(logits, b, size, o if own_form else None) for logits, o, b, size in images]
+        images = zip(torch.stack(outputs).split(counts, dim=1), boxes, sizes, strict=True)
+        return [StageOutputs(*image) for image in images]
 
     @torch.no_grad()
     def mask_probabilities(

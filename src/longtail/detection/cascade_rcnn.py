@@ -1,6 +1,7 @@
 """A whole cascade detector: backbone, proposals, stages, post-processing."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
 from longtail.detection.targets import clean_objects
 from longtail.ensembles.base import Ensemble
+from longtail.ensembles.stage_average import StageAverage
 from longtail.errors import ConfigError
 
 
@@ -45,6 +47,8 @@ class CascadeDetector(DetectionMethod):
         self.proposals = proposals
         self.heads = heads
         self.ensembles = nn.ModuleDict(ensembles or {})
+        last = partial(heads.class_losses.probabilities, heads.config.num_stages - 1)
+        self._average = StageAverage(heads.config.average, activation=last)
 
     def losses(
         self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
@@ -74,19 +78,25 @@ class CascadeDetector(DetectionMethod):
 
     def readouts(self) -> dict[str, Readout]:
         """See ``DetectionMethod.readouts``."""
-        found: dict[str, Readout] = {} if self.ensembles else {"baseline": self._average}
-        found |= {name: _EnsembleReadout(ensemble) for name, ensemble in self.ensembles.items()}
-        if self.ensembles:
-            found["average"] = self._average
-        return found | {f"stage_{k + 1}": _StageReadout(self, k) for k in range(self.config.num_stages)}
+        ensembles = dict(self.ensembles.items()) | {"average" if self.ensembles else "baseline": self._average}
+        stages = {f"stage_{k + 1}": self._stage_readout(k) for k in range(self.config.num_stages)}
+        return {name: self._ensemble_readout(name, ensemble) for name, ensemble in ensembles.items()} | stages
 
-    def _average(self, outputs: StageOutputs) -> Tensor:
-        """Plain average of the stages: of logits (MMDetection) or of probabilities (Detectron2, the paper)."""
-        losses = self.heads.class_losses
-        logits = outputs.logits if outputs.raw is None else outputs.raw
-        if self.config.average == "logits":
-            return losses.probabilities(self.config.num_stages - 1, logits.mean(dim=0))
-        return torch.stack([losses.probabilities(k, o) for k, o in enumerate(logits)]).mean(dim=0)
+    def _ensemble_readout(self, name: str, ensemble: nn.Module) -> Readout:
+        def read(outputs: StageOutputs) -> Tensor:
+            probabilities = ensemble(outputs.logits)
+            if probabilities.shape[1] != self.num_classes + 1:
+                raise ConfigError(
+                    f"ensemble {name!r} gives {probabilities.shape[1]} probabilities for {self.num_classes} classes "
+                    "and the background",
+                    fix="tell it how the loss reads its logits: activation=loss.probabilities",
+                )
+            return probabilities
+
+        return read
+
+    def _stage_readout(self, stage: int) -> Readout:
+        return lambda outputs: self.heads.class_losses.probabilities(stage, outputs.logits[stage])
 
     @torch.no_grad()
     def predict_readouts(
@@ -130,23 +140,6 @@ class CascadeDetector(DetectionMethod):
             )
             finished.append(Detections(boxes, one.scores, one.labels, original, encoded))
         return finished
-
-
-class _EnsembleReadout:
-    def __init__(self, ensemble: nn.Module) -> None:
-        self.ensemble = ensemble
-
-    def __call__(self, outputs: StageOutputs) -> Tensor:
-        return self.ensemble(outputs.logits)
-
-
-class _StageReadout:
-    def __init__(self, detector: CascadeDetector, stage: int) -> None:
-        self.detector, self.stage = detector, stage
-
-    def __call__(self, outputs: StageOutputs) -> Tensor:
-        logits = outputs.logits if outputs.raw is None else outputs.raw
-        return self.detector.heads.class_losses.probabilities(self.stage, logits[self.stage])
 
 
 def pad_images(

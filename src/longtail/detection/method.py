@@ -23,17 +23,15 @@ class StageOutputs(NamedTuple):
     A user's own multi-stage detector joins in by giving these; recorded, they let ensembles be scored offline.
 
     Attributes:
-        logits: (stages, R, C+1), class logits of every stage on its own view of the R boxes, background last. Where a
-            loss does not read its logits by one softmax over C+1, the logarithm of its probabilities.
+        logits: (stages, R, logits), outputs of every stage's classifier on its own view of the R boxes, as the losses
+            read them: the C class logits first, then the background's (or what else a loss wants).
         boxes: (R, 4), final boxes, xyxy in pixels of the network's input, the same for all classes.
         size: (height, width) of the image in the network's input, before padding.
-        raw: (stages, R, logits), outputs as the losses read them, where they differ from ``logits``.
     """
 
     logits: Tensor
     boxes: Tensor
     size: tuple[int, int]
-    raw: Tensor | None = None
 
 
 #: A way to read the stages as one: outputs of an image -> probabilities (R, C+1), background last.

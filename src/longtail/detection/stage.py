@@ -186,9 +186,3 @@ class StageLosses(nn.Module):
         """Probabilities (R, C+1) of the logits of a stage."""
         read = getattr(self._losses[stage], "probabilities", None)
         return logits.softmax(dim=1) if read is None else read(logits)
-
-    def class_logits(self, stage: int, logits: Float[Tensor, "r logits"]) -> Float[Tensor, "r classes"]:
-        """Class logits (R, C+1): the logits themselves where there are C+1, else the log of their probabilities."""
-        if logits.shape[1] == self.num_classes + 1:
-            return logits
-        return self.probabilities(stage, logits).clamp(min=torch.finfo(logits.dtype).tiny).log()
