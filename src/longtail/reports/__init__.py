@@ -1,1 +1,1 @@
-"""Tables, plots and HTML; reads results, runs no model."""
+"""Tables, plots and the HTML report: they read results, and run no model."""

@@ -1,0 +1,244 @@
+"""``Comparison``: the evaluations that a report shows side by side."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from longtail.errors import DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.metrics.results import Prediction, Results
+
+Role = Literal["baseline", "method", "ensemble", "oracle", "expert"]
+
+_NAMES = {
+    "baseline": "Baseline",
+    "medoe": "MEDOE",
+    "med": "MED",
+    "mcn": "MCN",
+    "mec": "MEC",
+    "cascade": "Cascade",
+    "cascade_rcnn": "Cascade R-CNN",
+    "htc": "HTC",
+    "model_ensemble": "Model ensemble",
+    "oracle": "Oracle",
+    "mean": "Mean",
+    "argmax": "Argmax",
+    "softmax_threshold": "Softmax threshold",
+    "group_average": "Group average",
+}
+_NUMBERED = re.compile(r"(expert|stage)_(\d+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation to show.
+
+    Args:
+        label: What the report calls it; no two runs share one.
+        results: Its results.
+        source: The ``results.json`` read.
+    """
+
+    label: str
+    results: Results
+    source: Path
+
+    @property
+    def pictures(self) -> Path | None:
+        """Folder of qualitative pictures, None where the run has none."""
+        folder = self.source.parent / "pictures"
+        return folder if (folder / "index.json").is_file() else None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to predict, of one run.
+
+    Args:
+        label: What the report calls it.
+        name: Its key in ``Results.predictions``.
+        role: ``baseline`` is the first of several runs; ``expert`` also means a stage of a cascade.
+        prediction: Its scores.
+        run: The run that it belongs to.
+    """
+
+    label: str
+    name: str
+    role: Role
+    prediction: Prediction
+    run: Run
+
+
+class Comparison:
+    """Runs on the same classes and groups; the first of several is the baseline, the last the method in focus.
+
+    Args:
+        runs: At least one.
+
+    Raises:
+        DataError: The runs differ in task, classes or groups.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        if not runs:
+            raise DataError("no results to report", fix="give a run folder or a results.json")
+        self.runs = tuple(runs)
+        first = runs[0]
+        for run in runs[1:]:
+            for what in ("task", "class_names", "groups"):
+                if getattr(run.results, what) != getattr(first.results, what):
+                    raise DataError(
+                        f"{run.source} and {first.source} differ in {what.replace('_', ' ')}",
+                        fix="compare runs on the same data, evaluated with the same groups",
+                    )
+
+    @classmethod
+    def load(cls, sources: Sequence[str | Path]) -> "Comparison":
+        """Read run folders or ``results.json`` files, the baseline first.
+
+        Raises:
+            DataError: A file is missing or unreadable, or the runs cannot be compared.
+        """
+        files = [path / "results.json" if (path := Path(source)).is_dir() else path for source in sources]
+        loaded = [Results.load(file) for file in files]
+        methods = [results.method for results in loaded]
+        labels: list[str] = []
+        for results, file in zip(loaded, files, strict=True):
+            label = display_name(results.method)
+            if methods.count(results.method) > 1:
+                label = f"{label} ({file.resolve().parent.name})"
+            while label in labels:
+                label += "′"
+            labels.append(label)
+        return cls([Run(label, results, file) for label, results, file in zip(labels, loaded, files, strict=True)])
+
+    @property
+    def focus(self) -> Run:
+        """The run that the report is about: the last one."""
+        return self.runs[-1]
+
+    @property
+    def task(self) -> str:
+        """``segmentation`` or ``detection``."""
+        return self.focus.results.task
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the C classes."""
+        return self.focus.results.class_names
+
+    @cached_property
+    def groups(self) -> CategoryGroups:
+        """The partition of the classes."""
+        return CategoryGroups.explicit(self.focus.results.groups)
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every way to predict: each run's own first, then ensembles, oracles and experts."""
+        return tuple(sorted(self._entries(), key=lambda entry: _ORDER[entry.role]))
+
+    def _entries(self) -> Iterator[Entry]:
+        for run in self.runs:
+            for name, prediction in run.results.predictions.items():
+                own = name == run.results.method
+                role = _role(name, own, first_of_several=run is self.runs[0] and len(self.runs) > 1)
+                label = run.label if own else display_name(name)
+                if not own and sum(name in other.results.predictions for other in self.runs) > 1:
+                    label = f"{run.label} · {label}"
+                yield Entry(label, name, role, prediction, run)
+
+    def of(self, *roles: Role) -> list[Entry]:
+        """Entries of these roles, in order."""
+        return [entry for entry in self.entries if entry.role in roles]
+
+    @property
+    def baseline(self) -> Entry | None:
+        """The own prediction of the first of several runs."""
+        return next(iter(self.of("baseline")), None)
+
+    @property
+    def method(self) -> Entry:
+        """The own prediction of the run in focus."""
+        return next(e for e in self.entries if e.run is self.focus and e.name == self.focus.results.method)
+
+    @property
+    def oracle(self) -> Entry | None:
+        """The oracle of the run in focus."""
+        return next((e for e in self.of("oracle") if e.run is self.focus), None)
+
+    @property
+    def headline(self) -> list[Entry]:
+        """Baseline, methods and the oracle in focus: what plots show side by side."""
+        return [*self.of("baseline", "method"), *([self.oracle] if self.oracle else [])]
+
+    @cached_property
+    def group_metrics(self) -> list[str]:
+        """Metrics that groups have, in the order of interest."""
+        groups = self.method.prediction.groups.values()
+        known = dict.fromkeys(name for group in groups for name in group)
+        return [name for name in known if "bias" not in name]
+
+    @cached_property
+    def class_metrics(self) -> list[str]:
+        """Per-class metrics, in the order of interest."""
+        return [name for name in self.method.prediction.per_class if "bias" not in name]
+
+    def values(self, entry: Entry, metric: str) -> np.ndarray:
+        """float64 (C,) per-class values of an entry, NaN where undefined or not evaluated."""
+        values = entry.prediction.per_class.get(metric)
+        if values is None:
+            return np.full(len(self.class_names), np.nan)
+        return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+    @cached_property
+    def frequency(self) -> ClassFrequency | None:
+        """Counts of the training split, from the first run that has them, the one in focus before others."""
+        for run in (self.focus, *self.runs):
+            if run.results.frequency is not None:
+                return ClassFrequency.from_dict(run.results.frequency)
+        return None
+
+    @cached_property
+    def counts(self) -> tuple[np.ndarray, str] | None:
+        """(C,) occurrences of each class and what they count; None where nothing tells.
+
+        Training pixels (segmentation) or instances (detection); without a frequency, the evaluated pixels.
+        """
+        units = ("pixels", "images") if self.task == "segmentation" else ("instances", "images")
+        for unit in units:
+            if self.frequency is not None and getattr(self.frequency, unit) is not None:
+                return getattr(self.frequency, unit), f"training {unit}"
+        confusion = self.method.prediction.extra.get("confusion")
+        if confusion is not None:
+            return np.asarray(confusion).sum(axis=1), "evaluated pixels (no training frequency given)"
+        return None
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Class ids by descending occurrence; by group, then id, where no counts are known."""
+        if self.counts is not None:
+            return np.argsort(-self.counts[0], kind="stable")
+        return np.argsort(self.groups.group_of, kind="stable")
+
+
+_ORDER: dict[Role, int] = {"baseline": 0, "method": 1, "ensemble": 2, "oracle": 3, "expert": 4}
+
+
+def _role(name: str, own: bool, first_of_several: bool) -> Role:
+    if own:
+        return "baseline" if first_of_several else "method"
+    if name == "oracle":
+        return "oracle"
+    return "expert" if _NUMBERED.fullmatch(name) else "ensemble"
+
+
+def display_name(name: str) -> str:
+    """How a report writes the name of a method or readout; names that it does not know stay as they are."""
+    if numbered := _NUMBERED.fullmatch(name):
+        return f"{numbered[1].capitalize()} {numbered[2]}"
+    return _NAMES.get(name, name)

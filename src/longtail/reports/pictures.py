@@ -1,0 +1,150 @@
+"""Qualitative pictures of run folders as data URIs: coloured with the palette, small."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from longtail.errors import DataError
+from longtail.reports.comparison import Comparison, Entry
+
+_LONGEST_SIDE = 420
+_IGNORED = (24, 26, 30)
+_LISTED_CLASSES = 8
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """A class that an image shows, with its colour (CSS)."""
+
+    name: str
+    group: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One image.
+
+    Args:
+        name: Its name.
+        pictures: (heading, data URI) from left to right.
+        classes: The rarest classes of its truth.
+    """
+
+    name: str
+    pictures: list[tuple[str, str]]
+    classes: list[Swatch]
+
+
+def picture_rows(comparison: Comparison) -> list[PictureRow]:
+    """Input, truth, baseline, methods and oracle of every image that the run in focus has pictures of.
+
+    Raises:
+        DataError: ``pictures/index.json`` or a file that it names is not what it should be.
+    """
+    folder = comparison.focus.pictures
+    if folder is None:
+        return []
+    index = _index(folder)
+    palette = _palette(index, folder, len(comparison.class_names))
+    return [_row(comparison, folder, name, palette) for name in index["images"]]
+
+
+def _row(comparison: Comparison, folder: Path, name: str, palette: np.ndarray) -> PictureRow:
+    pictures = []
+    photo = next((f for suffix in (".jpg", ".png") if (f := folder / f"{name}.input{suffix}").is_file()), None)
+    if photo is not None:
+        pictures.append(("Input", _photo_uri(photo)))
+    truth_file = folder / f"{name}.truth.png"
+    classes: list[Swatch] = []
+    if truth_file.is_file():
+        truth = _labels(truth_file)
+        pictures.append(("Truth", _label_uri(truth, palette)))
+        classes = _rarest(comparison, truth, palette)
+    for entry in comparison.headline:
+        for file in _files_of(entry, name):
+            pictures.append((entry.label, _label_uri(_labels(file), palette)))
+    return PictureRow(name, pictures, classes)
+
+
+def _files_of(entry: Entry, name: str) -> Iterator[Path]:
+    folder = entry.run.pictures
+    if folder is not None and (file := folder / f"{name}.{entry.name}.png").is_file():
+        yield file
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    path = folder / "index.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        names = record["images"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {error!r}", fix="evaluate again, or remove the pictures") from error
+    if not isinstance(names, list) or any(Path(str(name)).is_absolute() or ".." in str(name) for name in names):
+        raise DataError(f"{path} names images outside its folder", fix="evaluate again, or remove the pictures")
+    return {**record, "images": [str(name) for name in names]}
+
+
+def _palette(index: dict[str, Any], folder: Path, num_classes: int) -> np.ndarray:
+    """uint8 (256, 3) colour of every stored value."""
+    colours = np.full((256, 3), _IGNORED, np.uint8)
+    given = np.asarray(index.get("palette", []), dtype=np.uint8).reshape(-1, 3)
+    if len(given) < min(num_classes, 255):
+        raise DataError(
+            f"{folder / 'index.json'} has {len(given)} colours for {num_classes} classes", fix="evaluate again"
+        )
+    colours[: min(len(given), 255)] = given[:255]
+    return colours
+
+
+def _labels(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P"):
+                raise DataError(f"{path} has mode {image.mode}, not 8-bit class ids", fix="evaluate again")
+            image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
+            return np.asarray(image)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}", fix="evaluate again, or remove the pictures") from error
+
+
+def _label_uri(labels: np.ndarray, palette: np.ndarray) -> str:
+    image = Image.fromarray(labels, mode="P") if labels.dtype == np.uint8 else Image.fromarray(labels)
+    image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return _uri("image/png", buffer)
+
+
+def _photo_uri(path: Path) -> str:
+    try:
+        with Image.open(path) as image:
+            photo = image.convert("RGB")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}", fix="evaluate again, or remove the pictures") from error
+    photo.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=84)
+    return _uri("image/jpeg", buffer)
+
+
+def _uri(kind: str, buffer: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _rarest(comparison: Comparison, truth: np.ndarray, palette: np.ndarray) -> list[Swatch]:
+    """The rarest classes of an image, the rarest first."""
+    present = set(np.unique(truth).tolist())
+    rarest = [c for c in comparison.order[::-1].tolist() if c in present][:_LISTED_CLASSES]
+    groups = comparison.groups
+    return [
+        Swatch(comparison.class_names[c], groups.names[groups.group_of[c]], f"#{palette[c].tobytes().hex()}")
+        for c in rarest
+    ]
