@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from longtail.ensembles.base import TrainableEnsemble
 from longtail.errors import ConfigError
-from longtail.losses.cross_entropy import cross_entropy
 
 Inputs = Literal["log_probabilities", "probabilities", "logits"]
 Outer = Literal["weight", "none", "convex"]
@@ -116,7 +115,7 @@ class LearnedEnsemble(TrainableEnsemble):
         """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4)."""
         final = self.unnormalised(logits.float())
         if self.objective == "scores":
-            return cross_entropy(final, target, ignore_index=ignore_index)
+            return negative_log_likelihood(final.softmax(dim=1), target, ignore_index)
         if self.objective == "likelihood":
             final = final / final.sum(dim=1, keepdim=True)
         return negative_log_likelihood(final, target, ignore_index)
