@@ -1,7 +1,7 @@
 """Detectors by name, from settings that a configuration file can hold."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from longtail.detection.backbones.pyramid import PyramidBackbone, build_backbone
 from longtail.detection.cascade import Cascade
@@ -64,10 +64,10 @@ def hybrid_task_cascade(
 
 
 def build_detector(
-    name: Literal["cascade", "htc"] = "cascade",
+    name: str = "cascade",
     *,
     num_classes: int,
-    dialect: Literal["mmdetection", "detectron2"] = "mmdetection",
+    dialect: str = "mmdetection",
     ious: Sequence[float] = (0.5, 0.6, 0.7),
     backbone: str = "resnet50",
     backbone_options: Mapping[str, Any] | None = None,
@@ -82,7 +82,7 @@ def build_detector(
     Args:
         name: ``cascade`` (Cascade R-CNN) or ``htc`` (Hybrid Task Cascade).
         num_classes: Number of foreground classes C.
-        dialect: Whose Cascade R-CNN.
+        dialect: Whose Cascade R-CNN: ``mmdetection`` or ``detectron2``.
         ious: IoU threshold of every stage.
         backbone: See ``build_backbone``.
         backbone_options: Further arguments of ``build_backbone`` (``weights``, ``norm``, ``frozen_stages``, …).

@@ -56,7 +56,7 @@ def make_deformable(modules: Iterable[nn.Module]) -> int:
     """Replace every 3x3 convolution inside the modules; returns how many."""
     replaced = 0
     for module in modules:
-        for parent in list(module.modules()):
+        for parent in [m for m in module.modules() if not isinstance(m, DeformableConv2d)]:
             for name, child in list(parent.named_children()):
                 if type(child) is nn.Conv2d and child.kernel_size == (3, 3):
                     setattr(parent, name, DeformableConv2d(child))
