@@ -7,11 +7,21 @@ from longtail.version import __version__
 
 # Public names are imported on first use: `import longtail` and `longtail --help` stay fast.
 _PUBLIC = {
+    "ADE20K": "longtail.datasets.ade20k",
     "CategoryGroups": "longtail.frequency",
+    "Cityscapes": "longtail.datasets.cityscapes",
     "ClassFrequency": "longtail.frequency",
     "EncoderDecoder": "longtail.segmentation.encoder_decoder",
+    "LongTailScenes": "longtail.datasets.synthetic",
     "LongtailError": "longtail.errors",
+    "Medoe": "longtail.medoe.model",
     "Results": "longtail.metrics.results",
+    "SegmentationFolder": "longtail.datasets.folder",
+    "Segmenter": "longtail.medoe.segmenter",
+    "build_method": "longtail.medoe.build",
+    "build_model": "longtail.segmentation.models",
+    "count_pixels": "longtail.frequency.count_pixels",
+    "wrap": "longtail.segmentation.models",
 }
 
 __all__ = ["__version__", *_PUBLIC]
