@@ -5,6 +5,7 @@ augmented: the order is an endless stream of positions, position -> index is dra
 and each sample is augmented on a generator seeded by its position.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -144,6 +145,8 @@ def training_loader(
         SeededSamples(dataset, plan.seed, plan.phase),
         batch_sampler=_Batches(plan, start),
         num_workers=workers,
+        # forked workers start at once, need no picklable data set, and notice when their parent has been killed
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         collate_fn=collate,
         pin_memory=pin_memory,
         # the loader draws seeds of its workers from here: from the global generator it would shift dropout on resume
