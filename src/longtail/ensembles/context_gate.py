@@ -85,14 +85,16 @@ class ContextGate(TrainableEnsemble):
         """Trust in every expert at every pixel; sums to 1 over the experts."""
         if features is None:
             raise TypeError("ContextGate reads the experts' decoded features; pass features=")
-        coarse = F.adaptive_avg_pool2d(logits.flatten(0, 1).float(), features.shape[-2:]).unflatten(0, logits.shape[:2])
+        dtype = self.decide.weight.dtype
+        coarse = F.adaptive_avg_pool2d(logits.flatten(0, 1).to(dtype), features.shape[-2:])
+        coarse = coarse.unflatten(0, logits.shape[:2])
         logs = coarse.log_softmax(dim=2)
         probabilities = logs.exp()
         mass = torch.einsum("knchw,gc->knghw", probabilities, self.groups)
         confidence = probabilities.amax(dim=2, keepdim=True)
         entropy = -(probabilities * logs).sum(dim=2, keepdim=True)
         opinions = torch.cat([mass, confidence, entropy], dim=2)
-        hidden = self.from_opinions(_side_by_side(opinions)) + self.from_features(_side_by_side(features.float()))
+        hidden = self.from_opinions(_side_by_side(opinions)) + self.from_features(_side_by_side(features.to(dtype)))
         hidden = F.gelu(hidden)
         hidden = F.gelu(hidden + self.surroundings(hidden))
         trust = F.interpolate(self.decide(hidden), logits.shape[-2:], mode="bilinear", align_corners=False)
