@@ -30,7 +30,7 @@ _NAMED_CLASSES = 64  # more names than this cannot be read below a plot; hover t
 
 def frequency_histogram(comparison: Comparison) -> str | None:
     """Occurrences of every class, most frequent first, coloured by group, on a log scale (MEDOE Fig. 1, 7)."""
-    if comparison.counts is None:
+    if comparison.counts is None or not comparison.counts[0].any():
         return None
     counts, unit = comparison.counts
     counts = counts[comparison.order]
@@ -49,9 +49,11 @@ def frequency_histogram(comparison: Comparison) -> str | None:
         return to_svg(figure, "frequency", f"Class frequency: {unit}", _named(comparison, hovers, words))
 
 
-def group_bars(comparison: Comparison) -> str:
+def group_bars(comparison: Comparison) -> str | None:
     """Scores over all classes and by group, before and after (MEDOE Fig. 1)."""
     entries, metrics = comparison.headline, comparison.group_metrics[:3]
+    if not metrics:
+        return None
     columns = ["all", *comparison.groups.names]
     with style():
         figure, axes = new_figure(_WIDTH, 2.9, columns=len(metrics), sharey=True)
@@ -68,22 +70,24 @@ def group_bars(comparison: Comparison) -> str:
                         panel.annotate(
                             f"{height:.1f}", (at, height), (0, 1.5), textcoords="offset points", ha="center", size=7
                         )
-            panel.set_xticks(range(len(columns)), columns)
+            panel.set_xticks(range(len(columns)), [_plain(column) for column in columns])
             panel.tick_params("x", labelsize=9)
             panel.set_title(metric)
             panel.margins(x=0.03, y=0.12)
         panels[0].set_ylabel("%")
-        handles = [Patch(color=_series_colour(comparison, e), label=e.label) for e in entries]
+        handles = [Patch(color=_series_colour(comparison, e), label=_plain(e.label)) for e in entries]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         return to_svg(figure, "groups", "Scores by group")
 
 
 def score_against_frequency(comparison: Comparison) -> str | None:
     """Per-class scores against frequency; a line joins each class before and after (MEDOE Fig. 1, Table 10)."""
-    if comparison.counts is None:
+    if comparison.counts is None or not comparison.counts[0].any():
         return None
     counts, unit = comparison.counts
-    metrics = comparison.class_metrics[:2]
+    metrics = [m for m in comparison.class_metrics[:2] if np.isfinite(comparison.values(comparison.method, m)).any()]
+    if not metrics:
+        return None
     base, method, groups = comparison.baseline, comparison.method, comparison.groups
     hovers: dict[str, list[str]] = {}
     crowded = len(comparison.class_names) > _CROWDED
@@ -100,14 +104,16 @@ def score_against_frequency(comparison: Comparison) -> str | None:
                     panel.scatter(counts[own], before[own], s=13, facecolors="none", edgecolors=INK, lw=0.8, alpha=0.8)
                 gid = f"hover-{metric}-{name}"
                 panel.scatter(counts[own], after[own], s=size, color=colour, lw=0, alpha=opacity, gid=gid)
-                hovers[gid] = [_words(comparison, c, metric, before[c], after[c]) for c in own]
+                hovers[gid] = [
+                    f"{comparison.class_names[c]}: {_change(metric, before[c], after[c])}" for c in own.tolist()
+                ]
             panel.set_xscale("log")
             panel.set_title(metric)
             panel.set_xlabel(unit.split(" (")[0])
         figure.axes[0].set_ylabel("%")
         handles: list[Any] = _group_handles(comparison, marker=True)
         if base and not crowded:
-            ring = Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec=INK, label=f"{base.label} (before)")
+            ring = Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec=INK, label=_plain(f"{base.label} (before)"))
             handles.append(ring)
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         return to_svg(figure, "scatter", f"{', '.join(metrics)} against {unit}", hovers)
@@ -115,9 +121,9 @@ def score_against_frequency(comparison: Comparison) -> str | None:
 
 def gain_bars(comparison: Comparison) -> str | None:
     """Difference of the method in focus to the baseline, class by class, most frequent first (MEDOE Fig. 5)."""
-    if comparison.baseline is None:
-        return None
     metrics = comparison.class_metrics[:2]
+    if comparison.baseline is None or not metrics:
+        return None
     hovers: dict[str, list[str]] = {}
     with style():
         figure, axes = new_figure(_WIDTH, 1.9 * len(metrics) + 0.9, rows=len(metrics), sharex=True)
@@ -127,10 +133,10 @@ def gain_bars(comparison: Comparison) -> str | None:
             after = 100 * comparison.values(comparison.method, metric)
             gain = (after - before)[comparison.order]
             marks = _bars_by_group(panel, comparison, np.nan_to_num(gain), bottom=0, name=f"gain-{metric}")
-            words = [f"{metric} {b:.1f} → {a:.1f} ({a - b:+.1f})" for b, a in zip(before, after, strict=True)]
-            hovers |= _named(comparison, marks, [words[c] for c in comparison.order])
+            words = [_change(metric, before[c], after[c]) for c in comparison.order]
+            hovers |= _named(comparison, marks, words)
             panel.axhline(0, color=INK, lw=0.8)
-            panel.set_title(f"{metric} gained over {comparison.baseline.label}, in points")
+            panel.set_title(_plain(f"{metric} gained over {comparison.baseline.label}, in points"))
         _class_axis(panels[-1], comparison)
         for panel in panels[:-1]:
             panel.tick_params("x", labelbottom=False)
@@ -185,7 +191,7 @@ def confusion_heat_map(comparison: Comparison, entry: Entry, worst: int = 12, ab
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.set_ylabel("true class")
-        axes.set_title(f"{entry.label}: predicted as …")
+        axes.set_title(_plain(f"{entry.label}: predicted as …"))
         return to_svg(figure, f"confusion-{_slug(entry)}", f"Confusion of the worst classes, {entry.label}")
 
 
@@ -230,9 +236,10 @@ def _named(comparison: Comparison, places: dict[str, np.ndarray], words: Sequenc
     return {gid: [f"{names[p]}: {words[p]}" for p in where] for gid, where in places.items()}
 
 
-def _words(comparison: Comparison, index: int, metric: str, before: float, after: float) -> str:
-    start = f"{before:.1f} → " if np.isfinite(before) else ""
-    return f"{comparison.class_names[index]}: {metric} {start}{after:.1f}"
+def _change(metric: str, before: float, after: float) -> str:
+    if np.isfinite(before) and np.isfinite(after):
+        return f"{metric} {before:.1f} → {after:.1f} ({after - before:+.1f})"
+    return f"{metric} {after:.1f}" if np.isfinite(after) else f"{metric} undefined"
 
 
 def _class_axis(axes: Axes, comparison: Comparison) -> None:
@@ -256,7 +263,7 @@ def _group_handles(comparison: Comparison, marker: bool = False) -> list[Any]:
     for name, size, colour in zip(groups.names, groups.sizes, group_colours(groups.names), strict=True):
         if not size:
             continue
-        label = f"{name} ({size})"
+        label = _plain(f"{name} ({size})")
         handles.append(
             Line2D([], [], ls="", marker="o", ms=5, color=colour, label=label)
             if marker
@@ -284,8 +291,13 @@ def _percent(value: float | None) -> float:
 
 
 def _short(name: str, limit: int = 16) -> str:
-    name = name.split(",")[0].split(";")[0].strip()
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    name = name.split(",")[0].split(";")[0].strip() or name
+    return _plain(name if len(name) <= limit else name[: limit - 1] + "…")
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _slug(entry: Entry) -> str:

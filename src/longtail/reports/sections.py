@@ -69,7 +69,9 @@ def summary(comparison: Comparison) -> Section:
 
 def by_group(comparison: Comparison) -> Section:
     """Group table and bars."""
-    blocks = [Block("table", tables.group_table(comparison)), Block("plot", plots.group_bars(comparison))]
+    blocks = [Block("table", tables.group_table(comparison))]
+    if bars := plots.group_bars(comparison):
+        blocks.append(Block("plot", bars))
     if further := tables.overall_table(comparison):
         blocks.append(Block("table", further))
     return Section("groups", "Rare against frequent", "", blocks)
@@ -84,8 +86,10 @@ def frequency(comparison: Comparison) -> Section | None:
     return Section("frequency", "How often each class occurs", lead, [Block("plot", histogram)])
 
 
-def by_class(comparison: Comparison) -> Section:
+def by_class(comparison: Comparison) -> Section | None:
     """Scores of single classes."""
+    if not comparison.class_metrics:
+        return None
     candidates = [plots.score_against_frequency(comparison), plots.gain_bars(comparison)]
     blocks = [Block("plot", svg) for svg in candidates if svg]
     blocks += [Block("table", tables.extreme_classes_table(comparison, best=best)) for best in (False, True)]

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -20,7 +21,7 @@ INK = "#6b7480"
 #: Text on tinted cells; recoloured likewise.
 STRONG_INK = "#2b2440"
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {  # matplotlib types the keys, by version
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
     "font.family": "sans-serif",
     "font.size": 9,
@@ -87,7 +88,8 @@ def to_svg(figure: Figure, name: str, label: str, hovers: Mapping[str, Sequence[
         hovers: gid of an artist -> text of each of its marks, in drawing order.
     """
     buffer = io.StringIO()
-    with style(), mpl.rc_context({"svg.hashsalt": name}):
+    with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has its own fonts
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
