@@ -94,9 +94,16 @@ class MultiExpertLoss(ClassificationLoss):
         loss = overall(logits, target, place)
         if self.overall_weight == 1.0 or not self.group:
             return loss
+        return loss + (1.0 - self.overall_weight) * self._within(logits, place) / labelled.sum().clamp(min=1)
+
+    def _within(self, logits: Tensor, place: Tensor) -> Tensor:
+        """Sum of the cross-entropy within the group: few positions and a part of their logits, so it costs little."""
+        if place.ndim > 1:
+            logits, place = logits.movedim(1, -1).flatten(0, -2), place.flatten()
+        members = (place >= 0).nonzero().squeeze(1)
+        logits = logits.index_select(0, members)
         of_group = logits[:, self._slice] if self._slice is not None else logits.index_select(1, self.columns)
-        within = F.cross_entropy(of_group, place, ignore_index=_NO_CLASS, reduction="sum")
-        return loss + (1.0 - self.overall_weight) * within / labelled.sum().clamp(min=1)
+        return F.cross_entropy(of_group, place[members], reduction="sum")
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, place: Tensor) -> Tensor:
         labelled = (target != self.ignore_index).sum().clamp(min=1)

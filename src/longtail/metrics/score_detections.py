@@ -1,0 +1,119 @@
+"""``score_detections``: score anyone's detections file by class and group, without a model."""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from longtail.errors import ConfigError
+from longtail.frequency.counts import ClassFrequency
+from longtail.frequency.groups import CategoryGroups
+from longtail.metrics.detection import DetectionArrays, DetectionTruth, IouType, detection_prediction
+from longtail.metrics.results import Results
+from longtail.version import __version__
+
+Groups = CategoryGroups | Mapping[str, Sequence[int]]
+
+
+def score_detections(
+    annotations: str | Path,
+    detections: str | Path | Mapping[str, str | Path],
+    *,
+    iou_types: Sequence[IouType] | None = None,
+    federated: bool | None = None,
+    groups: Groups | None = None,
+    frequency: ClassFrequency | str | Path | None = None,
+    max_detections: int | None = None,
+    fixed: bool = True,
+    pooled: bool = True,
+    name: str | None = None,
+) -> Results:
+    """Score a file of detections against annotations.
+
+    Args:
+        annotations: COCO- or LVIS-style annotation file of the evaluated split.
+        detections: File in COCO's results format; or several, name -> file, to stand side by side in one record.
+        iou_types: ``bbox``, ``segm``; None scores boxes, and masks where all the files have them.
+        federated: LVIS's rules; None for what the annotations are.
+        groups: Groups of the classes (the categories in the order of their ids). None makes LVIS's groups from
+            ``frequency``, else takes the annotations' own.
+        frequency: Counts of the *training* split, or the file of them that ``longtail count`` writes.
+        max_detections: Limit an image (federated: 300) or an image and class (COCO: 100); None for these, 0 for none.
+        fixed: Also AP_fixed, see ``detection_prediction``.
+        pooled: Also AP_pool and the calibration, see ``detection_prediction``.
+        name: Name of the method; the file's stem by default.
+
+    Returns:
+        What ``Results.save`` writes as ``results.json``.
+
+    Raises:
+        DataError: A file is not what it should be.
+        ConfigError: The groups or the frequency are of other classes, or masks are wanted where there are none.
+    """
+    truth = DetectionTruth(annotations)
+    files = dict(detections) if isinstance(detections, Mapping) else {name or Path(detections).stem: detections}
+    if not files:
+        raise ConfigError("there is no detections file to score", fix="name at least one")
+    arrays = {key: DetectionArrays.from_json(path, truth.category_ids) for key, path in files.items()}
+    frequency = _frequency(truth, frequency)
+    chosen = _groups(truth, groups, frequency)
+    wanted = _iou_types(arrays) if iou_types is None else tuple(iou_types)
+    predictions = {
+        key: detection_prediction(
+            truth,
+            array,
+            chosen,
+            iou_types=wanted,
+            federated=federated,
+            max_detections=max_detections,
+            fixed=fixed,
+            pooled=pooled,
+        )
+        for key, array in arrays.items()
+    }
+    counts = frequency or truth.frequency
+    return Results(
+        task="detection",
+        method=next(iter(files)),
+        class_names=list(truth.class_names),
+        groups=chosen.to_dict(),
+        predictions=predictions,
+        frequency=None if counts is None else counts.to_dict(),
+        data={
+            "name": Path(annotations).name,
+            "images": len(truth.image_ids),
+            "fingerprint": hashlib.sha256(Path(annotations).read_bytes()).hexdigest()[:16],
+        },
+        settings={
+            "annotations": str(annotations),
+            "detections": {key: str(path) for key, path in files.items()},
+            "iou_types": list(wanted),
+            "federated": truth.federated if federated is None else federated,
+            "max_detections": max_detections,
+        },
+        environment={"longtail": __version__, "python": platform.python_version(), "hotcoco": version("hotcoco")},
+    )
+
+
+def _iou_types(arrays: Mapping[str, DetectionArrays]) -> tuple[IouType, ...]:
+    filled = [array for array in arrays.values() if len(array)]
+    return ("bbox", "segm") if filled and all(array.masks is not None for array in filled) else ("bbox",)
+
+
+def _frequency(truth: DetectionTruth, given: ClassFrequency | str | Path | None) -> ClassFrequency | None:
+    if given is None:
+        return None
+    frequency = given if isinstance(given, ClassFrequency) else ClassFrequency.from_json(given)
+    if frequency.num_classes != truth.num_classes:
+        raise ConfigError(
+            f"the frequency counts {frequency.num_classes} classes, the annotations have {truth.num_classes}",
+            fix="count the training split of the same data set",
+        )
+    return frequency
+
+
+def _groups(truth: DetectionTruth, given: Groups | None, frequency: ClassFrequency | None) -> CategoryGroups:
+    if given is None:
+        return truth.groups if frequency is None else CategoryGroups.lvis(frequency.counts("images"))
+    return given if isinstance(given, CategoryGroups) else CategoryGroups.explicit(given)
