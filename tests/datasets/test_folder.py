@@ -90,6 +90,8 @@ def test_more_than_255_classes_are_int32(tmp_path):
     names = [f"c{i}" for i in range(300)]
     with pytest.raises(ConfigError, match=r"ignore_index 255 is the id of class 'c255'"):
         SegmentationFolder(tmp_path, names=names)
+    with pytest.raises(ConfigError, match="ignore_index -1 is negative"):
+        SegmentationFolder(tmp_path, names=names, ignore_index=-1)
     data = SegmentationFolder(tmp_path, names=names, ignore_index=65535)
     assert data[0]["mask"].dtype == torch.int32 and (data.mask(0) == 299).all()
     assert count_pixels(data).pixels[299] == 48

@@ -20,13 +20,13 @@ class ImageLabelPairs(SegmentationDataset):
     Args:
         pairs: (name, image file, label file) of every sample.
         classes: Names and colours of the C classes.
-        ignore_index: Value of pixels without class, outside 0 … C-1.
+        ignore_index: Value of pixels without class, C or above.
         label_table: (256,) class id of every stored value, ``ignore_index``, or -1 for values that must not
             occur; None where the stored values are the class ids.
         transform: Applied to the whole sample dict.
 
     Raises:
-        ConfigError: ``ignore_index`` is the id of a class.
+        ConfigError: ``ignore_index`` is negative or the id of a class.
     """
 
     def __init__(
@@ -38,18 +38,18 @@ class ImageLabelPairs(SegmentationDataset):
         label_table: np.ndarray | None = None,
         transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
     ) -> None:
-        if 0 <= ignore_index < classes.num_classes:
+        if ignore_index < classes.num_classes:
+            what = "negative" if ignore_index < 0 else f"the id of class {classes.names[ignore_index]!r}"
             raise ConfigError(
-                f"ignore_index {ignore_index} is the id of class {classes.names[ignore_index]!r} "
-                f"({classes.num_classes} classes)",
-                fix="choose one that is no class id, e.g. 65535 for 16-bit labels",
+                f"ignore_index {ignore_index} is {what} ({classes.num_classes} classes)",
+                fix="choose one above all class ids, e.g. 255, or 65535 for 16-bit labels",
             )
         self.pairs = list(pairs)
         self.classes = classes
         self.ignore_index = ignore_index
         self.transform = transform
         self._table = label_table
-        self._dtype = np.uint8 if classes.num_classes <= 255 and 0 <= ignore_index <= 255 else np.int32
+        self._dtype = np.uint8 if classes.num_classes <= 255 and ignore_index <= 255 else np.int32
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -150,7 +150,8 @@ class RandomScaledCrop(v2.Transform):
     def _is_mixed(self, labels: Tensor) -> bool:
         step = max(1, round((labels.numel() / _PIXELS_LOOKED_AT) ** 0.5))
         seen = labels.as_subclass(Tensor)[..., ::step, ::step].flatten()
-        counts = torch.bincount(seen[seen != self.ignore_index])
+        counts = torch.bincount(seen, minlength=self.ignore_index + 1)
+        counts[self.ignore_index] = 0
         return bool((counts > 0).sum() > 1 and counts.max() < self.cat_max_ratio * counts.sum())
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -177,7 +178,7 @@ def nearest_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
         ((torch.arange(new, device=labels.device) * 2 + 1) * old // (2 * new))
         for new, old in zip(size, labels.shape[-2:], strict=True)
     )
-    return labels.as_subclass(Tensor)[..., rows[:, None], columns]
+    return labels.as_subclass(Tensor).index_select(-2, rows).index_select(-1, columns)
 
 
 def keep_ratio(size: tuple[int, int], short_side: int | None, max_side: int | None) -> float:
