@@ -57,6 +57,18 @@ def test_ties_are_cut_as_a_stable_sort_cuts_them(seed, monkeypatch):
         assert torch.equal(found[0], row[order]) and torch.equal(found[1], label[order])
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_one_call_with_offsets_keeps_the_same_boxes(seed):
+    """What a GPU runs, on the CPU."""
+    boxes, scores = crowded(80, 1, seed)
+    score, order = scores[:, 0].sort(descending=True)
+    boxes, labels = boxes[order] - 60, torch.randint(0, 1203, (80,))
+    labels[:40] = labels[0]
+    mine = nms(postprocess._apart(boxes, labels), score.double(), 0.5)
+    assert torch.equal(mine, postprocess._suppress(boxes, score, labels, 0.5))
+    assert len(mine) < 80
+
+
 def test_class_agnostic_suppression():
     boxes, scores = crowded(50, 4, 0)
     row, label, _ = lazy_nms(boxes, scores, 0.0, 0.5, 1000, class_agnostic=True)

@@ -1,6 +1,7 @@
 """A feature pyramid on any feature extractor, and the builder that knows the networks by name."""
 
 from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from longtail.detection.backbones.extractor import (
 )
 from longtail.detection.backbones.timm_networks import TimmFeatures
 from longtail.detection.backbones.torchvision_networks import NETWORKS
-from longtail.detection.backbones.weights import load_weights
+from longtail.encoders.weights import PRETRAINED, load_encoder_weights, published_weights
 from longtail.errors import ConfigError
 
 
@@ -82,8 +83,8 @@ def build_backbone(
 
     Args:
         name: One of ``NETWORKS`` (torchvision), or ``timm/NAME`` for any hierarchical network of timm.
-        weights: Weight file (.safetensors, .pth) of the network; ``"imagenet"`` to fetch the library's own; None for
-            random weights.
+        weights: Weight file (.safetensors, .pth) of the network; ``"pretrained"`` for the library's published weights;
+            None for random ones.
         channels: Width of the pyramid.
         norm: How batch norms are trained.
         frozen_stages: Number of first stages that are not trained; 0 without pretrained weights.
@@ -109,17 +110,17 @@ def build_extractor(name: str, *, weights: str | Path | None = None, **options: 
         ConfigError: There is no such network, or options were given to one that takes none.
         CheckpointError: The weights do not fit.
     """
-    fetch = weights == "imagenet"
-    if name.startswith("timm/"):
-        if weights is not None and not fetch:
-            options["pretrained_cfg_overlay"] = {"file": str(weights)}
-        return TimmFeatures(name.removeprefix("timm/"), weights is not None, **options)
-    if name not in NETWORKS or options:
-        raise ConfigError(
-            f"no torchvision backbone {name!r} with options {options}",
-            fix=f"choose one of {sorted(NETWORKS)} without options, or timm/NAME",
-        )
-    extractor = NETWORKS[name](models.get_model(name, weights="DEFAULT" if fetch else None))
+    fetch = weights == PRETRAINED
+    with published_weights(name) if fetch else nullcontext():
+        if name.startswith("timm/"):
+            extractor: FeatureExtractor = TimmFeatures(name.removeprefix("timm/"), fetch, **options)
+        elif name in NETWORKS and not options:
+            extractor = NETWORKS[name](models.get_model(name, weights="DEFAULT" if fetch else None))
+        else:
+            raise ConfigError(
+                f"no torchvision backbone {name!r} with options {options}",
+                fix=f"choose one of {sorted(NETWORKS)} without options, or timm/NAME",
+            )
     if weights is not None and not fetch:
-        load_weights(extractor, weights)
+        load_encoder_weights(getattr(extractor, "network", extractor), weights)
     return extractor
