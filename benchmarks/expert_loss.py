@@ -6,6 +6,7 @@ from harness import arguments, measure
 from longtail.frequency import CategoryGroups
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss
+from longtail.segmentation.upsampling import Upsampling
 from torch import Tensor
 
 
@@ -32,11 +33,13 @@ def main() -> None:
     low = [torch.randn(2, classes, 128, 128, generator=generator, requires_grad=True) for _ in range(3)]
     criteria = [ExpertLoss(mask, prior) for mask in sets.masks]
 
+    upsampling = Upsampling((512, 512))
+
     def up(z: Tensor) -> Tensor:
         return F.interpolate(z, (512, 512), mode="bilinear")
 
     def ours() -> Tensor:
-        loss = sum(sum(c(up(z), target).values()) for c, z in zip(criteria, low, strict=True))
+        loss = sum(sum(c(z, target, upsampling).values()) for c, z in zip(criteria, low, strict=True))
         loss.backward()
         return loss
 

@@ -12,6 +12,7 @@ from longtail.medoe.losses import (
     prior_divergence,
     prior_within,
 )
+from longtail.segmentation.upsampling import Upsampling
 from support.tiny_segmentation import NUM_CLASSES
 
 LABEL_SET = torch.tensor([False, True, True, False, True])
@@ -261,3 +262,22 @@ def test_options_out_of_range_are_refused():
         ExpertLossOptions(alpha=-1)
     with pytest.raises(ConfigError, match="momentum"):
         ExpertLossOptions(momentum=0.5, divergence="pixel")
+
+
+@pytest.mark.parametrize("options", READINGS, ids=str)
+def test_low_resolution_logits_give_the_loss_and_gradient_of_the_upsampled_ones(options):
+    # The shortcuts of ExpertLoss against the same terms on the map that they do not make.
+    generator = torch.Generator().manual_seed(3)
+    target = torch.randint(0, NUM_CLASSES, (2, 13, 18), generator=generator)
+    target[:, :2] = 255
+    upsampling = Upsampling((13, 18), divisor=4)
+    for label_set in (LABEL_SET, torch.ones(NUM_CLASSES, dtype=torch.bool)):
+        loss = ExpertLoss(label_set, PRIOR, options)
+        logits = torch.randn(2, NUM_CLASSES, 4, 5, generator=generator).requires_grad_()
+        low = loss(logits, target, upsampling)
+        high = loss(upsampling(logits), target)
+        assert low.keys() == high.keys()
+        for term in low:
+            torch.testing.assert_close(low[term], high[term], msg=lambda m, t=term: f"{t}: {m}")
+        gradients = [torch.autograd.grad(sum(terms.values()), logits)[0] for terms in (low, high)]
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
+from longtail.segmentation.upsampling import Upsampling
 
 Scope = Literal["all", "set"]
 _PRIOR_FLOOR = 1e-8
@@ -86,6 +87,25 @@ def interference_penalty(
     return per_pixel.where(pixels, 0).sum() / count
 
 
+def _upsampled_penalty(
+    logits: Tensor,
+    label_set: Tensor,
+    pixels: Tensor,
+    upsampling: Upsampling,
+    kind: Literal["square", "absolute", "map"],
+) -> Tensor:
+    """``interference_penalty`` of upsampled logits; for squares the map is not made: all pixels less those left out."""
+    if kind == "absolute":
+        return interference_penalty(upsampling(logits), label_set, pixels, kind)
+    interfering = logits[:, ~label_set]
+    left_out = upsampling.at(interfering, ~pixels)
+    sums = (upsampling.sums_of_squares(interfering) - left_out.square().sum(dim=0)).clamp(min=0)
+    sums = sums.where(pixels.any(), 0)  # no pixel counts: zero, not a rounding error
+    if kind == "map":
+        return (sums + _LOG_FLOOR).sqrt().sum()
+    return sums.sum() / pixels.sum().clamp(min=1)
+
+
 def prior_within(
     prior: Float[Tensor, " classes"], label_set: Bool[Tensor, " classes"], *, renormalised: bool = True
 ) -> Float[Tensor, " set"]:
@@ -154,26 +174,33 @@ class ExpertLoss(nn.Module):
         self.running_mean: Tensor | None
 
     def forward(
-        self, logits: Float[Tensor, "n classes *grid"], target: Integer[Tensor, "n *grid"]
+        self,
+        logits: Float[Tensor, "n classes h w"],
+        target: Integer[Tensor, "n H W"],
+        upsampling: Upsampling | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """Terms ``ce``, ``l2`` and ``kl``, already weighted by α; absent terms (α = 0, nothing to interfere) are left out.
 
+        Few pixels carry a rare label, and a sum of squares needs no upsampled map: an expert that is not trained on every
+        class never makes its logits at the image's size.
+
         Args:
-            logits: z_i at the target's size.
+            logits: z_i, at the head's own resolution.
             target: *Unmasked* class ids and ``ignore_index``.
+            upsampling: From the logits to the target's size; None where they have it.
         """
         options = self.options
         logits = logits.float()
+        upsampling = upsampling or Upsampling((target.shape[-2], target.shape[-1]))
         masked = mask_labels(target, self.label_set, self.ignore_index)
         own_pixels = masked != self.ignore_index
         terms = {}
         if options.alpha and not self.everything:
             pixels = own_pixels if options.penalty_pixels == "expert" else target != self.ignore_index
-            penalty = interference_penalty(logits, self.label_set, pixels, options.penalty)
+            penalty = _upsampled_penalty(logits, self.label_set, pixels, upsampling, options.penalty)
             terms["l2"] = options.alpha * penalty
-        # Few pixels carry a rare label: the other terms look at those alone.
-        own = logits.movedim(1, -1)[own_pixels] if not self.everything else logits
-        labels = masked[own_pixels] if not self.everything else masked
+        own = upsampling(logits) if self.everything else upsampling.at(logits, own_pixels)
+        labels = masked if self.everything else masked[own_pixels]
         scores = own if options.softmax == "all" else own.masked_fill(~_channel(self.label_set, own), -torch.inf)
         total = cross_entropy(scores, labels, ignore_index=self.ignore_index, normalizer="sum")
         counts = {"valid": own_pixels.sum().clamp(min=1), "all": max(1, target.numel()), "sum": 1}

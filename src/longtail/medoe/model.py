@@ -13,9 +13,10 @@ from longtail.medoe.bank import ExpertBank
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
 from longtail.medoe.oracle import oracle_probabilities
-from longtail.segmentation.encoder_decoder import EncoderDecoder, full_size, pad_to_multiple
+from longtail.segmentation.encoder_decoder import EncoderDecoder, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.upsampling import Upsampling
 
 _ENSEMBLES = ("ensemble.", "comparisons.")
 
@@ -116,23 +117,25 @@ class Medoe(SegmentationMethod):
                 if isinstance(ensemble, TrainableEnsemble)
             }
         features = self.encoder(pad_to_multiple(image, self.size_divisor))
+        upsampling = self._upsampling(image)
         terms = {}
         for index, output in enumerate(self.experts(features)):
             prefix = f"expert_{index + 1}"
-            own = self.criteria[index](self._full_size(output.logits, image), target)
+            own = self.criteria[index](output.logits, target, upsampling)
             terms |= {f"{prefix}.{term}": value for term, value in own.items()}
             for logits in output.auxiliary:
                 masked = mask_labels(target, self.label_sets[index], self.ignore_index)
-                value = cross_entropy(self._full_size(logits, image), masked, ignore_index=self.ignore_index)
+                value = cross_entropy(upsampling(logits), masked, ignore_index=self.ignore_index)
                 terms[f"{prefix}.auxiliary"] = self.auxiliary_weight * value
         if self.auxiliary_head is not None:
-            logits = self._full_size(self.auxiliary_head(features), image)
+            logits = upsampling(self.auxiliary_head(features))
             terms["auxiliary"] = self.auxiliary_weight * cross_entropy(logits, target, ignore_index=self.ignore_index)
         return terms
 
     def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
         outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
-        logits = torch.stack([self._full_size(output.logits, image) for output in outputs])
+        upsampling = self._upsampling(image)
+        logits = torch.stack([upsampling(output.logits) for output in outputs])
         wanted = any(e.needs_features for e in (self.ensemble, *self.comparisons.values()))
         features = torch.stack([output.decoded for output in outputs]) if wanted else None
         return ExpertMaps(logits, features)
@@ -161,8 +164,8 @@ class Medoe(SegmentationMethod):
             return lambda maps, _: ensemble(*maps).argmax(dim=1)
         return read_probabilities(lambda logits, _: ensemble(logits))
 
-    def _full_size(self, logits: Tensor, image: Tensor) -> Tensor:
-        return full_size(logits, image.shape[-2:], self.size_divisor, self.align_corners)
+    def _upsampling(self, image: Tensor) -> Upsampling:
+        return Upsampling((image.shape[-2], image.shape[-1]), self.size_divisor, self.align_corners)
 
 
 def _any_trainable(ensemble: Ensemble, comparisons: Mapping[str, Ensemble] | None) -> bool:
