@@ -139,8 +139,8 @@ def test_mean_accuracy_gives_the_false_negatives_where_sizes_are_equal():
 
 def test_top_confusions_rank_by_share_of_the_true_class():
     matrix = torch.tensor([[900, 100, 0], [0, 50, 50], [1, 0, 3]])
-    assert analysis.top_confusions(matrix, 10) == [[1, 2, 50], [2, 0, 1], [0, 1, 100]]
-    assert analysis.top_confusions(matrix, 1) == [[1, 2, 50]]
+    assert analysis.top_confusions(matrix, 10) == [[1, 2, 50, 100], [2, 0, 1, 4], [0, 1, 100, 1000]]
+    assert analysis.top_confusions(matrix, 1) == [[1, 2, 50, 100]]
     assert analysis.top_confusions(torch.eye(2, dtype=torch.int64), 5) == []
 
 

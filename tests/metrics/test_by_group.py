@@ -66,7 +66,7 @@ def test_prediction_holds_all_scores():
     assert extra["pearson"]["Acc"] == pytest.approx(
         np.corrcoef(frequency().share(), accuracy_per_class(matrix()).numpy())[0, 1]
     )
-    assert extra["top_confusions"][0] == [3, 0, 1]
+    assert extra["top_confusions"][0] == [3, 0, 1, 4]
 
 
 def test_absent_classes_are_null_and_large_matrices_stay_out():

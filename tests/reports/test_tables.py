@@ -69,6 +69,15 @@ def test_group_errors_are_shares_of_the_true_group(comparison):
     assert table.rows[0][4].text == f"{100 * expected:.2f}"
 
 
+def test_top_confusions_name_both_classes(comparison):
+    truth, called, pixels, total = comparison.method.prediction.extra["top_confusions"][0]
+    matrix = comparison.method.prediction.extra["confusion"]
+    assert (pixels, total) == (matrix[truth][called], sum(matrix[truth]))
+    first = [cell.text for cell in tables.top_confusion_table(comparison).rows[0]]
+    assert first[0] == comparison.class_names[truth] and first[2] == comparison.class_names[called]
+    assert first[3:] == [f"{100 * pixels / total:.1f}", f"{pixels:,}"]
+
+
 def test_extreme_classes_are_ordered(comparison):
     worst, best = (tables.extreme_classes_table(comparison, best=best, count=5) for best in (False, True))
     low, high = ([float(row[3].text) for row in table.rows] for table in (worst, best))

@@ -189,7 +189,9 @@ def zero_one_bias(confusion: Real[Tensor, "classes classes"]) -> Float[Tensor, "
 
 
 def top_confusions(confusion: Integer[Tensor, "classes classes"], limit: int) -> list[list[int]]:
-    """The largest confusions as [true class, predicted class, pixels], by their share of the true class's pixels.
+    """The largest confusions as [true class, predicted class, pixels, pixels of the true class].
+
+    They are ranked by their share of the true class's pixels, so that rare classes are heard.
 
     Args:
         confusion: Pixel counts, rows the truth.
@@ -198,9 +200,13 @@ def top_confusions(confusion: Integer[Tensor, "classes classes"], limit: int) ->
     share = uniform_confusion(confusion)
     share.fill_diagonal_(0)
     order = share.flatten().argsort(descending=True, stable=True)[:limit].tolist()
-    pairs = [divmod(index, len(confusion)) for index in order]
+    counts = confusion.cpu()
+    total = counts.sum(1)
+    pairs = [divmod(index, len(counts)) for index in order]
     return [
-        [truth, predicted, int(confusion[truth, predicted])] for truth, predicted in pairs if share[truth, predicted]
+        [truth, called, int(counts[truth, called]), int(total[truth])]
+        for truth, called in pairs
+        if share[truth, called]
     ]
 
 

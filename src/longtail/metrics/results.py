@@ -24,8 +24,8 @@ group) is null, never NaN::
 
 Segmentation: ``overall`` has mIoU, mAcc, aAcc (and ``bias``, ``bias_01``); groups the means of their classes;
 ``per_class`` IoU and Acc (and the biases); ``extra`` as ``by_group.segmentation_prediction`` writes it: ``confusion``
-(C x C pixels, rows truth, up to 255 classes), ``top_confusions`` ([truth, predicted, pixels]), ``uniform``,
-``pearson``, ``fp_fn_by_group``. Detection: AP, AP50, AP75 and so on under the same four keys.
+(C x C pixels, rows truth, up to 255 classes), ``top_confusions`` ([truth, predicted, pixels, pixels of
+the truth]), ``uniform``, ``pearson``, ``fp_fn_by_group``. Detection: AP, AP50, AP75 and so on under the same four keys.
 
 A reader must skip metrics and ``extra`` entries that it does not know; they may be added within a schema version.
 """

@@ -170,8 +170,10 @@ def confusion_heat_map(comparison: Comparison, entry: Entry, worst: int = 12, ab
     taken[rows] = -1
     further = [c for c in np.argsort(-taken, kind="stable")[:absorbers] if taken[c] > 0.5]
     columns = np.array([*rows, *further], dtype=np.int64)
-    cells = np.column_stack([share[:, columns], 100 - share[:, columns].sum(1)])
-    names = [_short(comparison.class_names[c]) for c in columns] + ["all others"]
+    cells, names = share[:, columns], [_short(comparison.class_names[c]) for c in columns]
+    if len(columns) < len(counts):
+        cells = np.column_stack([cells, 100 - cells.sum(1)])
+        names.append("all others")
     with style():
         figure, axes = new_figure(min(_WIDTH, 2.2 + 0.5 * len(names)), 1.5 + 0.29 * len(rows))
         # the more, the less transparent: readable on a light and on a dark page
@@ -184,7 +186,8 @@ def confusion_heat_map(comparison: Comparison, entry: Entry, worst: int = 12, ab
                 axes.text(
                     x, y, f"{value:.0f}", ha="center", va="center", size=8, color=shade, weight="bold" if own else None
                 )
-        axes.axvline(len(rows) - 0.5, color=INK, lw=1)
+        if len(names) > len(rows):
+            axes.axvline(len(rows) - 0.5, color=INK, lw=1)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(rows)), [_short(comparison.class_names[c]) for c in rows])
         axes.grid(False)

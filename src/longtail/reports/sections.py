@@ -104,12 +104,12 @@ def confusions(comparison: Comparison) -> Section | None:
     shown = [e for e in (comparison.baseline, comparison.method) if e is not None]
     maps = [svg for entry in shown if (svg := plots.confusion_heat_map(comparison, entry))]
     blocks = [Block("plot", svg) for svg in maps]
-    if mass := tables.group_error_table(comparison):
-        blocks.append(Block("table", mass))
+    further = [tables.group_error_table(comparison), tables.top_confusion_table(comparison)]
+    blocks += [Block("table", table) for table in further if table]
     if not blocks:
         return None
     lead = "Rows: the true class, worst first; columns: what its pixels were called, in percent of the row."
-    return Section("confusion", "Confusion among the worst classes", lead if maps else "", blocks)
+    return Section("confusion", f"Confusion{' among the worst classes' if maps else ''}", lead if maps else "", blocks)
 
 
 def qualitative(comparison: Comparison) -> Section | None:

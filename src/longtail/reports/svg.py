@@ -102,7 +102,8 @@ def to_svg(figure: Figure, name: str, label: str, hovers: Mapping[str, Sequence[
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"\n\s+", "\n", text)
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    width = f' style="max-width:{float(size[1]) * 4 / 3:.0f}px"' if size else ""
+    natural = round(float(size[1]) * 4 / 3) if size else 960
+    width = f' style="max-width:{natural}px;min-width:{min(natural, 620)}px"'
     return re.sub(
         r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>",
         rf'<svg xmlns:xlink="http://www.w3.org/1999/xlink" \1 role="img" aria-label="{escape(label)}"{width}>',

@@ -12,7 +12,7 @@ from longtail.reports.comparison import Comparison, Entry
 
 Tone = Literal["", "good", "bad", "muted"]
 
-_WORDS = ("", "class", "group", "true group")
+_WORDS = ("", "class", "called", "group", "true group")
 _FEW = 3  # overall-only metrics that fit beside the groups
 
 
@@ -197,6 +197,25 @@ def group_error_table(comparison: Comparison) -> Table | None:
         caption="Percent of the true group's pixels. Head pixels lost to the tail are what a tail class gains in "
         "false positives.",
     )
+
+
+def top_confusion_table(comparison: Comparison, count: int = 12) -> Table | None:
+    """What the method in focus most often takes a class for; works for any number of classes."""
+    top = comparison.method.prediction.extra.get("top_confusions")
+    if not top:
+        return None
+    rows = [
+        [
+            Cell(comparison.class_names[truth]),
+            Cell(comparison.groups.names[comparison.groups.group_of[truth]]),
+            Cell(comparison.class_names[called]),
+            Cell(percent(pixels / total, 1)),
+            Cell(f"{pixels:,}"),
+        ]
+        for truth, called, pixels, total in top[:count]
+    ]
+    columns = [("", "class"), ("", "group"), ("", "called"), ("", "% of its pixels"), ("", "pixels")]
+    return Table(f"Largest confusions of {comparison.method.label}", columns, rows)
 
 
 def correlation_table(comparison: Comparison) -> Table | None:
