@@ -51,6 +51,11 @@ def test_split_layout(root):
     assert len(SegmentationFolder(root, None)) == 3
 
 
+def test_relative_root(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    assert len(SegmentationFolder(root.name, "train")) == len(SegmentationFolder(root, "train"))
+
+
 @pytest.mark.parametrize("folder", ["masks", "labels", "annotations"])
 def test_plain_layout_with_classes_txt(tmp_path, folder):
     photo(tmp_path / "images" / "x.png")

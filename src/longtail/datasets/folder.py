@@ -58,8 +58,8 @@ class SegmentationFolder(ImageLabelPairs):
         root = Path(root).expanduser()
         if not root.is_dir():
             raise DataError(f"data folder {root} does not exist", fix="check the path")
-        images = root / (image_dir or _split_folder(root / "images", split))
-        labels = root / (label_dir or _split_folder(_label_folder(root), split))
+        images = root / image_dir if image_dir else _split_folder(root / "images", split)
+        labels = root / label_dir if label_dir else _split_folder(_label_folder(root), split)
         classes, stored_ignore = read_classes(root, names, palette)
         super().__init__(
             pair_files(images, labels, image_suffix, label_suffix),
