@@ -1,7 +1,8 @@
 """A whole cascade detector: backbone, proposals, stages, post-processing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from longtail.boxes import resize_boxes
 from longtail.detection.cascade import CascadeHeads, Pyramid
 from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
-from longtail.detection.postprocess import Selected, read_stages
+from longtail.detection.postprocess import read_stages
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
 from longtail.detection.targets import clean_objects
@@ -65,10 +66,15 @@ class CascadeDetector(DetectionMethod):
 
     def stage_outputs(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[StageOutputs]:
         """See ``DetectionMethod.stage_outputs``."""
-        return self._run(images)[1]
+        return self.run_stages(images)[1]
 
     @torch.no_grad()
-    def _run(self, images: Sequence[Tensor]) -> tuple[Pyramid, list[StageOutputs]]:
+    def run_stages(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> tuple[Pyramid, list[StageOutputs]]:
+        """Features of the padded batch, and the stage outputs of every image.
+
+        Raises:
+            ConfigError: The detector is in training mode.
+        """
         if self.training:
             raise ConfigError("the detector is in training mode", fix="call .eval() before predicting")
         batch, sizes = pad_images(images, self.config.size_divisor)
@@ -106,40 +112,47 @@ class CascadeDetector(DetectionMethod):
         names: Iterable[str] | None = None,
     ) -> dict[str, list[Detections]]:
         """See ``DetectionMethod.predict_readouts``."""
-        readouts = self.readouts()
-        names = list(readouts if names is None else names)
-        for name in names:
-            if name not in readouts:
-                raise ConfigError(f"there is no readout {name!r}", fix=f"choose among {list(readouts)}")
-        pyramid, outputs = self._run(images)
-        sizes = [o.size for o in outputs] if original_sizes is None else list(original_sizes)
-        results = {}
-        for name in names:
-            selected = [read_stages(o, readouts[name], self.config.postprocess) for o in outputs]
-            results[name] = self._finish(pyramid, selected, [o.size for o in outputs], sizes)
-        return results
+        pyramid, outputs = self.run_stages(images)
+        masks = partial(self.heads.mask_probabilities, pyramid) if self.has_masks else None
+        return read_detections(self, outputs, original_sizes, names, masks)
 
-    def _finish(
-        self,
-        pyramid: Pyramid,
-        selected: list[Selected],
-        sizes: Sequence[tuple[int, int]],
-        original_sizes: Sequence[tuple[int, int]],
-    ) -> list[Detections]:
-        """Masks for the selected boxes, everything in pixels of the original images."""
-        if self.has_masks:
-            masks = self.heads.mask_probabilities(pyramid, [s.boxes for s in selected], [s.labels for s in selected])
-        finished = []
-        for i, (one, size, original) in enumerate(zip(selected, sizes, original_sizes, strict=True)):
-            original = (int(original[0]), int(original[1]))
-            boxes = resize_boxes(one.boxes, size, original)
-            encoded = (
-                encode_masks(masks[i], boxes, original, self.config.postprocess.mask_threshold)
-                if self.has_masks
-                else None
-            )
-            finished.append(Detections(boxes, one.scores, one.labels, original, encoded))
-        return finished
+
+#: Boxes (n_i, 4) and labels (n_i,) of every image, in the network's input -> mask probabilities (n_i, t, t).
+MaskPredictor = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
+
+
+def read_detections(
+    detector: CascadeDetector,
+    outputs: Sequence[StageOutputs],
+    original_sizes: Sequence[tuple[int, int]] | None,
+    names: Iterable[str] | None,
+    masks: MaskPredictor | None,
+) -> dict[str, list[Detections]]:
+    """Detections of several readouts of the same stage outputs.
+
+    Args:
+        detector: Whose readouts and thresholds.
+        outputs: Stage outputs of every image.
+        original_sizes: See ``DetectionMethod.predict_readouts``.
+        names: See ``DetectionMethod.predict_readouts``.
+        masks: Predicts the masks of the boxes chosen; None for no masks.
+    """
+    readouts, settings = detector.readouts(), detector.config.postprocess
+    sizes = [o.size for o in outputs] if original_sizes is None else [(int(h), int(w)) for h, w in original_sizes]
+    results = {}
+    for name in list(readouts if names is None else names):
+        if name not in readouts:
+            raise ConfigError(f"there is no readout {name!r}", fix=f"choose among {list(readouts)}")
+        chosen = [read_stages(o, readouts[name], settings) for o in outputs]
+        boxes = [resize_boxes(c.boxes, o.size, size) for c, o, size in zip(chosen, outputs, sizes, strict=True)]
+        encoded: list[list[dict[str, Any]] | None] = [None] * len(outputs)
+        if masks is not None:
+            maps = masks([c.boxes for c in chosen], [c.labels for c in chosen])
+            pasted = zip(maps, boxes, sizes, strict=True)
+            encoded = [encode_masks(m, b, size, settings.mask_threshold) for m, b, size in pasted]
+        images = zip(boxes, chosen, sizes, encoded, strict=True)
+        results[name] = [Detections(b, c.scores, c.labels, size, m) for b, c, size, m in images]
+    return results
 
 
 def pad_images(

@@ -45,6 +45,8 @@ class MaskHead(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        # every pixel begins at 1/2, however many classes there are
+        nn.init.normal_(self.predictor.weight, std=0.001)
 
     def forward(
         self, pooled: Float[Tensor, "r c s s"], previous: Float[Tensor, "r d s s"] | None = None
