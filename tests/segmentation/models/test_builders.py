@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -177,3 +179,16 @@ def test_local_weights_reach_the_encoder(real_data):
     with_weights = build_model("deeplabv3plus", C, weights=str(path), **MOBILENET)
     state = torch.load(path, weights_only=True)
     assert torch.equal(with_weights.encoder.features[17].conv[2].weight, state["features.17.conv.2.weight"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_compiles_as_one_graph(name):
+    # In a process of its own: the type checks of the tests are no part of the graph.
+    code = (
+        "import torch; from longtail.segmentation.models import build_model; "
+        f"model = build_model({name.split('-')[0]!r}, {C}, **{SMALL[name]!r}).train(); "
+        "image = torch.randn(2, 3, 64, 64); model(image); "
+        "torch.compile(model, backend='aot_eager', fullgraph=True)(image).sum().backward()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -1,6 +1,7 @@
 """torchvision: FCN, DeepLabv3 and LR-ASPP, split at their last convolution."""
 
 from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,22 @@ def build_torchvision(
     if arch not in known:
         raise ConfigError(f"torchvision has no segmentation model {arch!r}", fix=f"choose one of {', '.join(known)}")
     options = {"weights": None, "weights_backbone": None, "num_classes": num_classes, **options}
+    if weights == PRETRAINED:
+        options["weights_backbone"] = "DEFAULT"
+    with published_weights(f"torchvision's {arch}") if weights == PRETRAINED else nullcontext():
+        model = _construct(arch, options)
+    if weights is not None and weights != PRETRAINED:
+        load_encoder_weights(model.backbone, weights)
+    return split_torchvision(model)
+
+
+def _construct(arch: str, options: dict[str, Any]) -> Any:
     try:
-        if weights == PRETRAINED:
-            with published_weights(f"torchvision's {arch}"):
-                model = get_model(arch, **options | {"weights_backbone": "DEFAULT"})
-        else:
-            model = get_model(arch, **options)
+        return get_model(arch, **options)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ConfigError(
             f"torchvision cannot build {arch} with {options}: {error}", fix="see the model's arguments in its docs"
         ) from error
-    if weights is not None and weights != PRETRAINED:
-        load_encoder_weights(model.backbone, weights)
-    return split_torchvision(model)
 
 
 def split_torchvision(model: nn.Module) -> EncoderDecoder:
