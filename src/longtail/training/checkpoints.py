@@ -1,7 +1,8 @@
 """Files of weights and of training state: whole or not there, and never a pickle of a stranger."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,22 @@ from longtail.errors import CheckpointError, TrainingError
 from longtail.training.run_folder import RunFolder
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the many ways in which writing fails into one error.
+
+    Raises:
+        TrainingError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # torch and safetensors report a full disk as errors of their own
+        raise TrainingError(
+            f"cannot write {path}: {error}", fix="free some space; what was saved before is kept, then use --resume"
+        ) from error
+
+
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file beside ``path`` and put it in place once it is whole; the old one stays where that fails.
 
@@ -21,18 +38,15 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         TrainingError: The disk is full, or the folder cannot be written.
     """
     part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        # torch and safetensors report a full disk as errors of their own
-        part.unlink(missing_ok=True)
-        raise TrainingError(
-            f"cannot write {path}: {error}", fix="free some space; what was saved before is kept, then use --resume"
-        ) from error
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(part)
+            with part.open("rb") as handle:
+                os.fsync(handle.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def save_weights(model: nn.Module, path: Path, **metadata: str) -> None:

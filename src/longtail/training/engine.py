@@ -20,6 +20,7 @@ from longtail.errors import ConfigError, TrainingError
 from longtail.training.checkpoints import read_state, save_weights, write_whole
 from longtail.training.config import RunConfig
 from longtail.training.console import PhaseProgress
+from longtail.training.failures import checked
 from longtail.training.metrics_file import MetricsFile
 from longtail.training.optimisers import build_optimiser, build_schedule
 from longtail.training.randomness import generator_states, isolated_randomness, restore_generators, seed_generators
@@ -47,7 +48,7 @@ class PhaseModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         """Sum of the named losses of the phase."""
-        losses = self.method.losses(*self.task.inputs(batch))  # type: ignore[operator]
+        losses = self.method.losses(*self.task.inputs(checked(batch)))  # type: ignore[operator]
         self.terms = {name: value.detach() for name, value in losses.items()}
         return torch.stack(list(losses.values())).sum()
 

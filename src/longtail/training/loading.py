@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from longtail.errors import ConfigError, DataError
+from longtail.training.failures import Collate, attempt
 from longtail.training.randomness import derive_seed, isolated_randomness
 
 #: Position in the endless stream, and the index of the sample that stands there.
@@ -108,7 +109,7 @@ class SeededSamples(Dataset):
     def __getitem__(self, place: Place) -> Any:
         position, index = place
         with isolated_randomness(self.seed, self.phase, "sample", position):
-            return self.dataset[index]
+            return attempt(lambda: self.dataset[index])
 
 
 class _Batches:
@@ -145,10 +146,17 @@ def training_loader(
         SeededSamples(dataset, plan.seed, plan.phase),
         batch_sampler=_Batches(plan, start),
         num_workers=workers,
-        # forked workers start at once, need no picklable data set, and notice when their parent has been killed
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-        collate_fn=collate,
+        multiprocessing_context=worker_context(workers),
+        collate_fn=Collate(collate),
         pin_memory=pin_memory,
         # the loader draws seeds of its workers from here: from the global generator it would shift dropout on resume
         generator=torch.Generator().manual_seed(derive_seed(plan.seed, plan.phase, "workers")),
     )
+
+
+def worker_context(workers: int) -> str | None:
+    """How worker processes start; None for the platform's way.
+
+    Forked workers start at once, need no data set that can be pickled, and notice when their parent is killed.
+    """
+    return "fork" if workers and sys.platform == "linux" else None

@@ -41,7 +41,7 @@ class DataConfig:
     """What to train and validate on.
 
     Args:
-        dataset: folder, or name of a built-in data set (see `longtail info`)
+        dataset: folder, cityscapes:ROOT, ade20k:ROOT, longtail-scenes, or the dotted path of your own class
         train_split: split to train on
         val_split: split that chooses the best weights; none when empty
         options: further arguments of the data set
@@ -70,22 +70,22 @@ class AugmentationConfig:
         crop: height and width of training crops
         scale: smallest and largest random scale
         cat_max_ratio: largest share of one class in a crop
-        train_size: height and width to which training images are first brought, keeping their ratio; as stored when
-            not given
-        eval_size: the same for evaluation; labels are always scored at their own size
-        options: further arguments of the training transform
+        short_side: length to which the shorter side of every image is first brought, in training and evaluation
+            (ADE20K 512); as stored when not given. Labels are always scored at their own size
+        max_side: upper limit of the longer side where short_side is given (ADE20K 2048)
+        options: further arguments of the training transform, such as {photometric: false}
     """
 
     crop: tuple[int, int] = (512, 512)
     scale: tuple[float, float] = (0.5, 2.0)
     cat_max_ratio: float = 0.75
-    train_size: tuple[int, int] | None = None
-    eval_size: tuple[int, int] | None = None
+    short_side: int | None = None
+    max_side: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for side in self.crop:
-            positive("augmentation.crop", side)
+        for side in (*self.crop, self.short_side, self.max_side):
+            positive("augmentation.crop, short_side and max_side", side)
         within("augmentation.cat_max_ratio", self.cat_max_ratio, 0, 1)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ConfigError(
@@ -98,12 +98,12 @@ class ModelConfig:
     """The encoder-decoder model that the method wraps.
 
     Args:
-        name: named model, such as deeplabv3plus_resnet50c (see `longtail info`)
-        weights: file of encoder weights, or name of published ones; random when not given
-        options: further arguments of the model
+        name: named model (see `longtail info`), or the dotted path of your own builder
+        weights: file of encoder weights, or `pretrained` for the published ones; random when not given
+        options: further arguments of the model, such as {encoder: resnet101c}
     """
 
-    name: str = "deeplabv3plus_resnet50c"
+    name: str = "deeplabv3plus"
     weights: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -1,0 +1,245 @@
+"""``evaluate``: every way to read a segmentation method, scored in one pass over a data set."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Integer
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from longtail.datasets.base import SegmentationDataset
+from longtail.distributed import is_main_process, rank, world_size
+from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.medoe import Segmenter
+from longtail.metrics.bias import ClassBias
+from longtail.metrics.by_group import segmentation_prediction
+from longtail.metrics.results import Results
+from longtail.metrics.segmentation import ConfusionMatrix
+from longtail.segmentation.method import ExpertMaps, SegmentationMethod
+from longtail.segmentation.tiling import sliding_window as slide
+from longtail.training.environment import environment
+from longtail.training.failures import attempt, checked
+from longtail.training.loading import worker_context
+from longtail.training.pictures import PictureBook
+from longtail.transforms import segmentation_eval
+
+#: Elements of a probability map that are looked at together: memory stays flat.
+_BLOCK = 1 << 24
+
+
+@torch.inference_mode()
+def evaluate(
+    segmenter: SegmentationMethod | Segmenter,
+    dataset: SegmentationDataset,
+    *,
+    groups: CategoryGroups | None = None,
+    frequency: ClassFrequency | None = None,
+    readouts: Iterable[str] | None = None,
+    batch_size: int = 1,
+    sliding_window: Sequence[int] | None = None,
+    stride: Sequence[int] | None = None,
+    workers: int = 0,
+    bias: bool = True,
+    pictures: int = 6,
+    pictures_dir: str | Path | None = None,
+    limit: int | None = None,
+    progress: bool = False,
+    data: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    seed: int | None = None,
+) -> Results:
+    """Score a method on labelled images; under several ranks each takes its share, and all get the result.
+
+    Images go through the network once; every readout then reads the experts' maps. Labels are scored at their own
+    size: where the transform resized the image, the maps are upsampled.
+
+    Args:
+        segmenter: A method on the device to compute on, or a ``Segmenter`` with all that it knows.
+        dataset: Labelled images; where it has no transform of its own, the segmenter's preprocessing is used.
+        groups: Groups of the classes; the segmenter's where not given.
+        frequency: Counts of the training split; the segmenter's where not given.
+        readouts: Names of the readouts wanted; all where not given.
+        batch_size: Images at a time, where their sizes agree.
+        sliding_window: Height and width of windows over the image; the whole image where not given.
+        stride: Step of the windows, two thirds of them by default.
+        workers: Processes that load images.
+        bias: Whether to measure every expert's bias (MEDOE Eq. 9), at the price of a softmax.
+        pictures: How many images to write, those with most of the rarest classes.
+        pictures_dir: Where to write them; none are written where not given.
+        limit: Look at the first images only.
+        progress: Show a bar on a terminal.
+        data: What ``Results.data`` says besides split, images and fingerprint.
+        settings: What ``Results.settings`` says.
+        seed: What ``Results.seed`` says.
+
+    Raises:
+        ConfigError: An unknown readout, missing groups, or windows with an ensemble that reads features.
+        DataError: An image cannot be read, or holds a value that is no class.
+    """
+    method = segmenter if isinstance(segmenter, SegmentationMethod) else segmenter.method
+    preprocess = None
+    if not isinstance(segmenter, SegmentationMethod):
+        groups, frequency = groups or segmenter.groups, frequency or segmenter.frequency
+        preprocess = segmenter.preprocess
+    if groups is None:
+        raise ConfigError("no groups to score by", fix="pass groups=CategoryGroups.…")
+    scores = _Scores(method, readouts, bias)
+    device = next(method.parameters()).device
+    training = method.training
+    method.eval()
+    size = len(dataset) if limit is None else min(limit, len(dataset))
+    book = None
+    if pictures_dir is not None and pictures and method.num_classes <= 255:
+        book = PictureBook(Path(pictures_dir), pictures, groups)
+    samples = _samples(dataset, range(rank(), size, world_size()), batch_size, workers)
+    if progress and is_main_process():
+        samples = track(samples, f"{size} images", -(-len(range(0, size, world_size())) // batch_size), transient=True)
+    for batch in samples:
+        for indices, names, images, masks in _stacked(batch, preprocess):
+            target = masks.to(device)
+            maps = expert_maps(method, images.to(device), sliding_window, stride)
+            maps = _at_label_size(maps, target.shape[-2:])
+            labels = scores.add(maps, target)
+            if book is not None:
+                book.consider(indices, names, target, labels)
+    if book is not None:
+        book.write(dataset, list(scores.readouts))
+    method.train(training)
+    own = next(iter(scores.readouts))
+    return Results(
+        task="segmentation",
+        method=own,
+        class_names=list(dataset.classes.names),
+        groups=groups.to_dict(),
+        predictions=scores.predictions(groups, frequency),
+        frequency=None if frequency is None else frequency.to_dict(),
+        data={**(data or {}), "images": size, "fingerprint": dataset.fingerprint},
+        settings=settings or {},
+        seed=seed,
+        environment=environment(),
+    )
+
+
+def expert_maps(
+    method: SegmentationMethod,
+    images: Float[Tensor, "n 3 h w"],
+    window: Sequence[int] | None = None,
+    stride: Sequence[int] | None = None,
+) -> ExpertMaps:
+    """Experts' maps of whole images, or averaged over sliding windows.
+
+    Raises:
+        ConfigError: The method's ensemble reads features, which windows do not give.
+    """
+    if window is None:
+        return method.expert_maps(images)
+
+    def crop_logits(crop: Tensor) -> Tensor:
+        maps = method.expert_maps(crop)
+        if maps.features is not None:
+            raise ConfigError(
+                "sliding windows give no features to an ensemble that reads them", fix="evaluate whole images"
+            )
+        return maps.logits.transpose(0, 1).flatten(1, 2)  # (n, experts x classes, h, w)
+
+    step = stride or [max(1, side * 2 // 3) for side in window]
+    logits = slide(crop_logits, images, list(window), list(step))
+    return ExpertMaps(logits.unflatten(1, (-1, method.num_classes)).transpose(0, 1))
+
+
+def _at_label_size(maps: ExpertMaps, size: Sequence[int]) -> ExpertMaps:
+    experts, n, _, height, width = maps.logits.shape
+    if (height, width) == tuple(size):
+        return maps
+    logits = F.interpolate(maps.logits.flatten(0, 1), tuple(size), mode="bilinear", align_corners=False)
+    return maps._replace(logits=logits.unflatten(0, (experts, n)))
+
+
+class _Scores:
+    """Confusion matrix of every readout, bias of every expert."""
+
+    def __init__(self, method: SegmentationMethod, wanted: Iterable[str] | None, bias: bool) -> None:
+        known = method.readouts()
+        names = list(known) if wanted is None else list(wanted)
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
+        device = next(method.parameters()).device
+        classes, ignore = method.num_classes, method.ignore_index
+        self.readouts = {name: known[name] for name in names}
+        self.confusion = {name: ConfusionMatrix(classes, ignore).to(device) for name in names}
+        experts = [name for name in names if name.startswith("expert_")] if len(known) > 1 else names
+        self.bias = {name: ClassBias(classes, ignore).to(device) for name in experts} if bias else {}
+
+    def add(self, maps: ExpertMaps, target: Integer[Tensor, "n h w"]) -> dict[str, Tensor]:
+        """Count a batch; returns the label map of every readout."""
+        labels = {name: read(maps, target) for name, read in self.readouts.items()}
+        for name, predicted in labels.items():
+            self.confusion[name].update(predicted, target)
+        for name, metric in self.bias.items():
+            expert = int(name.removeprefix("expert_")) - 1 if name.startswith("expert_") else 0
+            for rows in _row_blocks(maps.logits[expert]):
+                metric.update(maps.logits[expert][..., rows, :].softmax(dim=1), target[..., rows, :])
+        return labels
+
+    def predictions(self, groups: CategoryGroups, frequency: ClassFrequency | None) -> dict[str, Any]:
+        """Scores of every readout, of all ranks together."""
+        return {
+            name: segmentation_prediction(
+                confusion.compute(),
+                groups,
+                frequency,
+                bias=self.bias[name].compute() if name in self.bias else None,
+            )
+            for name, confusion in self.confusion.items()
+        }
+
+
+def _row_blocks(logits: Tensor) -> Iterator[slice]:
+    n, classes, height, width = logits.shape
+    rows = max(1, _BLOCK // (n * classes * width))
+    for top in range(0, height, rows):
+        yield slice(top, top + rows)
+
+
+class _Attempted(Dataset):
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, attempt(lambda: self.dataset[index])
+
+
+def _samples(dataset: SegmentationDataset, indices: Sequence[int], batch_size: int, workers: int) -> Iterable[list]:
+    return DataLoader(
+        _Attempted(dataset),
+        batch_size,
+        sampler=indices,
+        num_workers=workers,
+        collate_fn=list,
+        multiprocessing_context=worker_context(workers),
+        # a generator of its own: evaluating in the middle of a training leaves the global one alone
+        generator=torch.Generator(),
+    )
+
+
+def _stacked(
+    batch: list[tuple[int, Any]], preprocess: Callable[[Tensor], Tensor] | None
+) -> Iterator[tuple[list[int], list[str], Tensor, Tensor]]:
+    """Indices, names, images and masks: as one batch where all sizes agree, else one by one."""
+    prepared = []
+    for index, sample in batch:
+        sample = checked(sample)
+        image = sample["image"]
+        if image.dtype == torch.uint8:
+            image = preprocess(image) if preprocess else segmentation_eval()({"image": image})["image"]
+        prepared.append((index, sample["name"], image.as_subclass(Tensor), sample["mask"].as_subclass(Tensor)))
+    together = len({(image.shape, mask.shape) for _, _, image, mask in prepared}) == 1
+    for part in [prepared] if together else [[one] for one in prepared]:
+        indices, names, images, masks = zip(*part, strict=True)
+        yield list(indices), list(names), torch.stack(images), torch.stack(masks)

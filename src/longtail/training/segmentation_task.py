@@ -1,0 +1,267 @@
+"""Segmentation as the engine sees it: data, model and method of a ``SegmentationConfig``."""
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longtail.datasets import open_dataset
+from longtail.datasets.base import SegmentationDataset
+from longtail.distributed import barrier
+from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.frequency.count_pixels import count_pixels
+from longtail.medoe import Segmenter
+from longtail.metrics.results import Results
+from longtail.segmentation.models import resolved_options
+from longtail.training.checkpoints import writing
+from longtail.training.config_file import from_dict, read_yaml, to_dict
+from longtail.training.console import percent, table
+from longtail.training.evaluate import evaluate
+from longtail.training.loading import IndexOrder, Shuffled
+from longtail.training.run_folder import RunFolder, environment_rank
+from longtail.training.segmentation_config import GroupsConfig, SegmentationConfig
+from longtail.training.task import Validation
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval, segmentation_train
+
+
+class SegmentationTask:
+    """A segmentation method with its data; meets ``Task``.
+
+    Args:
+        config: Settings of the run.
+
+    Raises:
+        ConfigError: A setting that cannot work.
+        DataError: Data that are not what they should be.
+    """
+
+    collate: Callable[[list], Any] | None = None
+
+    def __init__(self, config: SegmentationConfig) -> None:
+        if not config.data.dataset:
+            raise ConfigError("data.dataset is not given", fix="name a folder or a built-in data set")
+        self.config = config
+        labelled = open_dataset(config.data.dataset, config.data.train_split, **config.data.options)
+        self.train_data = _KeptFields(_with(labelled, self._augmentation(labelled.ignore_index)))
+        size = len(labelled) if config.data.limit is None else min(len(labelled), config.data.limit)
+        self.order: IndexOrder = Shuffled(size)
+        self.val_data = open_validation(config) if config.data.val_split else None
+        self.frequency = frequency_of(config, labelled)
+        self.groups = build_groups(config.data.groups, self.frequency)
+        self.segmenter = self._build_segmenter(labelled)
+        self.method = self.segmenter.method
+
+    def _augmentation(self, ignore_index: int) -> Callable:
+        settings = self.config.augmentation
+        arguments: dict[str, Any] = {
+            "short_side": settings.short_side,
+            "max_side": settings.max_side,
+            "ignore_index": ignore_index,
+            **settings.options,
+        }
+        try:
+            return segmentation_train(settings.crop, settings.scale, settings.cat_max_ratio, **arguments)
+        except TypeError as error:
+            raise ConfigError(
+                f"augmentation.options: {error}", fix="give arguments of transforms.segmentation_train"
+            ) from error
+
+    def _build_segmenter(self, dataset: SegmentationDataset) -> Segmenter:
+        config, classes = self.config, dataset.classes
+        options = resolved_options(config.model.name, classes.num_classes, dict(config.model.options))
+        weights = {} if config.model.weights is None else {"weights": config.model.weights}
+        return Segmenter(
+            model={"name": config.model.name, **options, **weights},
+            method={"name": config.method.name, **config.method.options},
+            classes={"names": list(classes.names), "palette": [list(map(int, c)) for c in classes.palette]},
+            groups={"names": list(self.groups.names), "members": [list(m) for m in self.groups.members]},
+            frequency=self.frequency.to_dict(),
+            input={
+                "mean": list(config.augmentation.options.get("mean", IMAGENET_MEAN)),
+                "std": list(config.augmentation.options.get("std", IMAGENET_STD)),
+                "short_side": config.augmentation.short_side,
+            },
+            ignore_index=dataset.ignore_index,
+        )
+
+    def inputs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Normalised images and their targets."""
+        return batch["image"], batch["mask"].long()
+
+    def validate(self, device: torch.device) -> Validation | None:
+        """Score the method's own prediction on the validation split."""
+        if self.val_data is None:
+            return None
+        results = evaluate(
+            self.method,
+            self.val_data,
+            groups=self.groups,
+            readouts=[next(iter(self.method.readouts()))],
+            bias=False,
+            pictures=0,
+            limit=self.config.data.limit,
+            **evaluation_arguments(self.config),
+        )
+        scores = results.own
+        columns = {"all": scores.overall, **scores.groups}
+        shown = table(
+            "",
+            ["validation", *columns],
+            [[metric, *(percent(values[metric]) for values in columns.values())] for metric in ("mIoU", "mAcc")],
+        )
+        values = {"mIoU": scores.overall["mIoU"], "mAcc": scores.overall["mAcc"], "aAcc": scores.overall["aAcc"]}
+        values |= {f"mIoU/{group}": metrics["mIoU"] for group, metrics in scores.groups.items()}
+        known = {name: value for name, value in values.items() if value is not None}
+        return Validation(known.get("mIoU", 0.0), known, shown)
+
+    def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
+        """Write ``best.safetensors`` and ``config.json``."""
+        with writing(run.weights):
+            self.segmenter.save_run(run.path)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What is trained on what."""
+        data = self.config.data
+        val = "no validation" if self.val_data is None else f"{len(self.val_data)} {data.val_split}"
+        groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
+        phases = ", ".join(f"{phase} {self.config.iterations_of(phase)}" for phase in self.method.phases)
+        total = sum(p.numel() for p in self.method.parameters())
+        return [
+            ("data", f"{data.dataset}: {len(self.train_data)} {data.train_split}, {val} images"),
+            ("classes", f"{self.frequency.num_classes}: {groups}"),
+            ("model", f"{self.config.model.name}, {self.config.method.name}, {total / 1e6:.2f} M parameters"),
+            ("phases", phases),
+        ]
+
+
+class _KeptFields(torch.utils.data.Dataset):
+    """What a batch needs of a sample: names and sizes of images cannot be stacked."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        sample = self.dataset[index]
+        return {name: sample[name].as_subclass(Tensor) for name in ("image", "mask")}
+
+
+def _with(dataset: SegmentationDataset, transform: Callable) -> SegmentationDataset:
+
+    other = copy.copy(dataset)
+    other.transform = transform
+    return other
+
+
+def open_validation(config: SegmentationConfig, split: str | None = None) -> SegmentationDataset:
+    """A split of the configured data set as evaluation reads it."""
+    settings = config.augmentation
+    transform = segmentation_eval(
+        settings.short_side,
+        settings.max_side,
+        mean=settings.options.get("mean", IMAGENET_MEAN),
+        std=settings.options.get("std", IMAGENET_STD),
+    )
+    return open_dataset(config.data.dataset, split or config.data.val_split, transform=transform, **config.data.options)
+
+
+def evaluation_arguments(config: SegmentationConfig) -> dict[str, Any]:
+    """Arguments of ``evaluate`` that the configuration holds."""
+    settings = config.evaluation
+    return {
+        "batch_size": settings.batch_size,
+        "sliding_window": settings.sliding_window,
+        "stride": settings.stride,
+        "workers": config.loading.workers,
+    }
+
+
+def frequency_of(config: SegmentationConfig, dataset: SegmentationDataset) -> ClassFrequency:
+    """Class frequencies of the training split: read, or counted once and cached.
+
+    Raises:
+        DataError: The file is of other classes.
+    """
+    if config.data.frequency is None:
+        return count_pixels(dataset, cache=frequency_cache(), progress=environment_rank() == 0)
+    frequency = ClassFrequency.from_json(config.data.frequency)
+    if frequency.class_names != tuple(dataset.classes.names):
+        raise ConfigError(
+            f"{config.data.frequency} counts {frequency.num_classes} classes, {frequency.class_names[0]!r} first; the "
+            f"data set has {dataset.classes.num_classes}, {dataset.classes.names[0]!r} first",
+            fix="count this data set with `longtail count`",
+        )
+    return frequency
+
+
+def frequency_cache() -> Path:
+    """Folder of cached counts: ``LONGTAIL_CACHE``, else the user's cache."""
+    home = os.environ.get("LONGTAIL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "longtail"
+    return Path(home).expanduser() / "frequency"
+
+
+def build_groups(settings: GroupsConfig, frequency: ClassFrequency) -> CategoryGroups:
+    """Groups of the classes, most frequent first."""
+    if settings.by == "explicit":
+        groups = CategoryGroups.explicit(settings.members)
+        if groups.num_classes != frequency.num_classes:
+            raise ConfigError(
+                f"data.groups.members name {groups.num_classes} classes of {frequency.num_classes}",
+                fix="list every class id once",
+            )
+        return groups
+    if settings.by == "rank":
+        return CategoryGroups.by_rank(frequency.counts("pixels"), settings.sizes)
+    if settings.by == "mass":
+        return CategoryGroups.by_mass(frequency.counts("pixels"), settings.masses)
+    return CategoryGroups.by_share(frequency, settings.thresholds)
+
+
+def score_run(
+    run_dir: str | Path,
+    *,
+    split: str | None = None,
+    device: str | torch.device = "cpu",
+    out: str | Path | None = None,
+    progress: bool = True,
+    changes: dict[str, Any] | None = None,
+) -> Results:
+    """Evaluate the best weights of a run with every readout; writes ``results.json`` and ``pictures/``.
+
+    Args:
+        run_dir: Run folder.
+        split: Split to score; the validation split where not given.
+        device: Where to compute.
+        out: Folder to write into; the run folder where not given.
+        progress: Show a bar on a terminal.
+        changes: Settings to evaluate with other than those of the run, as nested values.
+    """
+    run, target = RunFolder(Path(run_dir)), RunFolder(Path(out or run_dir))
+    config = from_dict(SegmentationConfig, {**read_yaml(run.settings), **(changes or {})})
+    split = split or config.data.val_split
+    if not split:
+        raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
+    segmenter = Segmenter.from_pretrained(run.path).to(device)
+    results = evaluate(
+        segmenter,
+        open_validation(config, split),
+        pictures=config.evaluation.pictures,
+        pictures_dir=target.pictures,
+        limit=config.data.limit,
+        progress=progress,
+        data={"name": config.data.dataset, "split": split},
+        settings=to_dict(config),
+        seed=config.seed,
+        **evaluation_arguments(config),
+    )
+    if environment_rank() == 0:
+        results.save(target.results)
+    barrier()
+    return results
