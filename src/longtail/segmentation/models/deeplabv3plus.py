@@ -115,7 +115,7 @@ def deeplabv3plus(
         encoder_options: Further arguments of the encoder.
         weights: Of the encoder: see ``build_encoder``.
 
-    Source: Chen et al. 2018; recipe: PSPNet-style deep stem, output stride 8, 512 channels.
+    Source: Chen et al. 2018; sizes of mmsegmentation's DeepLabv3+ (output stride 8, 512 channels).
     """
     network = build_encoder(encoder, output_stride, weights=weights, **(encoder_options or {}))
     scale = max(1, output_stride // 8)

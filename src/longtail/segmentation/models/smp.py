@@ -30,6 +30,11 @@ def build_smp(
             MiT (SegFormer) encoders are licensed for non-commercial use only.
         options: Arguments of the architecture (``encoder_name``, ``decoder_channels`` …).
 
+    Note:
+        The library's ``PSPNet`` reads the encoder at depth 3; pass ``encoder_depth=5, output_stride=8`` for the
+        published network, or build ``pspnet``. Its own ResNets dilate the first block of a stage, unlike timm's
+        (``encoder_name="tu-resnet50c"``), which the published recipes use.
+
     Raises:
         ConfigError: No such architecture, or it cannot be built so.
         MissingDependencyError: segmentation-models-pytorch is not installed.
