@@ -7,7 +7,7 @@ from longtail.errors import ConfigError
 
 from .conftest import TINY, scene
 
-BACKBONE = {"backbone": "timm/test_resnet", "backbone_options": {"channels": 16, "frozen_stages": 0}}
+BACKBONE = {"backbone": "test_resnet", "backbone_options": {"channels": 16, "frozen_stages": 0}}
 
 
 @pytest.mark.parametrize("name", ["cascade", "htc"])

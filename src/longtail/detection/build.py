@@ -69,7 +69,7 @@ def build_detector(
     num_classes: int,
     dialect: str = "mmdetection",
     ious: Sequence[float] = (0.5, 0.6, 0.7),
-    backbone: str = "resnet50",
+    backbone: str = "torchvision/resnet50",
     backbone_options: Mapping[str, Any] | None = None,
     losses: StageLoss | Sequence[StageLoss] | None = None,
     classifier: str = "linear",

@@ -43,7 +43,7 @@ def test_only_3x3_convolutions_are_replaced():
     assert isinstance(block[1][0], DeformableConv2d) and make_deformable([block]) == 0
 
 
-@pytest.mark.parametrize("name", ["resnet50", "timm/test_resnet"])
+@pytest.mark.parametrize("name", ["torchvision/resnet50", "test_resnet"])
 def test_a_backbone_begins_as_without(name):
     torch.manual_seed(0)
     plain = build_backbone(name, channels=8).eval()
@@ -61,10 +61,10 @@ def test_a_backbone_begins_as_without(name):
 
 @pytest.mark.slow
 def test_resnest_with_deformable_convolutions():
-    backbone = build_backbone("timm/resnest50d", deformable_stages=(3, 4, 5), norm="synchronised").train()
+    backbone = build_backbone("resnest50d", deformable_stages=(3, 4, 5), norm="synchronised").train()
     sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 64))).backward()
 
 
 def test_stages_that_are_not_there():
     with pytest.raises(ConfigError, match="no stage 6"):
-        build_backbone("timm/test_resnet", deformable_stages=(6,))
+        build_backbone("test_resnet", deformable_stages=(6,))

@@ -12,6 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from longtail.detection.backbones.deformable import make_deformable
+from longtail.detection.backbones.encoder_features import EncoderFeatures
 from longtail.detection.backbones.extractor import (
     FeatureExtractor,
     NormMode,
@@ -19,8 +20,8 @@ from longtail.detection.backbones.extractor import (
     keep_norms_fixed,
     set_norm_mode,
 )
-from longtail.detection.backbones.timm_networks import TimmFeatures
 from longtail.detection.backbones.torchvision_networks import NETWORKS
+from longtail.encoders.build import build_encoder
 from longtail.encoders.weights import PRETRAINED, load_encoder_weights, published_weights
 from longtail.errors import ConfigError
 
@@ -70,7 +71,7 @@ class PyramidBackbone(nn.Module):
 
 
 def build_backbone(
-    name: str = "resnet50",
+    name: str = "torchvision/resnet50",
     *,
     weights: str | Path | None = None,
     channels: int = 256,
@@ -82,7 +83,8 @@ def build_backbone(
     """A pyramid on a network known by name.
 
     Args:
-        name: One of ``NETWORKS`` (torchvision), or ``timm/NAME`` for any hierarchical network of timm.
+        name: ``torchvision/NAME`` with a name of ``NETWORKS``, ``mit_b0`` … ``mit_b5``, or any hierarchical model of
+            timm (``resnest200e``, ``convnext_tiny`` …).
         weights: Weight file (.safetensors, .pth) of the network; ``"pretrained"`` for the library's published weights;
             None for random ones.
         channels: Width of the pyramid.
@@ -90,7 +92,7 @@ def build_backbone(
         frozen_stages: Number of first stages that are not trained; 0 without pretrained weights.
         deformable_stages: Which of the stages 2 … 5 (by the maps C2 … C5 they end in) get deformable 3x3
             convolutions; (3, 4, 5) in MEC's Table 4.
-        **options: Passed to timm.
+        **options: Passed to the encoder (``timm.create_model``).
     """
     extractor = build_extractor(name, weights=weights, **options)
     stages = extractor.stages() if deformable_stages else []
@@ -110,17 +112,17 @@ def build_extractor(name: str, *, weights: str | Path | None = None, **options: 
         ConfigError: There is no such network, or options were given to one that takes none.
         CheckpointError: The weights do not fit.
     """
-    fetch = weights == PRETRAINED
-    with published_weights(name) if fetch else nullcontext():
-        if name.startswith("timm/"):
-            extractor: FeatureExtractor = TimmFeatures(name.removeprefix("timm/"), fetch, **options)
-        elif name in NETWORKS and not options:
-            extractor = NETWORKS[name](models.get_model(name, weights="DEFAULT" if fetch else None))
-        else:
-            raise ConfigError(
-                f"no torchvision backbone {name!r} with options {options}",
-                fix=f"choose one of {sorted(NETWORKS)} without options, or timm/NAME",
-            )
-    if weights is not None and not fetch:
-        load_encoder_weights(getattr(extractor, "network", extractor), weights)
+    if not name.startswith("torchvision/"):
+        return EncoderFeatures(build_encoder(name, weights=weights, **options))
+    short = name.removeprefix("torchvision/")
+    if short not in NETWORKS or options:
+        raise ConfigError(
+            f"no torchvision backbone {short!r} with options {options}",
+            fix=f"choose one of {sorted(NETWORKS)} without options, or the name of a timm model",
+        )
+    published = weights == PRETRAINED
+    with published_weights(name) if published else nullcontext():
+        extractor = NETWORKS[short](models.get_model(short, weights="DEFAULT" if published else None))
+    if weights is not None and not published:
+        load_encoder_weights(extractor, weights)
     return extractor
