@@ -1,0 +1,106 @@
+"""LVIS v1.0 and v0.5: COCO's images, 1,203 (1,230) categories, federated annotation."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from longtail.datasets.base import DetectionSample
+from longtail.datasets.coco import Coco, url_path
+from longtail.errors import DataError
+from longtail.frequency.groups import CategoryGroups
+
+
+class Lvis(Coco):
+    """Large Vocabulary Instance Segmentation.
+
+    Images lie in COCO's folders, ``train2017`` and ``val2017``, whichever the ``coco_url`` of an image says: some of
+    LVIS v1's validation images are in ``train2017``.
+
+    Args:
+        root: Folder that holds ``train2017``, ``val2017`` and ``annotations/lvis_v1_SPLIT.json`` (or
+            ``lvis_v0.5_SPLIT.json``), the file also beside the image folders.
+        split: "train" or "val".
+        version: "v1" or "v0.5".
+        annotations: See ``Coco``.
+        images: See ``Coco``.
+        masks: See ``Coco``.
+        keep_empty: See ``Coco``.
+        check_files: See ``Coco``.
+        transform: Applied to every sample dict.
+
+    Source: Gupta, Dollár, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", 2019.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        version: Literal["v1", "v0.5"] = "v1",
+        annotations: str | Path | None = None,
+        images: str | Path | None = None,
+        masks: bool | None = None,
+        keep_empty: bool = True,
+        check_files: bool = True,
+        transform: Callable[[DetectionSample], DetectionSample] | None = None,
+    ) -> None:
+        self.version = version
+        root = Path(root).expanduser()
+        if annotations is None:
+            name = f"lvis_{version}_{split}.json"
+            annotations = f"annotations/{name}" if (root / "annotations" / name).exists() else name
+        super().__init__(
+            root,
+            split,
+            annotations=annotations,
+            images=images or ".",
+            masks=masks,
+            keep_empty=keep_empty,
+            check_files=check_files,
+            transform=transform,
+        )
+
+    @cached_property
+    def negative_classes(self) -> list[np.ndarray]:
+        """Classes that were looked for in each image and are not there, int64."""
+        return self._classes_of("neg_category_ids")
+
+    @cached_property
+    def not_exhaustive_classes(self) -> list[np.ndarray]:
+        """Classes of which each image may show more than is annotated, int64."""
+        return self._classes_of("not_exhaustive_category_ids")
+
+    @property
+    def image_counts(self) -> np.ndarray:
+        """Training images that show each class, int64 (C,), as the file says."""
+        return self._counts("image_count")
+
+    @property
+    def instance_counts(self) -> np.ndarray:
+        """Training instances of each class, int64 (C,), as the file says."""
+        return self._counts("instance_count")
+
+    @property
+    def evaluation_groups(self) -> CategoryGroups:
+        """Rare, common and frequent classes by their training images."""
+        return CategoryGroups.lvis(self.image_counts)
+
+    @staticmethod
+    def _image_path(record: dict[str, Any], source: Path) -> str:
+        """The end of ``coco_url``: v0.5's file names are of 2014, v1 has none."""
+        return url_path(record) or Coco._image_path(record, source)
+
+    def _classes_of(self, key: str) -> list[np.ndarray]:
+        of = self.file.class_of
+        return [np.array(sorted(of[c] for c in self.file.images[i].get(key, ())), dtype=np.int64) for i in self._shown]
+
+    def _counts(self, key: str) -> np.ndarray:
+        try:
+            return np.array([category[key] for category in self.file.categories], dtype=np.int64)
+        except KeyError as error:
+            raise DataError(
+                f"the categories of {self.file.path} have no {key}", fix="use LVIS's own file, or count_instances"
+            ) from error
