@@ -90,7 +90,7 @@ def build_detector(
         classifier: ``linear`` or ``cosine``.
         ensembles: See ``cascade_rcnn``.
         semantic_classes: See ``hybrid_task_cascade``.
-        **settings: Fields of ``CascadeConfig`` that differ from the dialect.
+        **settings: Fields of ``CascadeConfig`` that differ from the dialect; nested ones may be dicts.
 
     Raises:
         ConfigError: An unknown name or setting.
@@ -99,11 +99,6 @@ def build_detector(
     if dialect not in presets or name not in ("cascade", "htc"):
         raise ConfigError(
             f"no detector {name!r} in dialect {dialect!r}", fix="choose cascade or htc, mmdetection or detectron2"
-        )
-    unknown = sorted(set(settings) - set(CascadeConfig.__dataclass_fields__))
-    if unknown:
-        raise ConfigError(
-            f"unknown detector settings {unknown}", fix=f"choose among {sorted(CascadeConfig.__dataclass_fields__)}"
         )
     config = presets[dialect](num_classes, tuple(ious), **settings)
     pyramid = build_backbone(backbone, **dict(backbone_options or {}))

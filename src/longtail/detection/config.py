@@ -1,6 +1,7 @@
 """Settings of the cascade detectors as data: no torch here, so that command lines stay quick."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
@@ -164,6 +165,24 @@ class CascadeConfig:
         """Number of stages, N."""
         return len(self.stages)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain dicts and lists, as ``config.json`` holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "CascadeConfig":
+        """Inverse of ``to_dict``; what is left out has its default. Nested settings may be dataclasses.
+
+        Raises:
+            ConfigError: There is no such setting.
+        """
+        settings = _known(cls, record)
+        nested = {"proposals": ProposalConfig, "postprocess": PostprocessConfig}
+        settings |= {name: _built(kind, settings[name]) for name, kind in nested.items() if name in settings}
+        if "stages" in settings:
+            settings["stages"] = tuple(_built(StageConfig, stage) for stage in settings["stages"])
+        return cls(**settings)
+
     @classmethod
     def mmdetection(
         cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any
@@ -174,9 +193,9 @@ class CascadeConfig:
         Args:
             num_classes: Number of foreground classes C.
             ious: IoU threshold of every stage.
-            **changes: Fields of this class to set otherwise.
+            **changes: Fields of this class to set otherwise; nested ones as dataclasses or dicts.
         """
-        return replace(cls(num_classes, stages=stages(ious)), **changes)
+        return cls.from_dict({"num_classes": num_classes, "stages": stages(ious), **changes})
 
     @classmethod
     def detectron2(cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any) -> "CascadeConfig":
@@ -186,15 +205,29 @@ class CascadeConfig:
         Args:
             num_classes: Number of foreground classes C.
             ious: IoU threshold of every stage.
-            **changes: Fields of this class to set otherwise.
+            **changes: Fields of this class to set otherwise; nested ones as dataclasses or dicts.
         """
-        base = cls(
-            num_classes,
-            stages=stages(ious, (1.0,) * len(ious)),
-            resample=False,
-            box_beta=0.0,
-            gradient_scale=1.0 / len(ious),
-            average="probabilities",
-            masks="single",
-        )
-        return replace(base, **changes)
+        dialect = {
+            "stages": stages(ious, (1.0,) * len(ious)),
+            "resample": False,
+            "box_beta": 0.0,
+            "gradient_scale": 1.0 / len(ious),
+            "average": "probabilities",
+            "masks": "single",
+        }
+        return cls.from_dict({"num_classes": num_classes, **dialect, **changes})
+
+
+def _built(kind: type, value: Any) -> Any:
+    """The settings themselves, or built from a dict, whose lists become tuples."""
+    if isinstance(value, kind):
+        return value
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in _known(kind, value).items()})
+
+
+def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    known = [f.name for f in fields(kind)]
+    unknown = sorted(set(record) - set(known))
+    if unknown:
+        raise ConfigError(f"{kind.__name__} has no settings {unknown}", fix=f"choose among {known}")
+    return dict(record)

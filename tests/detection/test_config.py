@@ -1,0 +1,39 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from longtail.detection.config import CascadeConfig, PostprocessConfig, ProposalConfig, stages
+from longtail.errors import ConfigError
+
+
+@pytest.mark.parametrize("dialect", ["mmdetection", "detectron2"])
+def test_json_and_back(dialect):
+    config = getattr(CascadeConfig, dialect)(7, (0.5, 0.6, 0.7, 0.8), samples=64)
+    assert CascadeConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_changes_as_dataclasses_or_dicts():
+    changed = [
+        CascadeConfig.mmdetection(
+            3, postprocess=PostprocessConfig(max_detections=9), proposals=ProposalConfig(samples=8)
+        ),
+        CascadeConfig.mmdetection(3, postprocess={"max_detections": 9}, proposals={"samples": 8}),
+    ]
+    assert changed[0] == changed[1] != CascadeConfig.mmdetection(3)
+    assert CascadeConfig.mmdetection(3, stages=stages((0.4,))).num_stages == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"smaples": 3}, {"postprocess": {"nms": 0.5}}, {"proposals": {"anchors": ()}}, {"stages": [{"overlap": 1}]}],
+)
+def test_unknown_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match="has no settings"):
+        CascadeConfig.mmdetection(3, **wrong)
+
+
+def test_settings_need_no_torch():
+    code = "import sys, longtail.detection.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
