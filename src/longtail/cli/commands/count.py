@@ -1,0 +1,76 @@
+"""Count how often each class occurs, and put the classes into groups."""
+
+from longtail.cli.parser import Namespace, Parser
+
+NAME = "count"
+SUMMARY = "count pixels and images of every class; groups and imbalance"
+ORDER = 10
+
+
+def add_arguments(parser: Parser) -> None:
+    """Arguments of the command."""
+    from longtail.training.segmentation_config import GroupsConfig
+
+    parser.add_argument("data", type=str, help="folder, cityscapes:ROOT, ade20k:ROOT or longtail-scenes")
+    parser.add_argument("--split", type=str, default="train", help="split to count")
+    parser.add_argument("--out", type=str | None, default=None, help="JSON file to write the counts to")
+    parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument("--workers", type=int | None, default=None, help="processes; all cores when not given")
+    parser.add_argument("--rows", type=int, default=60, help="classes to print, most frequent first; 0 for all")
+    parser.add_class_arguments(GroupsConfig, "groups")
+
+
+def run(arguments: Namespace) -> int:
+    """Count and print."""
+    from rich.console import Console
+
+    from longtail.datasets import open_dataset
+    from longtail.frequency.count_pixels import count_pixels
+    from longtail.frequency.imbalance import imbalance_summary
+    from longtail.training.config_file import from_dict
+    from longtail.training.console import table
+    from longtail.training.segmentation_config import GroupsConfig
+    from longtail.training.segmentation_task import build_groups, frequency_cache
+
+    dataset = open_dataset(arguments.data, arguments.split, **arguments.options)
+    frequency = count_pixels(dataset, workers=arguments.workers, cache=frequency_cache())
+    groups = build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency)
+    share, group_of = frequency.share("pixels"), groups.group_of
+    console = Console(highlight=False)
+    order = share.argsort()[::-1]
+    shown = order[: arguments.rows or None]
+    console.print(
+        table(
+            "",
+            ["class", "group", "share %", "pixels", "images"],
+            [
+                (
+                    frequency.class_names[c],
+                    groups.names[group_of[c]],
+                    f"{100 * share[c]:.4f}",
+                    f"{frequency.counts('pixels')[c]:,}",
+                    f"{frequency.images[c]:,}",
+                )
+                for c in shown
+            ],
+        )
+    )
+    if len(shown) < len(order):
+        console.print(f"… and {len(order) - len(shown)} rarer classes (--rows 0 prints all)")
+    console.print()
+    by_group = [
+        (name, len(members), f"{100 * share[list(members)].sum():.3f}")
+        for name, members in zip(groups.names, groups.members, strict=True)
+    ]
+    console.print(table("", ["group", "classes", "share %"], by_group))
+    console.print()
+    facts = imbalance_summary(frequency).to_dict()
+    console.print(table("", ["imbalance", ""], [(k.replace("_", " "), _number(v)) for k, v in facts.items()]))
+    if arguments.out:
+        frequency.to_json(arguments.out)
+        console.print(f"\nwritten to {arguments.out}")
+    return 0
+
+
+def _number(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

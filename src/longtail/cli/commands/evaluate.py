@@ -1,0 +1,90 @@
+"""Score trained weights with every readout, by class and group; writes results.json and pictures/."""
+
+from pathlib import Path
+
+from longtail.cli.parser import Namespace, Parser, chosen_device
+
+NAME = "evaluate"
+SUMMARY = "score a run or a published model by class and group"
+ORDER = 30
+
+
+def add_arguments(parser: Parser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("model", type=str, help="run folder, Segmenter folder or Hub id")
+    parser.add_argument("--data", type=str | None, default=None, help="data set; that of the run when not given")
+    parser.add_argument("--split", type=str | None, default=None, help="split; the validation split when not given")
+    parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument("--out", type=str | None, default=None, help="folder to write into; the run when not given")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")
+    parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
+    parser.add_argument("--stride", type=tuple[int, int] | None, default=None, help="step of the window, as [h, w]")
+    parser.add_argument("--limit", type=int | None, default=None, help="score only that many images")
+    parser.add_argument("--pictures", type=int, default=6, help="images to write for the report")
+    parser.add_argument("--workers", type=int, default=2, help="processes that load images")
+
+
+def run(arguments: Namespace) -> int:
+    """Evaluate and print."""
+    from longtail.cli.show import show_results
+    from longtail.errors import ConfigError
+    from longtail.training.run_folder import RunFolder
+
+    folder = Path(arguments.model)
+    is_run = RunFolder(folder).settings.is_file()
+    if not is_run and not (arguments.data and arguments.split):
+        raise ConfigError(
+            f"{folder} does not say which data it was trained on", fix="name them with --data and --split"
+        )
+    out = Path(arguments.out or (folder if folder.is_dir() else "."))
+    out.mkdir(parents=True, exist_ok=True)
+    if is_run and not arguments.data:
+        _score_run(arguments, folder, out)
+    else:
+        _score_elsewhere(arguments, out)
+    show_results([out])
+    return 0
+
+
+def _score_run(arguments: Namespace, folder: Path, out: Path) -> None:
+    from longtail.training.config_file import read_yaml
+    from longtail.training.segmentation_task import score_run
+
+    settings = read_yaml(folder / "config.yaml")
+    evaluation = {**settings["evaluation"], "pictures": arguments.pictures}
+    if arguments.window:
+        evaluation |= {"sliding_window": arguments.window, "stride": arguments.stride}
+    data = {**settings["data"], **({"limit": arguments.limit} if arguments.limit else {})}
+    loading = {**settings["loading"], "workers": arguments.workers}
+    score_run(
+        folder,
+        split=arguments.split,
+        device=chosen_device(arguments.device),
+        out=out,
+        changes={"evaluation": evaluation, "data": data, "loading": loading},
+    )
+
+
+def _score_elsewhere(arguments: Namespace, out: Path) -> None:
+    from longtail.datasets import open_dataset
+    from longtail.medoe import Segmenter
+    from longtail.training.evaluate import evaluate
+    from longtail.training.run_folder import RunFolder, environment_rank
+
+    segmenter = Segmenter.from_pretrained(arguments.model).to(chosen_device(arguments.device))
+    target = RunFolder(out)
+    results = evaluate(
+        segmenter,
+        open_dataset(arguments.data, arguments.split or "val", **arguments.options),
+        sliding_window=arguments.window,
+        stride=arguments.stride,
+        workers=arguments.workers,
+        pictures=arguments.pictures,
+        pictures_dir=target.pictures,
+        limit=arguments.limit,
+        progress=True,
+        data={"name": arguments.data, "split": arguments.split},
+        settings={"model": arguments.model},
+    )
+    if environment_rank() == 0:
+        results.save(target.results)

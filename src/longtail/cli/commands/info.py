@@ -1,0 +1,40 @@
+"""Versions for bug reports, and what there is to choose from: models, methods, data sets."""
+
+from longtail.cli.parser import Namespace, Parser
+
+NAME = "info"
+SUMMARY = "versions for bug reports; models, methods and data sets"
+ORDER = 90
+
+
+def add_arguments(parser: Parser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--model", type=str | None, default=None, help="show the options of this model instead")
+
+
+def run(arguments: Namespace) -> int:
+    """Print."""
+    from rich.console import Console
+
+    from longtail.segmentation.models import MODELS, model_options
+    from longtail.training.environment import environment
+
+    console = Console(highlight=False, soft_wrap=True)
+    if arguments.model:
+        for name, default in model_options(arguments.model).items():
+            console.print(f"[bold]{name:<24}[/] {default!r}")
+        return 0
+    for name, value in environment().items():
+        console.print(f"[bold]{name:<28}[/] {value}")
+    from longtail.medoe import ENSEMBLES, METHODS
+
+    console.print()
+    listed = {
+        "models": ", ".join(MODELS),
+        "methods": ", ".join(METHODS),
+        "ensembles": ", ".join(ENSEMBLES),
+        "data sets": "a folder, cityscapes:ROOT, ade20k:ROOT, folder:ROOT, longtail-scenes, my.package.Dataset",
+    }
+    for what, names in listed.items():
+        console.print(f"[bold]{what:<28}[/] {names}")
+    return 0
