@@ -97,7 +97,7 @@ def test_boxes_only(tmp_path: Path) -> None:
         a.pop("segmentation")
     write(tmp_path, data)
     assert "masks" not in Coco(tmp_path)[0]
-    with pytest.raises(DataError, match="annotation 5 of .* has no mask"):
+    with pytest.raises(DataError, match=r"annotation 5 of .* has no mask"):
         Coco(tmp_path, masks=True)
     data["annotations"][0]["segmentation"] = []
     write(tmp_path, data)
@@ -180,7 +180,7 @@ def test_refusals_name_the_id_and_the_file(what: str, tmp_path: Path) -> None:
 
 def test_refuses_boxes_outside_where_asked(tmp_path: Path) -> None:
     write(tmp_path, content())
-    with pytest.raises(DataError, match="annotation 7 of .* reaches out of its image"):
+    with pytest.raises(DataError, match=r"annotation 7 of .* reaches out of its image"):
         Coco(tmp_path, outside="refuse")
 
 

@@ -31,12 +31,12 @@ REFERENCE = (5000 / np.arange(1, 1204) ** 1.3).astype(int) + 1
 
 def test_targets_by_hand() -> None:
     counts = np.array([50, 1000, 200, 0])
-    assert aligned_targets(counts, [1, 7, 900, 30, 3, 100, 2], "top").tolist() == [30, 900, 100, 0]
-    # ranks 0, 2, 4, 6 of 900 100 30 7 3 2 1
-    assert aligned_targets(counts, [1, 7, 900, 30, 3, 100, 2]).tolist() == [3, 900, 30, 0]
-    assert aligned_targets(np.array([4, 2]), [100, 100, 100]).tolist() == [4, 2]
+    assert aligned_targets(counts, np.array([1, 7, 900, 30, 3, 100, 2]), "top").tolist() == [30, 900, 100, 0]
+    # ranks 0, 2, 4, 6 of 900 100 30 7 3 2 1: the class that never occurs takes the last
+    assert aligned_targets(counts, np.array([1, 7, 900, 30, 3, 100, 2])).tolist() == [3, 900, 30, 0]
+    assert aligned_targets(np.array([4, 2]), np.array([100, 100, 100])).tolist() == [4, 2]
     with pytest.raises(ConfigError):
-        aligned_targets(counts, [1, 2], "top")
+        aligned_targets(counts, np.array([1, 2]), "top")
 
 
 def test_targets_are_met_within_one_image(annotations: Path) -> None:

@@ -1,13 +1,14 @@
 """Instances and images of every class of a detection data set."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from longtail.frequency.counts import ClassFrequency
 
 
+@runtime_checkable
 class LabelledImages(Protocol):
     """What is counted: a ``DetectionDataset``."""
 
