@@ -6,7 +6,8 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from longtail.ensembles.base import TrainableEnsemble
-from longtail.ensembles.learned import LearnedEnsemble, negative_log_likelihood
+from longtail.ensembles.blockwise import Block, blocks_of, cut, sum_over_blocks
+from longtail.ensembles.learned import LearnedEnsemble, summed_nll
 
 
 class ContextGate(TrainableEnsemble):
@@ -72,12 +73,17 @@ class ContextGate(TrainableEnsemble):
     ) -> Float[Tensor, ""]:
         logits = logits.float()
         gate = self.gate(logits, features)
-        loss = negative_log_likelihood(self._mixture(logits, gate), target, ignore_index)
+
+        def of_block(block: Block) -> Tensor:
+            mixture = self._mixture(cut(logits, block, images=1), cut(gate, block))
+            return summed_nll(mixture, cut(target, block), ignore_index)
+
+        total = sum_over_blocks(of_block, list(blocks_of(logits)), [gate, *self.calibration.parameters()])
+        known = target != ignore_index
         if self.selection_weight:
-            known = target != ignore_index
             expert = self.expert_of[target.long().where(known, 0)].where(known, ignore_index)
-            loss = loss + self.selection_weight * negative_log_likelihood(gate, expert, ignore_index)
-        return loss
+            total = total + self.selection_weight * summed_nll(gate, expert, ignore_index)
+        return total / known.sum().clamp(min=1)
 
     def gate(
         self, logits: Float[Tensor, "experts n classes h w"], features: Float[Tensor, "experts n channels hf wf"] | None

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.ensembles.base import TrainableEnsemble
+from longtail.ensembles.blockwise import Block, blocks_of, cut, sum_over_blocks
 from longtail.errors import ConfigError
 
 Inputs = Literal["log_probabilities", "probabilities", "logits"]
@@ -17,13 +18,10 @@ Objective = Literal["likelihood", "scores", "literal"]
 _EPS = 1e-12
 
 
-def negative_log_likelihood(
-    probabilities: Float[Tensor, "n classes *grid"], target: Tensor, ignore_index: int
-) -> Float[Tensor, ""]:
-    """Mean of ``-log p[target]`` over the labelled positions; 0 where there are none."""
+def summed_nll(probabilities: Float[Tensor, "n classes *grid"], target: Tensor, ignore_index: int) -> Float[Tensor, ""]:
+    """Sum of ``-log p[target]`` over the labelled positions; 0 where there are none."""
     logs = probabilities.clamp(min=_EPS).log().contiguous()  # nll_loss refuses the gradient of other layouts
-    total = F.nll_loss(logs, target.long(), ignore_index=ignore_index, reduction="sum")
-    return total / (target != ignore_index).sum().clamp(min=1)
+    return F.nll_loss(logs, target.long(), ignore_index=ignore_index, reduction="sum")
 
 
 class LearnedEnsemble(TrainableEnsemble):
@@ -113,12 +111,18 @@ class LearnedEnsemble(TrainableEnsemble):
         ignore_index: int = 255,
     ) -> Float[Tensor, ""]:
         """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4)."""
-        final = self.unnormalised(logits.float())
-        if self.objective == "scores":
-            return negative_log_likelihood(final.softmax(dim=1), target, ignore_index)
-        if self.objective == "likelihood":
-            final = final / final.sum(dim=1, keepdim=True)
-        return negative_log_likelihood(final, target, ignore_index)
+        logits = logits.float()
+
+        def of_block(block: Block) -> Tensor:
+            final = self.unnormalised(cut(logits, block, images=1))
+            if self.objective == "scores":
+                final = final.softmax(dim=1)
+            elif self.objective == "likelihood":
+                final = final / final.sum(dim=1, keepdim=True)
+            return summed_nll(final, cut(target, block), ignore_index)
+
+        total = sum_over_blocks(of_block, list(blocks_of(logits)), [self.raw_weight, self.bias])
+        return total / (target != ignore_index).sum().clamp(min=1)
 
     def _inputs(self, logits: Tensor) -> Tensor:
         if self.inputs == "logits":
