@@ -7,11 +7,11 @@ import numpy as np
 
 SURROUNDINGS = ("grass", "water", "sand", "rock")
 SHAPES = ("disc", "star", "clover", "leaf", "ring", "flower", "cross", "shield")
-SLOTS = 4  # objects that an image can draw
+SLOTS = 6  # objects that an image can draw
 _EMPTY = 0.2  # share of slots that stay empty
-_BLOCK = 1000  # slots over which the draw is stratified
-_LARGE, _SMALL = 0.155, 0.060  # radius of the most and least frequent kind, as a share of the shorter side
-_TRIES = 48
+_BLOCK = 1002  # slots over which the draw is stratified
+_LARGE, _SMALL = 0.140, 0.050  # radius of the most and least frequent kind, as a share of the shorter side
+_TRIES = 96
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def zipf_shares(num_kinds: int, imbalance: float) -> np.ndarray:
 
 
 class Draw:
-    """Kinds of the objects of each image, stratified: every thousand slots hold each kind in its share.
+    """Kinds of the objects of each image, stratified: about a thousand slots hold each kind in its share.
 
     Args:
         num_kinds: Number of kinds.
@@ -98,7 +98,7 @@ class Draw:
 def with_neighbours(kinds: tuple[ObjectKind, ...], drawn: list[int]) -> list[tuple[int, int | None]]:
     """Kinds of all objects of an image with the position, in this list, of the one each must touch.
 
-    A kind that lives beside another brings its neighbour along.
+    A kind that lives beside another brings its neighbour along. Rare kinds come first, and so find their ground free.
     """
     objects: list[tuple[int, int | None]] = []
     for kind in drawn:
@@ -106,7 +106,8 @@ def with_neighbours(kinds: tuple[ObjectKind, ...], drawn: list[int]) -> list[tup
         if beside is not None:
             objects.append((beside, None))
             objects.append((kind, len(objects) - 1))
-    return objects + [(kind, None) for kind in drawn if kinds[kind].beside is None]
+    alone = sorted((kind for kind in drawn if kinds[kind].beside is None), reverse=True)
+    return objects + [(kind, None) for kind in alone]
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _merit(
     for dy, dx in ((0.0, 0.0), (1.2, 0.0), (-1.2, 0.0), (0.0, 1.2), (0.0, -1.2)):
         y = np.clip(spots[:, 0] + dy * radius, 0, bottom).astype(np.int64)
         x = np.clip(spots[:, 1] + dx * radius, 0, right).astype(np.int64)
-        merit += (ground[y, x] == home) * (3.0 if dy == dx else 1.0)
+        merit += (ground[y, x] == home) * (6.0 if dy == dx else 2.0)
     inside = np.minimum.reduce([spots[:, 0], spots[:, 1], bottom - spots[:, 0], right - spots[:, 1]]) / radius
     merit += 4 * np.minimum(inside - 0.8, 0)
     for i, other in enumerate(placed):
@@ -217,5 +218,5 @@ def _merit(
             continue
         down, across = spots[:, 0] - other.y, spots[:, 1] - other.x
         gap = (np.sqrt(down * down + across * across) - radius - other.radius) / radius
-        merit += 6 * np.minimum(gap - 0.6, 0)
+        merit += 6 * np.minimum(gap - 0.5, 0)
     return merit

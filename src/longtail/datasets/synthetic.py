@@ -65,7 +65,7 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
         size: tuple[int, int] = (128, 128),
         num_classes: int | None = None,
         seed: int = 0,
-        imbalance: float = 50.0,
+        imbalance: float = 40.0,
         task: Task = "segmentation",
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
