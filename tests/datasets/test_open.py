@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longtail.datasets import ADE20K, Cityscapes, LongTailScenes, SegmentationFolder, open_dataset
+from longtail.datasets import ADE20K, Cityscapes, Coco, LongTailScenes, SegmentationFolder, open_dataset
+from longtail.datasets.open import _layout
 from longtail.errors import ConfigError, DataError
 
 
@@ -59,3 +60,17 @@ def test_unknown_options_and_layouts_are_refused(tmp_path):
     (tmp_path / "stuff").mkdir()
     with pytest.raises(DataError, match="no known data set; it holds stuff"):
         open_dataset(tmp_path, "train")
+
+
+def test_annotation_files_are_recognised(real_data):
+    data = open_dataset(real_data / "trashcan_lt", "val")
+    assert type(data) is Coco and len(data) == 603
+    assert type(open_dataset(f"coco:{real_data / 'trashcan_lt'}", "val", masks=False)) is Coco
+
+
+@pytest.mark.parametrize(("file", "name"), [("lvis_v1_train.json", "lvis"), ("instances_train2017.json", "coco")])
+def test_lvis_and_coco_layouts_are_told_apart(tmp_path, file, name):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations" / file).write_text("{}")
+    assert _layout(tmp_path) == name

@@ -7,7 +7,9 @@ from typing import Any
 _PUBLIC = {
     "ADE20K": "longtail.datasets.ade20k",
     "Cityscapes": "longtail.datasets.cityscapes",
+    "Coco": "longtail.datasets.coco",
     "LongTailScenes": "longtail.datasets.synthetic",
+    "Lvis": "longtail.datasets.lvis",
     "SegmentationFolder": "longtail.datasets.folder",
     "open_dataset": "longtail.datasets.open",
 }

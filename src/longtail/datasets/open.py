@@ -12,7 +12,9 @@ _NAMED_WITHOUT_FILES = {"longtail-scenes": "longtail.datasets.synthetic.LongTail
 _NAMED = {
     "ade20k": "longtail.datasets.ade20k.ADE20K",
     "cityscapes": "longtail.datasets.cityscapes.Cityscapes",
+    "coco": "longtail.datasets.coco.Coco",
     "folder": "longtail.datasets.folder.SegmentationFolder",
+    "lvis": "longtail.datasets.lvis.Lvis",
 }
 
 
@@ -22,9 +24,9 @@ def open_dataset(
     """Open one split of a data set.
 
     Args:
-        name_or_path: ``longtail-scenes``; ``cityscapes:ROOT``, ``ade20k:ROOT`` or ``folder:ROOT``; a folder,
-            recognised by its layout; or the dotted path of a class, ``my.package.MyData``, which is called with
-            ``split``, ``transform`` and the options.
+        name_or_path: ``longtail-scenes``; ``cityscapes:ROOT``, ``ade20k:ROOT``, ``folder:ROOT``, ``coco:ROOT`` or
+            ``lvis:ROOT``; a folder, recognised by its layout; or the dotted path of a class, ``my.package.MyData``,
+            which is called with ``split``, ``transform`` and the options.
         split: "train", "val", … as the data set calls it.
         transform: Applied to every sample dict.
         options: Passed on to the data set's class.
@@ -54,6 +56,9 @@ def _layout(root: Path) -> str:
         return "cityscapes"
     if (root / "ADEChallengeData2016").is_dir() or (root / "annotations" / "training").is_dir():
         return "ade20k"
+    records = sorted(path.name for path in (root / "annotations").glob("*.json"))
+    if records:
+        return "lvis" if any(name.startswith("lvis") for name in records) else "coco"
     if (root / "images").is_dir():
         return "folder"
     found = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
