@@ -26,7 +26,7 @@ def annotations(tmp_path: Path) -> Path:
     return path
 
 
-REFERENCE = (5000 / np.arange(1, 1204) ** 1.3).astype(int) + 1
+REFERENCE = (20000 / np.arange(1, 1204) ** 0.9).astype(int) + 1
 
 
 def test_targets_by_hand() -> None:

@@ -72,6 +72,6 @@ def test_real_annotations(real_data: Path) -> None:
     assert count_instances(dataset).instances.sum() == 977
     assert sum(len(n) for n in dataset.negative_classes) > 100
     assert dataset.image_files[0].parent.name == "val2017"
-    place = dataset.file.of_image(0)[0]
+    place = dataset.file.of_image(0)[:1]
     size = (dataset.file.images[0]["height"], dataset.file.images[0]["width"])
-    assert dataset.file.masks([place], size).sum() > 0
+    assert dataset.file.masks(place, size).sum() > 0

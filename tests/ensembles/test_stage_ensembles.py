@@ -237,3 +237,10 @@ def test_refusals() -> None:
         DynamicEnsemble(GROUPS, temperature=0.0)
     with pytest.raises(ConfigError, match="needs groups"):
         StageAverage(align=True)
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_half_precision_logits(background: str) -> None:
+    o = logits().half()
+    for ensemble in every_ensemble(True, background):
+        assert torch.allclose(ensemble(o), ensemble(o.float()), atol=1e-6)

@@ -200,3 +200,13 @@ def test_refusals(arguments: dict) -> None:
     with pytest.raises((ConfigError, Exception)) as caught:
         MultiExpertLoss(**{"group": (0, 1), "num_classes": C + 1, **arguments})
     assert isinstance(caught.value, ConfigError) or arguments.get("outside") == "never"
+
+
+def test_half_precision_logits() -> None:
+    logits, target = sample(dtype=torch.float32)
+    loss = MultiExpertLoss(GROUPS[0], C + 1)
+    half = logits.half().requires_grad_()
+    value = loss(half, target)
+    value.backward()
+    assert value.dtype == torch.float32 and half.grad.isfinite().all()
+    assert torch.allclose(value, loss(logits.half().float(), target))

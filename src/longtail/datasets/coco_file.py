@@ -3,7 +3,6 @@
 import json
 import mmap
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -69,14 +68,14 @@ class CocoFile:
         """Whether each annotation has a mask, bool (n,)."""
         return self.places[:, 1] > self.places[:, 0]
 
-    def masks(self, annotations: Sequence[int] | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def masks(self, annotations: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Decoded masks uint8 (n, h, w) of some annotations of an image of this size.
 
         Raises:
             DataError: A mask is neither polygons nor run lengths, or is of another size.
         """
         decoded = np.zeros((len(annotations), *size), dtype=np.uint8)
-        for canvas, annotation in zip(decoded, annotations, strict=True):
+        for canvas, annotation in zip(decoded, annotations.tolist(), strict=True):
             canvas[:] = decode_segmentation(self.segmentation(annotation), size, self._named(annotation))
         return decoded
 

@@ -44,7 +44,7 @@ class LongTailSubset:
 
 def build_coco_lt(
     annotations: str | Path,
-    reference: str | Path | Sequence[int],
+    reference: str | Path | Sequence[int] | np.ndarray,
     out: str | Path,
     *,
     seed: int = 0,
@@ -162,7 +162,7 @@ def _contents(file: CocoFile) -> tuple[list[np.ndarray], list[np.ndarray], list[
     return np.split(label, cuts), np.split(many, cuts), np.split(image[by_class], class_cuts)
 
 
-def _reference_counts(reference: str | Path | Sequence[int]) -> np.ndarray:
+def _reference_counts(reference: str | Path | Sequence[int] | np.ndarray) -> np.ndarray:
     if not isinstance(reference, (str, Path)):
         return np.asarray(reference, dtype=np.int64)
     file = read_coco_file(reference)

@@ -70,6 +70,7 @@ class GroupLayout(nn.Module):
                 f"{logits.shape[2]} logits for {self.num_classes} classes with background={self.background!r}",
                 fix="give C logits and one for the background, or background='exclude'",
             )
+        logits = at_least_float32(logits)
         classes, rest = logits[:, :, : self.num_classes], logits[:, :, self.num_classes :]
         if not self._ordered:
             classes = _permute(classes, self.order, 2)
@@ -120,9 +121,14 @@ class GroupLayout(nn.Module):
                 "background='exempt' reads softmax logits, but the loss brings its own probabilities",
                 fix="choose background='exclude' or 'relative'",
             )
-        background = logits.softmax(dim=2)[:, :, self.num_classes :].mean(dim=0)
+        background = at_least_float32(logits).softmax(dim=2)[:, :, self.num_classes :].mean(dim=0)
         foreground = combined[:, : self.num_classes].softmax(dim=1)
         return torch.cat([foreground * (1.0 - background), background], dim=1)
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits in single precision: sums over a thousand classes need it."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def _permute(values: Tensor, order: Tensor, dim: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from longtail.ensembles.alignment import Activation, Background, GroupLayout
+from longtail.ensembles.alignment import Activation, Background, GroupLayout, at_least_float32
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
@@ -51,6 +51,7 @@ class StageAverage(Ensemble):
         features: Float[Tensor, "experts n channels *grid"] | None = None,
     ) -> Float[Tensor, "n classes *grid"]:
         """Class probabilities; ``features`` are not read."""
+        logits = at_least_float32(logits)
         if self.layout is None:
             if self.average == "logits":
                 return self._activate(logits.mean(dim=0))

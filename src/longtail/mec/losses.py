@@ -88,6 +88,7 @@ class MultiExpertLoss(ClassificationLoss):
             target: Class ids, the background's (``num_classes - 1``) and ``ignore_index``.
         """
         target = target.long()
+        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         labelled = target != self.ignore_index
         place = torch.where(labelled, self.place[target.where(labelled, target.new_zeros(()))], _NO_CLASS)
         overall = self._cross_entropy if self.base is None else self._split_base
