@@ -48,7 +48,7 @@ def test_without_a_tail_it_is_a_permutation() -> None:
 def test_class_aware_shows_classes_equally() -> None:
     sampler = ClassAware(LONG_TAIL, length=300)
     indices = sampler.epoch_indices(0)
-    assert len(indices) == 300 and (indices == 99).sum() == 100 and not (indices == 100).any()
+    assert len(indices) == 300 and 100 <= (indices == 99).sum() <= 102 and not (indices == 100).any()
     middle = np.bincount(indices[(indices >= 90) & (indices < 99)] - 90, minlength=9)
     assert middle.min() >= 11  # 100 turns of class 1 over its 9 images, and some of class 0
     assert len(ClassAware(LONG_TAIL).epoch_indices(0)) == 101
