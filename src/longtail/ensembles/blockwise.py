@@ -69,6 +69,6 @@ class _SumOverBlocks(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         sums = iter(ctx.saved_tensors)
         return None, None, *(next(sums) * scale if needed else None for needed in ctx.needs_input_grad[2:])

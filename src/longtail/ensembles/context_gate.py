@@ -53,8 +53,8 @@ class ContextGate(TrainableEnsemble):
         self.from_features = nn.Conv2d(num_experts * channels, hidden, 1, bias=False)
         self.surroundings = nn.Conv2d(hidden, hidden, 5, padding=2, groups=hidden)
         self.decide = nn.Conv2d(hidden, num_experts, 1)
-        nn.init.zeros_(self.decide.weight)
-        nn.init.zeros_(self.decide.bias)
+        for parameter in self.decide.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self,
@@ -92,7 +92,7 @@ class ContextGate(TrainableEnsemble):
         if features is None:
             raise TypeError("ContextGate reads the experts' decoded features; pass features=")
         dtype = self.decide.weight.dtype
-        coarse = F.adaptive_avg_pool2d(logits.flatten(0, 1).to(dtype), features.shape[-2:])
+        coarse = F.adaptive_avg_pool2d(logits.flatten(0, 1).to(dtype), (features.shape[-2], features.shape[-1]))
         coarse = coarse.unflatten(0, logits.shape[:2])
         logs = coarse.log_softmax(dim=2)
         probabilities = logs.exp()

@@ -72,6 +72,7 @@ class CrossEntropy(ClassificationLoss):
             )
         self.normalizer: Normalizer = normalizer
         self.register_buffer("class_weight", class_weight)
+        self.class_weight: Tensor | None
 
     def forward(self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]) -> Float[Tensor, ""]:
         return cross_entropy(

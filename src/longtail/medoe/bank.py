@@ -86,8 +86,8 @@ def copies(module: ModuleT, count: int, initialise: Initialise) -> list[ModuleT]
     result = [copy.deepcopy(module) for _ in range(count)]
     if initialise == "reset":
         for part in (p for m in result for p in m.modules()):
-            if hasattr(part, "reset_parameters"):
-                part.reset_parameters()
+            if callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
             elif any(True for _ in part.parameters(recurse=False)):
                 raise ConfigError(
                     f"{type(part).__name__} has weights but no reset_parameters()", fix='use initialise="copy"'

@@ -203,7 +203,11 @@ class ExpertLoss(nn.Module):
         labels = masked if self.everything else masked[own_pixels]
         scores = own if options.softmax == "all" else own.masked_fill(~_channel(self.label_set, own), -torch.inf)
         total = cross_entropy(scores, labels, ignore_index=self.ignore_index, normalizer="sum")
-        counts = {"valid": own_pixels.sum().clamp(min=1), "all": max(1, target.numel()), "sum": 1}
+        counts: dict[Normalizer, Tensor | int] = {
+            "valid": own_pixels.sum().clamp(min=1),
+            "all": max(1, target.numel()),
+            "sum": 1,
+        }
         terms["ce"] = total / counts[options.normalizer]
         if options.alpha:
             terms["kl"] = options.alpha * self._divergence(own, labels != self.ignore_index)

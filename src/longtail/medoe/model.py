@@ -110,15 +110,14 @@ class Medoe(SegmentationMethod):
         if self.phase == "ensemble":
             with torch.no_grad():
                 maps = self.expert_maps(image)
-            fitted = {self.name: self.ensemble, **self.comparisons}
             return {
                 f"ensemble.{name}": ensemble.loss(maps.logits, target, maps.features, ignore_index=self.ignore_index)
-                for name, ensemble in fitted.items()
+                for name, ensemble in self._all_ensembles().items()
                 if isinstance(ensemble, TrainableEnsemble)
             }
         features = self.encoder(pad_to_multiple(image, self.size_divisor))
         upsampling = self._upsampling(image)
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for index, output in enumerate(self.experts(features)):
             prefix = f"expert_{index + 1}"
             own = self.criteria[index](output.logits, target, upsampling)
@@ -136,7 +135,7 @@ class Medoe(SegmentationMethod):
         outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
         upsampling = self._upsampling(image)
         logits = torch.stack([upsampling(output.logits) for output in outputs])
-        wanted = any(e.needs_features for e in (self.ensemble, *self.comparisons.values()))
+        wanted = any(e.needs_features for e in self._all_ensembles().values())
         features = torch.stack([output.decoded for output in outputs]) if wanted else None
         return ExpertMaps(logits, features)
 
@@ -157,7 +156,12 @@ class Medoe(SegmentationMethod):
 
         readouts = {self.name: self._read(self.ensemble), "oracle": read_probabilities(by_oracle)}
         readouts |= {f"expert_{i + 1}": by_expert(i) for i in range(len(self.criteria))}
-        return readouts | {name: self._read(ensemble) for name, ensemble in self.comparisons.items()}
+        return readouts | {
+            name: self._read(ensemble) for name, ensemble in self._all_ensembles().items() if name != self.name
+        }
+
+    def _all_ensembles(self) -> dict[str, Ensemble]:
+        return {self.name: self.ensemble, **self.comparisons}  # type: ignore[dict-item]
 
     def _read(self, ensemble: Ensemble) -> Readout:
         if ensemble.needs_features:

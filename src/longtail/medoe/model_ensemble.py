@@ -25,17 +25,18 @@ class ModelEnsemble(SegmentationMethod):
     def __init__(self, members: Sequence[SegmentationMethod]) -> None:
         super().__init__(members[0].num_classes, members[0].ignore_index)
         self.members = nn.ModuleList(members)
+        self._methods = tuple(members)  # the same objects, with their type
         self.ensemble = Mean()
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         return {
             f"model_{index + 1}.{term}": value
-            for index, member in enumerate(self.members)
+            for index, member in enumerate(self._methods)
             for term, value in member.losses(image, target).items()
         }
 
     def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
-        return ExpertMaps(torch.cat([member.expert_maps(image).logits for member in self.members]))
+        return ExpertMaps(torch.cat([member.expert_maps(image).logits for member in self._methods]))
 
     def readouts(self) -> dict[str, Readout]:
         def of_member(index: int) -> Readout:
