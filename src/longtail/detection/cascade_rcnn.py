@@ -15,6 +15,7 @@ from longtail.detection.method import DetectionMethod, Detections, DetectionTarg
 from longtail.detection.postprocess import read_stages
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
+from longtail.detection.stage import StageLoss, StageLosses
 from longtail.detection.targets import clean_objects
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.stage_average import StageAverage
@@ -48,8 +49,34 @@ class CascadeDetector(DetectionMethod):
         self.proposals = proposals
         self.heads = heads
         self.ensembles = nn.ModuleDict(ensembles or {})
-        last = partial(heads.class_losses.probabilities, heads.config.num_stages - 1)
-        self._average = StageAverage(heads.config.average, activation=last)
+        self._average = StageAverage(heads.config.average, activation=self._read_last)
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages, N."""
+        return self.config.num_stages
+
+    def set_class_losses(self, losses: Sequence[StageLoss]) -> None:
+        """Train every stage with a classification loss of its own from now on.
+
+        Args:
+            losses: One loss a stage.
+
+        Raises:
+            ConfigError: Not one a stage, or they want another number of logits than the classifiers give.
+        """
+        chosen = StageLosses(losses, self.num_stages, self.num_classes)
+        if chosen.num_logits != self.heads.class_losses.num_logits:
+            raise ConfigError(
+                f"the losses want {chosen.num_logits} logits, the classifiers give "
+                f"{self.heads.class_losses.num_logits}",
+                fix="build the detector with these losses",
+            )
+        self.heads.class_losses = chosen
+
+    def set_ensembles(self, ensembles: Mapping[str, Ensemble]) -> None:
+        """Read the stages through these ensembles from now on; the first is the detector's own prediction."""
+        self.ensembles = nn.ModuleDict(ensembles)
 
     def losses(
         self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
@@ -87,6 +114,9 @@ class CascadeDetector(DetectionMethod):
         ensembles = dict(self.ensembles.items()) | {"average" if self.ensembles else "baseline": self._average}
         stages = {f"stage_{k + 1}": self._stage_readout(k) for k in range(self.config.num_stages)}
         return {name: self._ensemble_readout(name, ensemble) for name, ensemble in ensembles.items()} | stages
+
+    def _read_last(self, logits: Tensor) -> Tensor:
+        return self.heads.class_losses.probabilities(self.config.num_stages - 1, logits)
 
     def _ensemble_readout(self, name: str, ensemble: nn.Module) -> Readout:
         def read(outputs: StageOutputs) -> Tensor:

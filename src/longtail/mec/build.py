@@ -1,0 +1,72 @@
+"""Detection methods by name, from plain settings."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from longtail.detection.build import build_detector
+from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
+from longtail.losses.base import ClassificationLoss
+from longtail.mec.losses import expert_losses
+from longtail.mec.model import EnsembleSpec, make_multi_expert, named_ensembles
+
+_IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def build_detection_method(
+    name: str,
+    *,
+    groups: CategoryGroups,
+    detector: Mapping[str, Any] | None = None,
+    overall_weight: float = 0.7,
+    outside: Literal["plain", "lambda"] = "plain",
+    base: Callable[[], ClassificationLoss] | None = None,
+    ensemble: EnsembleSpec = "dynamic",
+    further: Mapping[str, EnsembleSpec] | None = None,
+) -> CascadeDetector:
+    """A detection method: the plain cascade, or the multi-expert one.
+
+    Args:
+        name: ``baseline``: the cascade as it is, its own prediction the plain average of its dialect. ``mec``: see
+            ``make_multi_expert``.
+        groups: Groups of the classes by training instances, rarest first; one a stage for ``mec``.
+        detector: Arguments of ``detection.build_detector``. Without ``ious`` there are as many stages as groups, with
+            thresholds 0.5, 0.6, ….
+        overall_weight: λ; only for ``mec``.
+        outside: See ``MultiExpertLoss``; only for ``mec``.
+        base: Makes the classification loss of one stage; None for cross-entropy.
+        ensemble: See ``make_multi_expert``; only for ``mec``.
+        further: Other ensembles to read beside the method's own; None for the paper's Table 2c with ``mec`` and none
+            with ``baseline``.
+
+    Raises:
+        ConfigError: An unknown name or setting, or numbers of stages and groups that do not fit.
+    """
+    settings = {"ious": _IOUS[: groups.num_groups], "num_classes": groups.num_classes, **dict(detector or {})}
+    if settings["num_classes"] != groups.num_classes:
+        raise ConfigError(
+            f"a detector of {settings['num_classes']} classes for groups of {groups.num_classes}",
+            fix="leave num_classes to the groups",
+        )
+    if name == "baseline":
+        plain = build_detector(**settings, losses=None if base is None else [base() for _ in settings["ious"]])
+        if further:
+            # the plain average stays the method's own prediction
+            own: EnsembleSpec = {"name": "average", "average": plain.config.average}
+            readers = None if base is None else expert_losses(groups, overall_weight=1.0, base=base)
+            plain.set_ensembles(named_ensembles({"baseline": own, **further}, groups, readers))
+        return plain
+    if name != "mec":
+        raise ConfigError(f"there is no detection method {name!r}", fix="choose 'baseline' or 'mec'")
+    # built with these losses at once: they say how many logits the classifiers have
+    losses = expert_losses(groups, base=base) if len(settings["ious"]) == groups.num_groups else None
+    return make_multi_expert(
+        build_detector(**settings, losses=losses),
+        groups,
+        overall_weight=overall_weight,
+        outside=outside,
+        base=base,
+        ensemble=ensemble,
+        further=further,
+    )

@@ -1,0 +1,143 @@
+"""Turns a multi-stage detector into a multi-expert one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from longtail.ensembles.alignment import Activation
+from longtail.ensembles.base import Ensemble
+from longtail.ensembles.dynamic import DynamicEnsemble
+from longtail.ensembles.sparse import SparseEnsemble
+from longtail.ensembles.stage_average import StageAverage
+from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
+from longtail.losses.base import ClassificationLoss
+from longtail.mec.losses import MultiExpertLoss, expert_losses
+
+#: An ensemble by name, or as ``{"name": …, option: …}``.
+EnsembleSpec = str | Mapping[str, Any]
+#: The combinations of the paper's Table 2c beside its own ensemble, by name.
+TABLE_2C: dict[str, EnsembleSpec] = {
+    "dynamic_unaligned": {"name": "dynamic", "align": False},
+    "average_aligned": {"name": "average", "align": True},
+    "sparse": "sparse",
+}
+_ENSEMBLES = ("average", "sparse", "dynamic")
+
+
+@runtime_checkable
+class MultiStageDetector(Protocol):
+    """What a detector must offer to become multi-expert: N classifiers over C classes and background, one a stage.
+
+    ``CascadeDetector`` is one. A detector of your own needs these four; whatever calls its losses and turns the
+    ensemble's probabilities into boxes stays its own affair.
+    """
+
+    num_classes: int
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages, N."""
+
+    def set_class_losses(self, losses: Sequence[Any]) -> None:
+        """Train stage k with ``losses[k]``: ``(logits (R, C+1), labels (R,)) -> scalar``, background is label C."""
+
+    def set_ensembles(self, ensembles: Mapping[str, Ensemble]) -> None:
+        """Read the stages' logits (N, R, C+1) through ``ensembles``, the first for the detector's own prediction."""
+
+
+Detector = TypeVar("Detector", bound=MultiStageDetector)
+
+
+def make_multi_expert(
+    detector: Detector,
+    groups: CategoryGroups,
+    *,
+    overall_weight: float = 0.7,
+    outside: Literal["plain", "lambda"] = "plain",
+    base: Callable[[], ClassificationLoss] | None = None,
+    ensemble: EnsembleSpec = "dynamic",
+    further: Mapping[str, EnsembleSpec] | None = None,
+) -> Detector:
+    """Make stage k of a detector the expert of group k, in training and in inference.
+
+    The network is unchanged: no parameter is added, and a checkpoint of the plain detector fits.
+
+    Args:
+        detector: Any multi-stage detector; it is changed and given back.
+        groups: One group a stage, rarest first.
+        overall_weight: λ of Eq. 2; 1 is the plain loss.
+        outside: See ``MultiExpertLoss``.
+        base: Makes the classification loss of one stage that the expert loss is mixed with; None for cross-entropy.
+        ensemble: The detector's own prediction, ``mec``: ``dynamic`` (with group alignment), ``sparse``, ``average``,
+            or a dict of that name and options of its class.
+        further: Other ensembles to read beside it; None for those of the paper's Table 2c.
+
+    Raises:
+        ConfigError: Numbers of stages or classes that do not fit, or an unknown ensemble.
+
+    Source: MEC §3.
+    """
+    _check_fit(detector, groups)
+    losses = expert_losses(groups, overall_weight=overall_weight, outside=outside, base=base)
+    detector.set_class_losses(losses)
+    detector.set_ensembles(named_ensembles({"mec": ensemble, **_further(further)}, groups, losses))
+    return detector
+
+
+def named_ensembles(
+    specs: Mapping[str, EnsembleSpec], groups: CategoryGroups, losses: Sequence[MultiExpertLoss] | None = None
+) -> dict[str, Ensemble]:
+    """Ensembles by the names under which they are read.
+
+    Args:
+        specs: Name -> ensemble.
+        groups: Groups of the foreground classes.
+        losses: The stages' losses, which say how logits are read; None for softmax.
+    """
+    base = losses[-1].base if losses else None
+    activation = None if base is None else base.probabilities
+    return {name: build_ensemble(spec, groups, activation) for name, spec in specs.items()}
+
+
+def build_ensemble(spec: EnsembleSpec, groups: CategoryGroups, activation: Activation | None = None) -> Ensemble:
+    """One ensemble of stages by name.
+
+    Args:
+        spec: ``average``, ``sparse`` or ``dynamic``; or ``{"name": …}`` with options of ``StageAverage``,
+            ``SparseEnsemble`` or ``DynamicEnsemble``.
+        groups: Groups of the foreground classes.
+        activation: How the loss reads logits; None for softmax.
+    """
+    options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = options.pop("name", None)
+    if name not in _ENSEMBLES:
+        raise ConfigError(f"there is no ensemble of stages {name!r}", fix=f"choose one of {_ENSEMBLES}")
+    kind = {"average": StageAverage, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
+    try:
+        return kind(groups=groups, activation=activation, **options)
+    except TypeError as error:
+        raise ConfigError(f"ensemble {name!r}: {error}", fix=f"see the arguments of {kind.__name__}") from error
+
+
+def _further(further: Mapping[str, EnsembleSpec] | None) -> dict[str, EnsembleSpec]:
+    if further is None:
+        return dict(TABLE_2C)
+    if "mec" in further or any(name.startswith("stage_") or name == "average" for name in further):
+        raise ConfigError(
+            f"further ensembles {sorted(further)} use a name that is taken",
+            fix="'mec', 'average' and 'stage_1' … are the detector's own; choose others",
+        )
+    return dict(further)
+
+
+def _check_fit(detector: MultiStageDetector, groups: CategoryGroups) -> None:
+    if detector.num_stages != groups.num_groups:
+        raise ConfigError(
+            f"{groups.num_groups} groups {groups.names} of sizes {groups.sizes} for {detector.num_stages} stages",
+            fix="give as many groups as stages; for four stages the paper cuts at 10, 100 and 500 instances",
+        )
+    if detector.num_classes != groups.num_classes:
+        raise ConfigError(
+            f"groups of {groups.num_classes} classes for a detector of {detector.num_classes}",
+            fix="make the groups from the counts of the data set that the detector is for",
+        )

@@ -1,0 +1,146 @@
+"""Stage outputs recorded once and read again: ensembles compared, and τ searched, without running the detector."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from longtail.detection.config import PostprocessConfig
+from longtail.detection.method import Detections, Readout, StageOutputs
+from longtail.detection.postprocess import score_offline
+from longtail.ensembles.base import Ensemble
+from longtail.errors import ConfigError, DataError
+
+_PATTERN = "stages-*.safetensors"
+
+
+@dataclass(frozen=True)
+class RecordedImage:
+    """What the stages said about one image.
+
+    Args:
+        image_id: Id of the image in its annotation file.
+        outputs: Logits of every stage and the final boxes.
+        original_size: (height, width) of the image before it was resized.
+    """
+
+    image_id: int
+    outputs: StageOutputs
+    original_size: tuple[int, int]
+
+
+class StageRecorder:
+    """Writes stage outputs into a folder, a file for some images at a time.
+
+    Args:
+        folder: Made where it is not there; must hold no recording.
+        per_file: Images in one file; bounds the memory.
+        dtype: Of the logits in the files. Half precision halves them; scores then differ in the fourth digit. An
+            image of LVIS has 1000 x 1204 logits a stage, 14 MB in single precision.
+
+    Use it as a context: the last file is written when it ends.
+    """
+
+    def __init__(self, folder: str | Path, *, per_file: int = 64, dtype: torch.dtype = torch.float32) -> None:
+        self.folder = Path(folder)
+        self.per_file = per_file
+        self.dtype = dtype
+        self._waiting: list[RecordedImage] = []
+        self._files = 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.glob(_PATTERN)):
+            raise ConfigError(f"{self.folder} holds a recording already", fix="remove it, or record elsewhere")
+
+    def add(
+        self, image_ids: Sequence[int], outputs: Sequence[StageOutputs], original_sizes: Sequence[tuple[int, int]]
+    ) -> None:
+        """Record a batch: what ``DetectionMethod.stage_outputs`` gave for some images."""
+        for identity, output, size in zip(image_ids, outputs, original_sizes, strict=True):
+            kept = StageOutputs(output.logits.detach().to("cpu", self.dtype), output.boxes.detach().cpu(), output.size)
+            self._waiting.append(RecordedImage(int(identity), kept, (int(size[0]), int(size[1]))))
+        while len(self._waiting) >= self.per_file:
+            self._write(self._waiting[: self.per_file])
+            self._waiting = self._waiting[self.per_file :]
+
+    def close(self) -> None:
+        """Write what is still waiting."""
+        if self._waiting:
+            self._write(self._waiting)
+            self._waiting = []
+
+    def __enter__(self) -> "StageRecorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, images: Sequence[RecordedImage]) -> None:
+        tensors = {}
+        for image in images:
+            tensors[f"{image.image_id}.logits"] = image.outputs.logits.contiguous()
+            tensors[f"{image.image_id}.boxes"] = image.outputs.boxes.contiguous()
+        sizes = {str(i.image_id): [*i.outputs.size, *i.original_size] for i in images}
+        path = self.folder / f"stages-{self._files:05d}.safetensors"
+        save_file(tensors, path, {"sizes": json.dumps(sizes)})
+        self._files += 1
+
+
+def read_recording(folder: str | Path) -> Iterator[RecordedImage]:
+    """The images of a recording in the order of their recording, one at a time.
+
+    Raises:
+        DataError: There is no recording in the folder, or a file of it is broken.
+    """
+    files = sorted(Path(folder).glob(_PATTERN))
+    if not files:
+        raise DataError(f"{folder} holds no recorded stages", fix="record them with StageRecorder")
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                for identity, (height, width, *original) in json.loads(file.metadata()["sizes"]).items():
+                    logits, boxes = file.get_tensor(f"{identity}.logits"), file.get_tensor(f"{identity}.boxes")
+                    outputs = StageOutputs(logits.float(), boxes, (height, width))
+                    yield RecordedImage(int(identity), outputs, (original[0], original[1]))
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise DataError(f"cannot read recorded stages from {path}: {error}", fix="record them again") from error
+
+
+def rescore(
+    recording: str | Path,
+    ensembles: Mapping[str, Ensemble],
+    postprocess: PostprocessConfig | None = None,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[int], dict[str, list[Detections]]]:
+    """Boxes that each of several ensembles finds in a recording, in one pass over it.
+
+    Equal to the detector's own boxes under the same ensemble. Masks need the network and are not rescored.
+
+    Args:
+        recording: Folder that ``StageRecorder`` wrote.
+        ensembles: Name -> ensemble of the stages' logits.
+        postprocess: Thresholds; None for LVIS's.
+        progress: Called with the number of images done.
+
+    Returns:
+        Image ids, and for each ensemble the detections of every image: ``DetectionArrays.collect`` takes both.
+    """
+    settings = postprocess or PostprocessConfig()
+    image_ids: list[int] = []
+    found: dict[str, list[Detections]] = {name: [] for name in ensembles}
+    with torch.inference_mode():
+        for image in read_recording(recording):
+            image_ids.append(image.image_id)
+            for name, ensemble in ensembles.items():
+                found[name].append(score_offline(image.outputs, _readout(ensemble), settings, image.original_size))
+            if progress is not None:
+                progress(len(image_ids))
+    return image_ids, found
+
+
+def _readout(ensemble: Ensemble) -> Readout:
+    return lambda outputs: ensemble(outputs.logits)

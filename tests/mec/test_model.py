@@ -1,0 +1,123 @@
+"""MEC on cascades: it is the cascade where it should be, and learns where it should."""
+
+import pytest
+import torch
+
+from longtail.ensembles.dynamic import DynamicEnsemble
+from longtail.ensembles.sparse import SparseEnsemble
+from longtail.ensembles.stage_average import StageAverage
+from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
+from longtail.losses.cross_entropy import CrossEntropy
+from longtail.mec.build import build_detection_method
+from longtail.mec.model import MultiStageDetector, build_ensemble, make_multi_expert
+
+from ..detection.conftest import scene, tiny_cascade, tiny_htc
+
+GROUPS = CategoryGroups(("rare", "common", "frequent"), ((2,), (0,), (1,)))
+
+
+@pytest.fixture
+def batch():
+    samples = [scene(96, 80, seed=1), scene(64, 100, seed=2, count=2)]
+    return [s[0] for s in samples], [s[1] for s in samples]
+
+
+@pytest.mark.parametrize("make", [tiny_cascade, tiny_htc])
+@pytest.mark.parametrize("base", [None, lambda: CrossEntropy(4, ignore_index=-100)])
+def test_weight_one_and_the_plain_average_are_the_cascade_exactly(make, base, batch) -> None:
+    plain, ours = make(), make()
+    average = {"name": "average", "average": ours.config.average}
+    assert make_multi_expert(ours, GROUPS, overall_weight=1.0, ensemble=average, base=base) is ours
+    assert isinstance(ours, MultiStageDetector) and list(ours.state_dict()) == list(plain.state_dict())
+    for detector in (plain, ours):
+        torch.manual_seed(7)
+        detector.found_losses = detector.losses(*batch)
+        sum(detector.found_losses.values()).backward()
+    for name, value in plain.found_losses.items():
+        assert torch.equal(value, ours.found_losses[name]), name
+    for (name, a), b in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None) and (a.grad is None or torch.equal(a.grad, b.grad)), name
+    plain.eval(), ours.eval()
+    for a, b in zip(plain.predict(batch[0]), ours.predict(batch[0]), strict=True):
+        assert torch.equal(a.scores, b.scores) and torch.equal(a.boxes, b.boxes) and a.masks == b.masks
+        assert len(a)
+
+
+def test_only_class_losses_change(batch) -> None:
+    plain, ours = tiny_cascade(), make_multi_expert(tiny_cascade(), GROUPS)
+    found = []
+    for detector in (plain, ours):
+        torch.manual_seed(7)
+        found.append(detector.losses(*batch))
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]) != name.endswith("_class"), name
+
+
+def test_readouts_of_table_2c(batch) -> None:
+    detector = make_multi_expert(tiny_cascade(), GROUPS).eval()
+    names = list(detector.readouts())
+    assert names[:5] == ["mec", "dynamic_unaligned", "average_aligned", "sparse", "average"]
+    found = detector.predict_readouts(batch[0])
+    assert all(len(found[name]) == 2 and len(found[name][0]) for name in names)
+    outputs = detector.stage_outputs(batch[0])[0]
+    assert torch.equal(detector.readouts()["mec"](outputs), DynamicEnsemble(GROUPS)(outputs.logits))
+    # the same on a checkpoint of an ordinary cascade: nothing to load anew
+    plain = tiny_cascade(seed=3)
+    detector.load_state_dict(plain.state_dict())
+
+
+def test_rare_objects_train_the_first_stage_more() -> None:
+    image, target = scene(96, 96, seed=4, count=3)
+    target["labels"][:] = 2  # rare alone
+    plain, ours = tiny_cascade(), make_multi_expert(tiny_cascade(), GROUPS, overall_weight=0.2)
+    found = []
+    for detector in (plain, ours):
+        torch.manual_seed(7)
+        found.append(detector.losses([image], [target]))
+    assert found[1]["stage_1_class"] < found[0]["stage_1_class"]  # the group has one class: only λ CE is left
+    for stage in (2, 3):
+        assert torch.allclose(found[1][f"stage_{stage}_class"], found[0][f"stage_{stage}_class"])
+
+
+def test_stages_and_groups_must_fit() -> None:
+    two = CategoryGroups(("a", "b"), ((0,), (1, 2)))
+    with pytest.raises(ConfigError, match=r"2 groups .* for 3 stages"):
+        make_multi_expert(tiny_cascade(), two)
+    with pytest.raises(ConfigError, match="groups of 4 classes for a detector of 3"):
+        make_multi_expert(tiny_cascade(), CategoryGroups(("a", "b", "c"), ((0,), (1,), (2, 3))))
+    with pytest.raises(ConfigError, match="taken"):
+        make_multi_expert(tiny_cascade(), GROUPS, further={"stage_1": "sparse"})
+
+
+def test_ensembles_by_name() -> None:
+    assert isinstance(build_ensemble("sparse", GROUPS), SparseEnsemble)
+    dynamic = build_ensemble({"name": "dynamic", "temperature": 3.0, "background": "relative"}, GROUPS)
+    assert dynamic.temperature == 3.0 and dynamic.layout.background == "relative"
+    assert isinstance(build_ensemble({"name": "average", "align": True}, GROUPS), StageAverage)
+    with pytest.raises(ConfigError, match="no ensemble of stages 'mean'"):
+        build_ensemble("mean", GROUPS)
+    with pytest.raises(ConfigError, match="tau"):
+        build_ensemble({"name": "dynamic", "tau": 3.0}, GROUPS)
+
+
+TINY = {"backbone": "torchvision/resnet18", "head_channels": 16, "mask_channels": 8, "masks": "none"}
+
+
+def test_methods_from_settings() -> None:
+    four = CategoryGroups.by_count([3, 50, 200, 900, 7], edges=(10, 100, 500))
+    mec = build_detection_method("mec", groups=four, detector=TINY, overall_weight=0.3)
+    assert mec.num_stages == 4 and mec.num_classes == 5
+    assert [s.iou for s in mec.config.stages] == [0.5, 0.6, 0.7, 0.8]
+    losses = [mec.heads.class_losses.loss(k) for k in range(4)]
+    assert [loss.group for loss in losses] == [(0, 4), (1,), (2,), (3,)] and losses[0].overall_weight == 0.3
+    baseline = build_detection_method("baseline", groups=GROUPS, detector=TINY)
+    assert list(baseline.readouts()) == ["baseline", "stage_1", "stage_2", "stage_3"]
+    further = build_detection_method("baseline", groups=GROUPS, detector=TINY, further={"dynamic": "dynamic"})
+    assert list(further.readouts())[:2] == ["baseline", "dynamic"]
+    with pytest.raises(ConfigError, match="no detection method"):
+        build_detection_method("moe", groups=GROUPS, detector=TINY)
+    with pytest.raises(ConfigError, match="3 groups"):
+        build_detection_method("mec", groups=GROUPS, detector={**TINY, "ious": (0.5, 0.6)})
+    with pytest.raises(ConfigError, match="of 9 classes"):
+        build_detection_method("mec", groups=GROUPS, detector={**TINY, "num_classes": 9})
