@@ -12,7 +12,7 @@ from longtail.detection.config import PostprocessConfig
 from longtail.detection.method import Detections, Readout, StageOutputs
 
 #: Candidates of the first attempt of lazy suppression, and the factor by which further ones grow.
-_FIRST_CANDIDATES = 2048
+_FIRST_CANDIDATES = 1024
 _GROWTH = 4
 
 
@@ -141,11 +141,12 @@ def _suppress(
     if boxes.is_cuda:
         return nms(_apart(boxes, labels), scores.double(), iou)
     order = labels.argsort(stable=True)
-    counts = torch.unique_consecutive(labels[order], return_counts=True)[1].tolist()
-    kept = []
-    for members in order.split(counts):
-        kept.append(members if len(members) == 1 else members[nms(boxes[members], scores[members], iou)])
-    return torch.cat(kept).sort().values if kept else order
+    counts = torch.unique_consecutive(labels[order], return_counts=True)[1]
+    alone = torch.repeat_interleave(counts == 1, counts)
+    kept = [order[alone]]
+    for members in order[~alone].split(counts[counts > 1].tolist()):
+        kept.append(members[nms(boxes[members], scores[members], iou)])
+    return torch.cat(kept).sort().values
 
 
 def _apart(boxes: Float[Tensor, "m 4"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m 4"]:
