@@ -88,6 +88,27 @@ def scene(height: int = 96, width: int = 96, seed: int = 0, count: int = 3):
     return image, {"boxes": boxes, "labels": labels, "masks": masks}
 
 
+def with_semantic(targets, images):
+    return [
+        {**t, "semantic": torch.randint(0, 4, tuple(i.shape[-2:]), generator=torch.Generator().manual_seed(0))}
+        for t, i in zip(targets, images, strict=True)
+    ]
+
+
+def same(a, b, tolerance=1e-4):
+    assert len(a) == len(b)
+    torch.testing.assert_close(a.scores, b.scores, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(a.boxes, b.boxes, rtol=tolerance, atol=1e-2)
+    assert torch.equal(a.labels, b.labels)
+
+
+def confident(detector):
+    """Spread the class logits, so that scores differ and order is stable."""
+    for stage in detector.heads.stages:
+        torch.nn.init.normal_(stage.classifier.weight, std=1.0)
+    return detector.eval()
+
+
 @pytest.fixture
 def batch():
     """Two images of different size with their annotations."""

@@ -6,8 +6,7 @@ from longtail.detection.postprocess import score_offline
 from longtail.detection.run_lengths import decode_mask
 from longtail.errors import ConfigError
 
-from .conftest import scene, tiny_cascade
-from .test_cascade_rcnn import confident, same
+from .conftest import confident, same, scene, tiny_cascade
 
 
 def test_one_view_is_the_detector(batch):

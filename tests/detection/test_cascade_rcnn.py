@@ -12,7 +12,7 @@ from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 
-from .conftest import NUM_CLASSES, scene, tiny_cascade, tiny_htc
+from .conftest import NUM_CLASSES, confident, same, scene, tiny_cascade, tiny_htc, with_semantic
 
 KINDS = {
     "mmdetection": tiny_cascade,
@@ -27,33 +27,12 @@ def kind(request):
     return KINDS[request.param]
 
 
-def with_semantic(targets, images):
-    return [
-        {**t, "semantic": torch.randint(0, 4, tuple(i.shape[-2:]), generator=torch.Generator().manual_seed(0))}
-        for t, i in zip(targets, images, strict=True)
-    ]
-
-
 def train_step(detector, images, targets):
     losses = detector.losses(images, with_semantic(targets, images))
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values()), losses
     assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters())
     return losses
-
-
-def same(a, b, tolerance=1e-4):
-    assert len(a) == len(b)
-    torch.testing.assert_close(a.scores, b.scores, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(a.boxes, b.boxes, rtol=tolerance, atol=1e-2)
-    assert torch.equal(a.labels, b.labels)
-
-
-def confident(detector):
-    """Spread the class logits, so that scores differ and order is stable."""
-    for stage in detector.heads.stages:
-        torch.nn.init.normal_(stage.classifier.weight, std=1.0)
-    return detector.eval()
 
 
 def test_padding():

@@ -14,8 +14,7 @@ from torchvision.ops import box_iou
 
 from longtail.detection.run_lengths import decode_mask
 
-from .conftest import scene, tiny_cascade, tiny_htc
-from .test_cascade_rcnn import with_semantic
+from .conftest import scene, tiny_cascade, tiny_htc, with_semantic
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "detection.json"
 DETECTORS = {

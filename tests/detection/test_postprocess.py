@@ -7,6 +7,9 @@ from longtail.detection import postprocess
 from longtail.detection.config import PostprocessConfig
 from longtail.detection.method import StageOutputs
 from longtail.detection.postprocess import lazy_nms, score_offline, select_detections
+from longtail.ensembles.dynamic import DynamicEnsemble
+from longtail.ensembles.sparse import SparseEnsemble
+from longtail.frequency.groups import CategoryGroups
 
 
 def crowded(rows: int, classes: int, seed: int, levels: int | None = None):
@@ -118,3 +121,14 @@ def test_offline_scoring_needs_only_logits_and_boxes():
     assert found.boxes[:, 2].max() <= 200 and found.boxes[:, 3].max() <= 50
     nobody = StageOutputs(logits[:, :0], torch.zeros(0, 4), (100, 100))
     assert len(score_offline(nobody, lambda o: o.logits.mean(0).softmax(1), PostprocessConfig())) == 0
+
+
+def test_a_users_own_detector_needs_only_stage_outputs():
+    """Recorded logits of any multi-stage detector, under an ensemble of the library."""
+    groups = CategoryGroups(("rare", "frequent"), ((0,), (1, 2)))
+    recorded = StageOutputs(torch.randn(2, 5, 4), crowded(5, 1, 0)[0].clamp(min=0), (200, 200))
+    for ensemble in (DynamicEnsemble(groups), SparseEnsemble(groups)):
+        expected = ensemble(recorded.logits)
+        found = score_offline(recorded, lambda o, e=ensemble: e(o.logits), PostprocessConfig(score_threshold=0.0))
+        assert found.scores[0] == expected[:, :-1].max()
+        assert found.labels[0] == expected[:, :-1].amax(0).argmax()

@@ -1,1 +1,36 @@
 """Cascade detectors on torchvision's parts."""
+
+from importlib import import_module
+from typing import Any
+
+# Public names are imported on first use, so that ``longtail.detection.config`` stays free of torch.
+_PUBLIC = {
+    "AugmentedDetector": "augmented",
+    "CascadeConfig": "config",
+    "CascadeDetector": "cascade_rcnn",
+    "CosineClassifier": "stage",
+    "DetectionMethod": "method",
+    "Detections": "method",
+    "PostprocessConfig": "config",
+    "ProposalConfig": "config",
+    "StageConfig": "config",
+    "StageOutputs": "method",
+    "build_detector": "build",
+    "decode_mask": "run_lengths",
+    "encode_masks": "run_lengths",
+    "hybrid_task_cascade": "build",
+    "score_offline": "postprocess",
+    "stages": "config",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'longtail.detection' has no attribute {name!r}")
+    return getattr(import_module(f"longtail.detection.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
