@@ -13,15 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parent))
-import toy_run
-from toy_run import ToyTask, toy_config
+
+
+
 
 from longtail.errors import CheckpointError, ConfigError, TrainingError
 from longtail.training.checkpoints import read_state
 from longtail.training.config import HardwareConfig, LoggingConfig, OptimiserConfig
 from longtail.training.fit import fit
 from longtail.training.run_folder import RunFolder
+from support import toy_run
+from support.toy_run import ToyTask, toy_config
 
 # Children fork from a server that has imported the engine once.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -254,7 +256,7 @@ def test_another_number_of_ranks_is_warned_of(tmp_path, unkilled):
 @pytest.mark.slow
 def test_lightning_launches_the_second_rank_itself(tmp_path):
     script = [sys.executable, str(Path(toy_run.__file__)), str(tmp_path / "run"), "0", "0", "0", "2"]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / "run")
     assert read_state(run.last)["longtail"]["world_size"] == 2

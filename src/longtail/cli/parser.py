@@ -22,7 +22,8 @@ class Parser(ArgumentParser):
 
     def _suggestion(self, problem: str) -> str:
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-        wrong = re.findall(r"--[\w.]+", problem) or [f"--{key}" for key in re.findall(r"[Kk]ey \"?'?([\w.]+)", problem)]
+        keys = re.findall(r"(?:[Kk]ey|Option) [\"']([\w.]+)", problem)
+        wrong = re.findall(r"--[\w.]+", problem) or [f"--{key}" for key in keys]
         for word in wrong:
             if word not in known:
                 close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

@@ -232,6 +232,7 @@ def score_run(
     out: str | Path | None = None,
     progress: bool = True,
     changes: dict[str, Any] | None = None,
+    trust_code: bool = False,
 ) -> Results:
     """Evaluate the best weights of a run with every readout; writes ``results.json`` and ``pictures/``.
 
@@ -242,13 +243,14 @@ def score_run(
         out: Folder to write into; the run folder where not given.
         progress: Show a bar on a terminal.
         changes: Settings to evaluate with other than those of the run, as nested values.
+        trust_code: Whether the run may name a model builder outside this library.
     """
     run, target = RunFolder(Path(run_dir)), RunFolder(Path(out or run_dir))
     config = from_dict(SegmentationConfig, {**read_yaml(run.settings), **(changes or {})})
     split = split or config.data.val_split
     if not split:
         raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
-    segmenter = Segmenter.from_pretrained(run.path).to(device)
+    segmenter = Segmenter.from_pretrained(run.path, trust_code=trust_code).to(device)
     results = evaluate(
         segmenter,
         open_validation(config, split),

@@ -16,6 +16,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--split", type=str | None, default=None, help="split; the validation split when not given")
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
     parser.add_argument("--out", type=str | None, default=None, help="folder to write into; the run when not given")
+    parser.add_argument("--trust_code", action="store_true", help="let the model name code outside this library")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
     parser.add_argument("--stride", type=tuple[int, int] | None, default=None, help="step of the window, as [h, w]")
@@ -61,6 +62,7 @@ def _score_run(arguments: Namespace, folder: Path, out: Path) -> None:
         split=arguments.split,
         device=chosen_device(arguments.device),
         out=out,
+        trust_code=arguments.trust_code,
         changes={"evaluation": evaluation, "data": data, "loading": loading},
     )
 
@@ -71,7 +73,7 @@ def _score_elsewhere(arguments: Namespace, out: Path) -> None:
     from longtail.training.evaluate import evaluate
     from longtail.training.run_folder import RunFolder, environment_rank
 
-    segmenter = Segmenter.from_pretrained(arguments.model).to(chosen_device(arguments.device))
+    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device))
     target = RunFolder(out)
     results = evaluate(
         segmenter,

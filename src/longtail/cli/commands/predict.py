@@ -17,6 +17,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("images", nargs="+", help="image files, or folders searched with all their sub-folders")
     parser.add_argument("--out", type=str, default="predictions", help="folder; gets labels/ and overlays/")
     parser.add_argument("--overwrite", action="store_true", help="predict images again that are written already")
+    parser.add_argument("--trust_code", action="store_true", help="let the model name code outside this library")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
     parser.add_argument("--stride", type=tuple[int, int] | None, default=None, help="step of the window, as [h, w]")
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> int:
     from longtail.training.predict import find_images, predict
 
     images = find_images(arguments.images)
-    segmenter = Segmenter.from_pretrained(arguments.model).to(chosen_device(arguments.device))
+    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device))
     done = predict(
         segmenter,
         images,

@@ -19,6 +19,7 @@ ORDER = 20
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
+    parser.usage = "longtail train segmentation [--config FILE …] [--run FOLDER] [--SECTION.SETTING VALUE …]"
     parser.add_argument("--config", action="config", help="YAML file of settings; repeat to layer, later wins")
     parser.add_argument("--run", type=str | None, default=None, help="run folder [runs/DATASET-METHOD]")
     parser.add_argument("--resume", action="store_true", help="continue the run where it was last saved")
@@ -69,7 +70,8 @@ def run(arguments: Namespace) -> int:
         task=task,
     )
     if arguments.evaluate and config.data.val_split:
-        score_run(done.path, device=chosen_device(config.hardware.accelerator.replace("gpu", "cuda")))
+        device = chosen_device(config.hardware.accelerator.replace("gpu", "auto"))
+        score_run(done.path, device=device, trust_code=True)  # the model that was just trained
         from longtail.cli.show import show_results
 
         show_results([done.path])
