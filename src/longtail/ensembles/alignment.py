@@ -28,8 +28,8 @@ Activation = Callable[[Tensor], Tensor]
 class GroupLayout(nn.Module):
     """Cuts logits into one piece a group and puts them together again.
 
-    Where groups are not ranges of class ids, classes are permuted once, so that all further work is on slices rather
-    than on an index a group (about eight times faster for 1,203 classes).
+    Where groups are ranges of class ids, in order, pieces are views: number the classes by group to be fastest.
+    Elsewhere each group is gathered once and scattered once, and all further work is on contiguous pieces.
 
     Args:
         groups: Groups of the C foreground classes, which are the first C logits. Further logits (background;
@@ -38,7 +38,6 @@ class GroupLayout(nn.Module):
     """
 
     order: Tensor
-    inverse: Tensor
 
     def __init__(self, groups: CategoryGroups, background: Background = "exclude") -> None:
         super().__init__()
@@ -53,9 +52,9 @@ class GroupLayout(nn.Module):
         order = torch.tensor([c for members in groups.members for c in members], dtype=torch.long)
         self._ordered = bool((order == torch.arange(len(order))).all())
         ends = list(accumulate(groups.sizes))
+        self._sizes = list(groups.sizes)
         self._ranges = list(zip(ends, groups.sizes, strict=True))
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("inverse", order.argsort(), persistent=False)
 
     def split(self, logits: Float[Tensor, "experts n logits *grid"]) -> tuple[list[Tensor], Tensor]:
         """Logits of every group, (experts, n, classes of the group, *grid), and those of no group, maybe none.
@@ -72,9 +71,10 @@ class GroupLayout(nn.Module):
             )
         logits = at_least_float32(logits)
         classes, rest = logits[:, :, : self.num_classes], logits[:, :, self.num_classes :]
-        if not self._ordered:
-            classes = _permute(classes, self.order, 2)
-        parts = [classes[:, :, end - size : end] for end, size in self._ranges]
+        if self._ordered:
+            parts = [classes[:, :, end - size : end] for end, size in self._ranges]
+        else:  # gather is three times faster than indexing where the classes lie last in memory
+            parts = [classes.gather(2, _along(m, classes, 2)) for m in self.order.split(self._sizes)]
         if self.background == "last_group":
             parts[-1], rest = torch.cat([parts[-1], rest], dim=2), rest[:, :, :0]
         elif self.background == "singleton":
@@ -83,12 +83,18 @@ class GroupLayout(nn.Module):
 
     def join(self, parts: list[Tensor], rest: Tensor) -> Float[Tensor, "n logits *grid"]:
         """Inverse of ``split``, after the experts have been combined: parts are (n, classes of the group, *grid)."""
-        joined = torch.cat([*parts, rest], dim=1)
         if self._ordered:
-            return joined
-        return torch.cat(
-            [_permute(joined[:, : self.num_classes], self.inverse, 1), joined[:, self.num_classes :]], dim=1
-        )
+            return torch.cat([*parts, rest], dim=1)
+        beyond = self.num_classes  # the background, where it was a group's or one of its own
+        if self.background == "last_group":
+            parts, rest = [*parts[:-1], parts[-1][:, :-1]], parts[-1][:, -1:]
+        elif self.background == "singleton":
+            parts, rest = parts[:-1], parts[-1]
+        joined = rest.new_empty((rest.shape[0], beyond + rest.shape[1], *rest.shape[2:]))
+        for members, part in zip(self.order.split(self._sizes), parts, strict=True):
+            joined.scatter_(1, _along(members, part, 1), part)
+        joined[:, beyond:] = rest
+        return joined
 
     def align(self, parts: list[Tensor], rest: Tensor) -> tuple[list[Tensor], Tensor]:
         """Group alignment of what ``split`` gave: the mean of each expert and group is taken from its logits.
@@ -131,11 +137,13 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def _permute(values: Tensor, order: Tensor, dim: int) -> Tensor:
-    """``values.index_select(dim, order)``, by ``gather``: three times faster where the classes lie last in memory."""
+def _along(index: Tensor, values: Tensor, dim: int) -> Tensor:
+    """An index of positions along ``dim``, as ``gather`` and ``scatter`` want it for all of ``values``."""
     shape = [1] * values.ndim
     shape[dim] = -1
-    return values.gather(dim, order.view(shape).expand(values.shape))
+    wanted = list(values.shape)
+    wanted[dim] = len(index)
+    return index.view(shape).expand(wanted)
 
 
 def align_groups(

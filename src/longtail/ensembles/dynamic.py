@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -66,7 +67,7 @@ class DynamicEnsemble(Ensemble):
         raw, rest = self.layout.split(logits)
         parts, rest = self.layout.align(raw, rest) if self.align else (raw, rest)
         speakers = parts if self.weigh_by == "aligned" else raw
-        combined = [(self._weights(speaker) * part).sum(dim=0) for speaker, part in zip(speakers, parts, strict=True)]
+        combined = [_weighted_sum(self._weights(speaker), part) for speaker, part in zip(speakers, parts, strict=True)]
         return self.layout.read(self.layout.join(combined, rest.mean(dim=0)), logits, self.activation)
 
     def stage_weights(self, logits: Float[Tensor, "experts n logits *grid"]) -> list[Float[Tensor, "experts n *grid"]]:
@@ -78,5 +79,14 @@ class DynamicEnsemble(Ensemble):
     def _weights(self, part: Float[Tensor, "experts n group *grid"]) -> Float[Tensor, "experts n 1 *grid"]:
         if not part.shape[2]:
             return part.new_full((*part.shape[:2], 1, *part.shape[3:]), 1.0 / len(part))
-        strength = (part / self.temperature).logsumexp(dim=2, keepdim=True)
+        tempered = part if self.temperature == 1.0 else part / self.temperature
+        strength = tempered.logsumexp(dim=2, keepdim=True)
         return (strength * self.temperature if self.lse_scaled else strength).softmax(dim=0)
+
+
+def _weighted_sum(weights: Tensor, part: Tensor) -> Tensor:
+    """``(weights * part).sum(0)``, a stage at a time: no product of all the stages is held."""
+    total = weights[0] * part[0]
+    for weight, stage in zip(weights[1:], part[1:], strict=True):
+        total = torch.addcmul(total, weight, stage)
+    return total
