@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -56,6 +58,16 @@ def test_the_decay_ends_at_min_lr_whatever_the_group():
         optimiser.step()
         schedule.step()
     assert schedule.get_last_lr() == pytest.approx([1e-4, 1e-4])
+
+
+def test_step_schedule_of_detection():
+    config = OptimiserConfig(lr=0.02, schedule="step", steps=(16, 18), warmup_iterations=4, warmup_start=0.1)
+    seen = [rate for rate, _ in rates(config, 20)]
+    assert seen[:5] == pytest.approx([0.002, 0.0065, 0.011, 0.0155, 0.02])
+    assert seen[5:] == pytest.approx([0.02] * 11 + [0.002] * 2 + [0.0002] * 2)
+    assert [rate for rate, _ in rates(replace(config, steps=None), 20)] == seen  # 0.8 and 0.9 of the phase
+    with pytest.raises(ConfigError, match="steps"):
+        OptimiserConfig(steps=(5, 3))
 
 
 def test_frozen_parameters_are_left_out_and_counted():

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from longtail.errors import ConfigError
 from longtail.training.config_file import from_dict, to_dict
@@ -16,16 +16,20 @@ RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {
         "lr": 0.01,
         "weight_decay": 5e-4,
+        "schedule": "poly",
         "power": 0.9,
         "warmup_iterations": 0,
+        "warmup_start": 1e-6,
         "head_lr_factor": 1.0,
         "decay_norms": True,
     },
     "adamw": {
         "lr": 6e-5,
         "weight_decay": 0.01,
+        "schedule": "poly",
         "power": 1.0,
         "warmup_iterations": 1_500,
+        "warmup_start": 1e-6,
         "head_lr_factor": 10.0,
         "decay_norms": False,
     },
@@ -42,10 +46,13 @@ class OptimiserConfig:
         momentum: momentum of sgd
         betas: moment decays of adamw
         weight_decay: weight decay [sgd 5e-4, adamw 0.01]
+        schedule: poly, a polynomial decay over the whole phase, or step, a fall to a tenth at each of steps [poly]
         power: power of the polynomial decay [sgd 0.9, adamw 1.0]
+        steps: iterations at which schedule = step falls; at 0.8 and 0.9 of the phase when not given (epochs 16 and 18
+            of 20)
         min_lr: learning rate at the end of the decay (mmsegmentation's sgd recipe: 1e-4)
         warmup_iterations: iterations of linear warm-up before the decay [sgd 0, adamw 1500]
-        warmup_start: fraction of the learning rate at which the warm-up starts
+        warmup_start: fraction of the learning rate at which the warm-up starts [1e-6]
         head_lr_factor: learning rate of all that is not encoder, relative to lr [sgd 1, adamw 10]
         decay_norms: whether normalisation layers have weight decay [sgd true, adamw false]
     """
@@ -55,15 +62,21 @@ class OptimiserConfig:
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float | None = None
+    schedule: Literal["poly", "step"] | None = None
     power: float | None = None
+    steps: tuple[int, ...] | None = None
     min_lr: float = 0.0
     warmup_iterations: int | None = None
-    warmup_start: float = 1e-6
+    warmup_start: float | None = None
     head_lr_factor: float | None = None
     decay_norms: bool | None = None
 
+    #: Optimiser -> values of what is not given.
+    recipes: ClassVar[dict[str, dict[str, Any]]] = RECIPES
+
     def __post_init__(self) -> None:
-        one_of("optimiser.name", self.name, tuple(RECIPES))
+        one_of("optimiser.name", self.name, tuple(self.recipes))
+        one_of("optimiser.schedule", self.recipe("schedule"), ("poly", "step"))
         positive("optimiser.lr", self.lr)
         positive("optimiser.head_lr_factor", self.head_lr_factor)
         positive("optimiser.power", self.power)
@@ -72,15 +85,17 @@ class OptimiserConfig:
         not_negative("optimiser.warmup_iterations", self.warmup_iterations)
         within("optimiser.momentum", self.momentum, 0, 1)
         within("optimiser.warmup_start", self.warmup_start, 0, 1)
+        if self.steps is not None and (list(self.steps) != sorted(set(self.steps)) or min(self.steps, default=1) < 1):
+            raise ConfigError(f"optimiser.steps is {list(self.steps)}", fix="give ascending iterations >= 1")
 
     def recipe(self, setting: str) -> Any:
         """Value of a setting: as given, else the recipe's."""
         value = getattr(self, setting)
-        return RECIPES[self.name][setting] if value is None else value
+        return self.recipes[self.name][setting] if value is None else value
 
     def resolved(self) -> "OptimiserConfig":
         """The same settings with every value of the recipe written out."""
-        return replace(self, **{setting: self.recipe(setting) for setting in RECIPES[self.name]})
+        return replace(self, **{setting: self.recipe(setting) for setting in self.recipes[self.name]})
 
 
 @dataclass

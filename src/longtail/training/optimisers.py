@@ -74,24 +74,37 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
 
 
 def build_schedule(optimiser: Optimizer, config: OptimiserConfig, iterations: int) -> LambdaLR:
-    """Linear warm-up, then polynomial decay to ``min_lr`` over the rest of the phase; stepped every iteration.
+    """Linear warm-up, then the decay of the phase, never below ``min_lr``; stepped every iteration.
 
-    Source: MEDOE §A.2, ``lr (1 - iteration / total) ** power``; warm-up and floor: PEERS §3.
+    ``poly`` decays over the rest of the phase, ``step`` falls to a tenth at each of ``steps``.
+
+    Source: MEDOE §A.2, ``lr (1 - iteration / total) ** power``; MEC §A; warm-up and floor: PEERS §3.
     """
     warmup = min(config.recipe("warmup_iterations"), iterations)
+    start = config.recipe("warmup_start")
+    decay = _step_decay(config, iterations) if config.recipe("schedule") == "step" else _poly_decay(config, iterations)
 
     def factor_of(base: float) -> Callable[[int], float]:
         floor = config.min_lr / base
 
         def factor(iteration: int) -> float:
             if iteration < warmup:
-                return config.warmup_start + (1 - config.warmup_start) * iteration / warmup
-            progress = min((iteration - warmup) / max(iterations - warmup, 1), 1.0)
-            return floor + (1 - floor) * (1 - progress) ** config.recipe("power")
+                return start + (1 - start) * iteration / warmup
+            return floor + (1 - floor) * decay(iteration)
 
         return factor
 
     return LambdaLR(optimiser, [factor_of(group["lr"]) for group in optimiser.param_groups])
+
+
+def _poly_decay(config: OptimiserConfig, iterations: int) -> Callable[[int], float]:
+    warmup = min(config.recipe("warmup_iterations"), iterations)
+    return lambda i: (1 - min((i - warmup) / max(iterations - warmup, 1), 1.0)) ** config.recipe("power")
+
+
+def _step_decay(config: OptimiserConfig, iterations: int) -> Callable[[int], float]:
+    steps = config.steps if config.steps is not None else (iterations * 8 // 10, iterations * 9 // 10)
+    return lambda i: 0.1 ** sum(i >= step for step in steps)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

@@ -1,0 +1,145 @@
+"""``Detector``: a trained detection method with all that it needs to read a picture; the thing to save and load."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+
+from longtail.detection.augmented import AugmentedDetector
+from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.detection.method import DetectionMethod, Detections
+from longtail.errors import CheckpointError, ConfigError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.mec.build import build_detection_method
+from longtail.pretrained import PretrainedModel, picture_pixels
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval
+
+#: How pictures are brought to the network where ``input`` does not say.
+DETECTION_INPUT: dict[str, Any] = {
+    "mean": list(IMAGENET_MEAN),
+    "std": list(IMAGENET_STD),
+    "short_side": 800,
+    "max_side": 1333,
+}
+
+
+class Detector(
+    PretrainedModel,
+    library_name="longtail",
+    tags=["object-detection", "instance-segmentation", "long-tailed"],
+    license="apache-2.0",
+):
+    """A detection method with its classes and preprocessing, rebuilt from plain JSON values.
+
+    Args:
+        model: ``{"name": "cascade" | "htc", option: …}`` for ``detection.build_detector``, without ``num_classes``.
+        method: ``{"name": "baseline" | "mec", option: …}`` for ``mec.build_detection_method``.
+        classes: ``{"names": [...], "palette": [[r, g, b], ...], "ids": [category ids]}``.
+        groups: ``{"names": [...], "members": [[class ids], ...]}``, rarest first (lists: JSON files may sort keys).
+        frequency: ``ClassFrequency.to_dict()`` of the training split.
+        input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), ``short_side`` and ``max_side``: pixels
+            to which the image is scaled before the network.
+        task: Tells this configuration from a segmenter's.
+        network: A trained ``DetectionMethod`` of your own instead of ``model`` and ``method``; pass it to
+            ``from_pretrained`` again.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        method: dict[str, Any],
+        classes: dict[str, Any],
+        groups: dict[str, Any],
+        frequency: dict[str, Any],
+        input: dict[str, Any] | None = None,
+        task: Literal["detection"] = "detection",
+        network: DetectionMethod | None = None,
+    ) -> None:
+        super().__init__()
+        if task != "detection":
+            raise CheckpointError(f"the configuration is of task {task!r}", fix="load it with the class of that task")
+        self.class_names: tuple[str, ...] = tuple(classes["names"])
+        self.palette: list[list[int]] = [list(colour) for colour in classes["palette"]]
+        self.category_ids = np.asarray(classes.get("ids", range(len(self.class_names))), dtype=np.int64)
+        self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
+        self.frequency = ClassFrequency.from_dict(frequency)
+        self.input: dict[str, Any] = DETECTION_INPUT | dict(input or {})
+        self.settings = {"model": dict(model), "method": dict(method)}
+        self.method = network if network is not None else build_from_settings(model, method, self.groups)
+        self._resize = detection_eval(
+            self.input["short_side"], self.input["max_side"], mean=self.input["mean"], std=self.input["std"]
+        )
+
+    def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[Detections]:
+        """Detections in normalised images, in their pixels."""
+        return self.method(images)
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        image: "str | Path | Image.Image | np.ndarray | Tensor",
+        *,
+        scales: Sequence[float] | None = None,
+        flip: bool = False,
+    ) -> Detections:
+        """Objects in one picture, in its pixels, best first.
+
+        Args:
+            image: A file, a PIL image, or uint8 RGB values as an (h, w, 3) array or a (3, h, w) tensor.
+            scales: Look at the picture at several sizes, factors on the input's (test-time augmentation).
+            flip: Look at it mirrored, too.
+
+        Raises:
+            ConfigError: No picture, or a method of your own is to be augmented.
+        """
+        self.eval()
+        pixels = picture_pixels(image)
+        size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+        method = self.method if scales is None and not flip else augmented(self.method, scales or (1.0,), flip)
+        return method.predict([self.preprocess(pixels)], [size])[0]
+
+    def preprocess(self, pixels: Tensor) -> Float[Tensor, "3 h w"]:
+        """Scale, convert and normalise uint8 (3, h, w) RGB pixels, on the model's device."""
+        values = self._resize({"image": tv_tensors.Image(pixels)})["image"]
+        return values.as_subclass(Tensor).to(next(self.parameters()).device)
+
+    @classmethod
+    def without_initial_weights(cls, model: Mapping[str, Any]) -> dict[str, Any]:
+        """See ``PretrainedModel``; the weights are the backbone's here."""
+        kept = dict(model)
+        if "backbone_options" in kept:
+            kept["backbone_options"] = super().without_initial_weights(kept["backbone_options"])
+        return kept
+
+
+def augmented(method: DetectionMethod, scales: Sequence[float], flip: bool) -> AugmentedDetector:
+    """A detector that looks at every picture several times.
+
+    Raises:
+        ConfigError: The method is not one of this library's cascades.
+    """
+    if not isinstance(method, CascadeDetector):
+        raise ConfigError(
+            f"{type(method).__name__} cannot be augmented", fix="leave scales and flip out, or use a CascadeDetector"
+        )
+    return AugmentedDetector(method, scales, flip).eval()
+
+
+def build_from_settings(model: Mapping[str, Any], method: Mapping[str, Any], groups: CategoryGroups) -> DetectionMethod:
+    """The detection method that the settings of a ``Detector`` describe.
+
+    Raises:
+        ConfigError: An unknown name or setting.
+    """
+    options = dict(method)
+    name = options.pop("name")
+    try:
+        return build_detection_method(name, groups=groups, detector=dict(model), **options)
+    except TypeError as error:
+        raise ConfigError(f"method {name!r}: {error}", fix="see the arguments of build_detection_method") from error
