@@ -9,7 +9,6 @@ from jaxtyping import Float, Integer
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
 
 from longtail.datasets.base import SegmentationDataset
 from longtail.distributed import is_main_process, rank, world_size
@@ -23,8 +22,8 @@ from longtail.metrics.segmentation import ConfusionMatrix
 from longtail.segmentation.method import ExpertMaps, SegmentationMethod
 from longtail.segmentation.tiling import sliding_window as slide
 from longtail.training.environment import environment
-from longtail.training.failures import attempt, checked
-from longtail.training.loading import worker_context
+from longtail.training.failures import checked
+from longtail.training.loading import evaluation_loader
 from longtail.training.pictures import PictureBook
 from longtail.transforms import segmentation_eval
 
@@ -96,7 +95,7 @@ def evaluate(
     book = None
     if pictures_dir is not None and pictures and method.num_classes <= 255:
         book = PictureBook(Path(pictures_dir), pictures, groups)
-    samples = _samples(dataset, range(rank(), size, world_size()), batch_size, workers)
+    samples: Iterable[list] = evaluation_loader(dataset, range(rank(), size, world_size()), batch_size, workers)
     if progress and is_main_process():
         samples = track(samples, f"{size} images", -(-len(range(0, size, world_size())) // batch_size), transient=True)
     for batch in samples:
@@ -205,27 +204,6 @@ def _row_blocks(logits: Tensor) -> Iterator[slice]:
     rows = max(1, _BLOCK // (n * classes * width))
     for top in range(0, height, rows):
         yield slice(top, top + rows)
-
-
-class _Attempted(Dataset):
-    def __init__(self, dataset: SegmentationDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, index: int) -> tuple[int, Any]:
-        return index, attempt(lambda: self.dataset[index])
-
-
-def _samples(dataset: SegmentationDataset, indices: Sequence[int], batch_size: int, workers: int) -> Iterable[list]:
-    return DataLoader(
-        _Attempted(dataset),
-        batch_size,
-        sampler=indices,
-        num_workers=workers,
-        collate_fn=list,
-        multiprocessing_context=worker_context(workers),
-        # a generator of its own: evaluating in the middle of a training leaves the global one alone
-        generator=torch.Generator(),
-    )
 
 
 def _stacked(

@@ -154,6 +154,37 @@ def training_loader(
     )
 
 
+def evaluation_loader(
+    dataset: Dataset, indices: Sequence[int], batch_size: int = 1, workers: int = 0
+) -> "DataLoader[list[tuple[int, Any]]]":
+    """Loader of (index, sample) lists in the order of ``indices``; a sample that cannot be read is its error.
+
+    Args:
+        dataset: Samples by index.
+        indices: Which ones.
+        batch_size: Samples of one list.
+        workers: Worker processes.
+    """
+    return DataLoader(
+        _Attempted(dataset),
+        batch_size,
+        sampler=indices,
+        num_workers=workers,
+        collate_fn=list,
+        multiprocessing_context=worker_context(workers),
+        # a generator of its own: evaluating in the middle of a training leaves the global one alone
+        generator=torch.Generator(),
+    )
+
+
+class _Attempted(Dataset):
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, attempt(lambda: self.dataset[index])
+
+
 def worker_context(workers: int) -> str | None:
     """How worker processes start; None for the platform's way.
 

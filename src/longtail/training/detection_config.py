@@ -1,0 +1,294 @@
+"""Settings of a detection run. This module does not import torch."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from longtail.errors import ConfigError
+from longtail.training.config import (
+    OptimiserConfig,
+    RunConfig,
+    not_negative,
+    one_of,
+    positive,
+    within,
+)
+
+#: The recipe of the paper, and AdamW as the field trains detectors with it. Source: MEC §A; SPEC C11.
+DETECTION_RECIPES: dict[str, dict[str, Any]] = {
+    "sgd": {
+        "lr": 0.02,
+        "weight_decay": 1e-4,
+        "schedule": "step",
+        "power": 0.9,
+        "warmup_iterations": 1_000,
+        "warmup_start": 0.1,
+        "head_lr_factor": 1.0,
+        "decay_norms": True,
+    },
+    "adamw": {
+        "lr": 1e-4,
+        "weight_decay": 0.05,
+        "schedule": "step",
+        "power": 1.0,
+        "warmup_iterations": 1_000,
+        "warmup_start": 0.001,
+        "head_lr_factor": 1.0,
+        "decay_norms": False,
+    },
+}
+
+
+@dataclass
+class DetectionOptimiserConfig(OptimiserConfig):
+    """Optimiser and learning-rate schedule. What is not given takes the value of the recipe of that name.
+
+    Args:
+        name: sgd (the paper's recipe, for 16 images a step) or adamw
+        lr: base learning rate [sgd 0.02, adamw 1e-4]
+        momentum: momentum of sgd
+        betas: moment decays of adamw
+        weight_decay: weight decay [sgd 1e-4, adamw 0.05]
+        schedule: step, a fall to a tenth at each of steps, or poly, a polynomial decay over the whole phase [step]
+        power: power of the polynomial decay [sgd 0.9, adamw 1.0]
+        steps: iterations at which schedule = step falls; at 0.8 and 0.9 of the phase when not given (epochs 16 and 18
+            of 20)
+        min_lr: learning rate at the end of the decay
+        warmup_iterations: iterations of linear warm-up before the decay [1000]
+        warmup_start: fraction of the learning rate at which the warm-up starts [sgd 0.1, adamw 0.001]
+        head_lr_factor: learning rate of all that is not backbone, relative to lr [1]
+        decay_norms: whether normalisation layers have weight decay [sgd true, adamw false]
+    """
+
+    recipes: ClassVar[dict[str, dict[str, Any]]] = DETECTION_RECIPES
+
+
+@dataclass
+class DetectionGroupsConfig:
+    """How the classes are put into groups, rarest first. Stage k of a multi-expert cascade is the expert of group k.
+
+    Args:
+        by: training instances (the paper's), training images, LVIS's own groups (images, edges inclusive), or explicit
+            lists of class ids
+        edges: ascending counts that part the groups; of by = instances and images. Four stages: [10, 100, 500]
+        members: group name to class ids; of by = explicit
+    """
+
+    by: Literal["instances", "images", "lvis", "explicit"] = "instances"
+    edges: tuple[int, ...] = (10, 100)
+    members: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        one_of("data.groups.by", self.by, ("instances", "images", "lvis", "explicit"))
+        if self.by == "explicit" and not self.members:
+            raise ConfigError(
+                "data.groups.by is explicit without members",
+                fix="give data.groups.members, such as {rare: [0, 1], frequent: [2]}",
+            )
+
+
+@dataclass
+class SamplingConfig:
+    """Which images a pass over the training data shows, and how often.
+
+    Args:
+        by: shuffled (every image once), repeat_factor (images of rare classes more often) or class_aware (every class
+            equally often)
+        threshold: share of the images below which a class is repeated; of by = repeat_factor
+    """
+
+    by: Literal["shuffled", "repeat_factor", "class_aware"] = "shuffled"
+    threshold: float = 1e-3
+
+    def __post_init__(self) -> None:
+        one_of("data.sampling.by", self.by, ("shuffled", "repeat_factor", "class_aware"))
+        within("data.sampling.threshold", self.threshold, 0, 1)
+
+
+@dataclass
+class DetectionDataConfig:
+    """What to train and validate on.
+
+    Args:
+        dataset: folder with a COCO- or LVIS-style annotation file, coco:ROOT, lvis:ROOT, longtail-scenes, or the
+            dotted path of your own class
+        train_split: split to train on
+        val_split: split that chooses the best weights; none when empty
+        options: further arguments of the data set
+        train_options: those of the training split alone, such as {annotations: FILE, images: FOLDER}
+        val_options: those of the validation split alone
+        frequency: file of class frequencies (`longtail count`); the training split is counted when not given
+        groups: How the classes are put into groups, rarest first
+        sampling: Which images a pass over the training data shows, and how often
+        limit: use only that many images of each split
+    """
+
+    dataset: str = ""
+    train_split: str = "train"
+    val_split: str = "val"
+    options: dict[str, Any] = field(default_factory=dict)
+    train_options: dict[str, Any] = field(default_factory=dict)
+    val_options: dict[str, Any] = field(default_factory=dict)
+    frequency: str | None = None
+    groups: DetectionGroupsConfig = field(default_factory=DetectionGroupsConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        positive("data.limit", self.limit)
+
+
+@dataclass
+class DetectionAugmentationConfig:
+    """From stored images to network input.
+
+    Args:
+        short_sides: lengths of the shorter side; one is drawn for each training image
+        max_side: upper limit of the longer side
+        flip: probability of a horizontal flip
+        short_side: length of the shorter side in evaluation
+        mean: mean of the normalisation, RGB in 0 … 1; ImageNet's when not given
+        std: deviation of the normalisation; ImageNet's when not given
+    """
+
+    short_sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    max_side: int | None = 1333
+    flip: float = 0.5
+    short_side: int = 800
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.short_sides:
+            raise ConfigError("augmentation.short_sides is empty", fix="give at least one length")
+        for side in (*self.short_sides, self.max_side, self.short_side):
+            positive("augmentation.short_sides, max_side and short_side", side)
+        within("augmentation.flip", self.flip, 0, 1)
+
+
+@dataclass
+class DetectorConfig:
+    """The detector that the method makes long-tail aware.
+
+    Args:
+        name: cascade (Cascade R-CNN) or htc (Hybrid Task Cascade)
+        dialect: whose cascade: mmdetection (the paper's) or detectron2
+        backbone: torchvision/NAME, mit_b0 … mit_b5, or any hierarchical model of timm
+        weights: file of backbone weights, or `pretrained` for the published ones; random when not given
+        backbone_options: further arguments of the backbone (norm, frozen_stages, deformable_stages, channels …)
+        ious: IoU threshold of every stage; 0.5, 0.6 … for as many stages as groups when not given
+        classifier: linear or cosine (normalised)
+        options: further fields of CascadeConfig, such as {samples: 256, postprocess: {max_detections: 100}}
+    """
+
+    name: Literal["cascade", "htc"] = "cascade"
+    dialect: Literal["mmdetection", "detectron2"] = "mmdetection"
+    backbone: str = "torchvision/resnet50"
+    weights: str | None = None
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    ious: tuple[float, ...] | None = None
+    classifier: Literal["linear", "cosine"] = "linear"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        one_of("model.name", self.name, ("cascade", "htc"))
+        one_of("model.dialect", self.dialect, ("mmdetection", "detectron2"))
+        one_of("model.classifier", self.classifier, ("linear", "cosine"))
+        for iou in self.ious or ():
+            within("model.ious", iou, 0, 1)
+
+
+@dataclass
+class DetectionMethodConfig:
+    """How the detector is made long-tail aware.
+
+    Args:
+        name: baseline or mec
+        overall_weight: lambda, the weight of the loss over all classes in an expert's group; of mec
+        outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec
+        ensemble: the method's own prediction: dynamic (with group alignment), sparse, average, or such as {name:
+            dynamic, align: false, temperature: 2}; of mec
+        further: other ensembles to read beside it, by name; those of the paper's Table 2c when not given
+    """
+
+    name: Literal["baseline", "mec"] = "mec"
+    overall_weight: float = 0.7
+    outside: Literal["plain", "lambda"] = "plain"
+    ensemble: str | dict[str, Any] = "dynamic"
+    further: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        one_of("method.name", self.name, ("baseline", "mec"))
+        one_of("method.outside", self.outside, ("plain", "lambda"))
+        within("method.overall_weight", self.overall_weight, 0, 1)
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of ``mec.build_detection_method``."""
+        if self.name == "baseline":
+            return {"name": self.name, "further": self.further}
+        return {
+            "name": self.name,
+            "overall_weight": self.overall_weight,
+            "outside": self.outside,
+            "ensemble": self.ensemble,
+            "further": self.further,
+        }
+
+
+@dataclass
+class DetectionEvaluationConfig:
+    """How weights are validated and the run is scored.
+
+    Args:
+        batch_size: images at a time
+        metric: what the best weights are chosen by
+        groups: by which groups to score: those of training, those of the annotation file (LVIS), or auto: the file's
+            where it is federated
+        readouts: ways to read the stages that the run is scored with; all when not given
+        max_detections: limit an image where federated (300 when not given), else an image and class (100)
+        pictures: number of images written for the report
+    """
+
+    batch_size: int = 1
+    metric: Literal["AP", "AP50", "mask_AP", "mask_AP50"] = "AP"
+    groups: Literal["auto", "training", "file"] = "auto"
+    readouts: list[str] | None = None
+    max_detections: int | None = None
+    pictures: int = 6
+
+    def __post_init__(self) -> None:
+        positive("evaluation.batch_size", self.batch_size)
+        one_of("evaluation.metric", self.metric, ("AP", "AP50", "mask_AP", "mask_AP50"))
+        one_of("evaluation.groups", self.groups, ("auto", "training", "file"))
+        not_negative("evaluation.max_detections", self.max_detections)
+        not_negative("evaluation.pictures", self.pictures)
+
+
+@dataclass
+class DetectionConfig(RunConfig):
+    """A detection run, from data to score.
+
+    Args:
+        task: always detection
+        data: What to train and validate on
+        augmentation: From stored images to network input
+        model: The detector that the method makes long-tail aware
+        method: How the detector is made long-tail aware
+        evaluation: How weights are validated and the run is scored
+        optimiser: Optimiser and learning-rate schedule of every phase
+        phase_optimisers: differences of single phases
+        iterations: optimiser steps of each phase by name, such as {train: 90000}; --dry_run says how many passes
+            they are
+        loading: How samples become batches
+        hardware: Where and in what precision to compute
+        logging: What is written while training
+        seed: seed of everything random in the run
+        trainer: further arguments of lightning's Trainer, passed as they are
+    """
+
+    task: Literal["detection"] = "detection"
+    data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
+    augmentation: DetectionAugmentationConfig = field(default_factory=DetectionAugmentationConfig)
+    model: DetectorConfig = field(default_factory=DetectorConfig)
+    method: DetectionMethodConfig = field(default_factory=DetectionMethodConfig)
+    evaluation: DetectionEvaluationConfig = field(default_factory=DetectionEvaluationConfig)
+    optimiser: DetectionOptimiserConfig = field(default_factory=DetectionOptimiserConfig)
