@@ -13,10 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-
-
-
-
 from longtail.errors import CheckpointError, ConfigError, TrainingError
 from longtail.training.checkpoints import read_state
 from longtail.training.config import HardwareConfig, LoggingConfig, OptimiserConfig

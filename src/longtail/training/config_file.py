@@ -44,6 +44,15 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 
+def as_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a YAML file as keyword arguments: its lists are tuples, which YAML does not have."""
+    return {name: _tuples(value) for name, value in options.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 

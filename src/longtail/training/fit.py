@@ -22,7 +22,10 @@ from longtail.training.signals import StopSignals
 from longtail.training.task import Task, phases_of
 
 #: Task -> where it is built; a further task adds a line and a file.
-TASKS = {"segmentation": "longtail.training.segmentation_task:SegmentationTask"}
+TASKS = {
+    "segmentation": "longtail.training.segmentation_task:SegmentationTask",
+    "detection": "longtail.training.detection_task:DetectionTask",
+}
 
 #: Settings that may differ on resume: they do not change the weights.
 _FREE = ("loading.workers", "logging.", "trainer", "hardware.deterministic", "data.val_split", "evaluation.")

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,11 +14,22 @@ from rich.progress import track
 
 from longtail.datasets.image_files import list_images, read_image
 from longtail.errors import ConfigError, DataError
-from longtail.medoe import Segmenter
 from longtail.training.checkpoints import write_whole
 from longtail.training.run_folder import environment_rank
 
 _AHEAD = 2  # photographs that are read while the network works
+
+
+@runtime_checkable
+class LabelsPictures(Protocol):
+    """What ``longtail.medoe.Segmenter`` is to prediction."""
+
+    @property
+    def palette(self) -> Sequence[Sequence[int]]: ...
+
+    def predict(
+        self, image: torch.Tensor, *, window: tuple[int, int] | None = None, stride: tuple[int, int] | None = None
+    ) -> torch.Tensor: ...
 
 
 @dataclass
@@ -58,7 +70,7 @@ def find_images(sources: Sequence[str | Path]) -> dict[str, Path]:
 
 
 def predict(
-    segmenter: Segmenter,
+    segmenter: LabelsPictures,
     images: Mapping[str, Path],
     out: str | Path,
     *,
@@ -74,7 +86,7 @@ def predict(
     and stops no other.
 
     Args:
-        segmenter: The model, on the device to compute on.
+        segmenter: A ``Segmenter``, on the device to compute on.
         images: Name -> file, as ``find_images`` gives it.
         out: Folder to write into.
         overwrite: Whether to predict again what is written already.

@@ -19,7 +19,7 @@ from longtail.medoe import Segmenter
 from longtail.metrics.results import Results
 from longtail.segmentation.models import resolved_options
 from longtail.training.checkpoints import writing
-from longtail.training.config_file import from_dict, read_yaml, to_dict
+from longtail.training.config_file import as_arguments, from_dict, read_yaml, to_dict
 from longtail.training.console import percent, table
 from longtail.training.evaluate import evaluate
 from longtail.training.loading import IndexOrder, Shuffled
@@ -46,7 +46,7 @@ class SegmentationTask:
         if not config.data.dataset:
             raise ConfigError("data.dataset is not given", fix="name a folder or a built-in data set")
         self.config = config
-        labelled = open_dataset(config.data.dataset, config.data.train_split, **config.data.options)
+        labelled = open_dataset(config.data.dataset, config.data.train_split, **as_arguments(config.data.options))
         self.train_data = _KeptFields(_with(labelled, self._augmentation(labelled.ignore_index)))
         size = len(labelled) if config.data.limit is None else min(len(labelled), config.data.limit)
         self.order: IndexOrder = Shuffled(size)
@@ -62,7 +62,7 @@ class SegmentationTask:
             "short_side": settings.short_side,
             "max_side": settings.max_side,
             "ignore_index": ignore_index,
-            **settings.options,
+            **as_arguments(settings.options),
         }
         try:
             return segmentation_train(settings.crop, settings.scale, settings.cat_max_ratio, **arguments)
@@ -169,7 +169,9 @@ def open_validation(config: SegmentationConfig, split: str | None = None) -> Seg
         mean=settings.options.get("mean", IMAGENET_MEAN),
         std=settings.options.get("std", IMAGENET_STD),
     )
-    return open_dataset(config.data.dataset, split or config.data.val_split, transform=transform, **config.data.options)
+    return open_dataset(
+        config.data.dataset, split or config.data.val_split, transform=transform, **as_arguments(config.data.options)
+    )
 
 
 def evaluation_arguments(config: SegmentationConfig) -> dict[str, Any]:

@@ -27,12 +27,12 @@ def run(arguments: Namespace) -> int:
     from longtail.datasets import open_dataset
     from longtail.frequency.count_pixels import count_pixels
     from longtail.frequency.imbalance import imbalance_summary
-    from longtail.training.config_file import from_dict
+    from longtail.training.config_file import as_arguments, from_dict
     from longtail.training.console import table
     from longtail.training.segmentation_config import GroupsConfig
     from longtail.training.segmentation_task import build_groups, frequency_cache
 
-    dataset = open_dataset(arguments.data, arguments.split, **arguments.options)
+    dataset = open_dataset(arguments.data, arguments.split, **as_arguments(arguments.options))
     frequency = count_pixels(dataset, workers=arguments.workers, cache=frequency_cache())
     groups = build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency)
     share, group_of = frequency.share("pixels"), groups.group_of

@@ -70,14 +70,17 @@ def _score_run(arguments: Namespace, folder: Path, out: Path) -> None:
 def _score_elsewhere(arguments: Namespace, out: Path) -> None:
     from longtail.datasets import open_dataset
     from longtail.medoe import Segmenter
+    from longtail.training.config_file import as_arguments
     from longtail.training.evaluate import evaluate
     from longtail.training.run_folder import RunFolder, environment_rank
 
-    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device))
+    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(
+        chosen_device(arguments.device)
+    )
     target = RunFolder(out)
     results = evaluate(
         segmenter,
-        open_dataset(arguments.data, arguments.split or "val", **arguments.options),
+        open_dataset(arguments.data, arguments.split or "val", **as_arguments(arguments.options)),
         sliding_window=arguments.window,
         stride=arguments.stride,
         workers=arguments.workers,

@@ -32,7 +32,9 @@ def run(arguments: Namespace) -> int:
     from longtail.training.predict import find_images, predict
 
     images = find_images(arguments.images)
-    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device))
+    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(
+        chosen_device(arguments.device)
+    )
     done = predict(
         segmenter,
         images,

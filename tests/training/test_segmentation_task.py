@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import ClassFrequency
+from longtail.medoe import Segmenter
+from longtail.metrics.results import Results
+from longtail.training.config_file import from_dict, read_yaml
+from longtail.training.fit import build_task, fit
+from longtail.training.run_folder import RunFolder
+from longtail.training.segmentation_config import SegmentationConfig
+from longtail.training.segmentation_task import score_run
+from support.tiny_runs import tiny_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGTAIL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunFolder:
+    torch.set_num_threads(1)
+    return fit(tiny_config(), tmp_path_factory.mktemp("runs") / "medoe", quiet=True)
+
+
+def test_a_run_leaves_all_that_is_needed(run):
+    for path in (run.settings, run.log, run.metrics, run.weights, run.card, run.last, run.phase_weights("experts")):
+        assert path.is_file(), path
+    config = from_dict(SegmentationConfig, read_yaml(run.settings))
+    assert config.optimiser.lr == 0.01 and config.iterations == {"experts": 3, "ensemble": 2}
+    rows = run.metrics.read_text().splitlines()
+    assert "val/mIoU" in rows[0] and len(rows) == 1 + 2 + 1 + 2
+
+
+def test_its_weights_are_a_segmenter(run):
+    segmenter = Segmenter.from_pretrained(run.path)
+    saved = load_file(run.weights)
+    assert all(torch.equal(value, saved[name]) for name, value in segmenter.state_dict().items())
+    assert segmenter.predict(torch.zeros(3, 20, 30, dtype=torch.uint8)).shape == (20, 30)
+
+
+def test_it_is_scored_by_every_readout(run):
+    results = score_run(run.path, progress=False)
+    again = Results.load(run.results)
+    assert again.predictions.keys() == results.predictions.keys() >= {"medoe", "oracle", "expert_3", "mean"}
+    assert again.settings["model"]["name"] == "deeplabv3plus" and again.seed == 0
+    assert again.data == {
+        "name": "longtail-scenes",
+        "split": "val",
+        "images": 6,
+        "fingerprint": results.data["fingerprint"],
+    }
+    index = json.loads((run.pictures / "index.json").read_text())
+    assert len(index["images"]) == 2 and index["readouts"][0] == "medoe"
+
+
+def test_its_configuration_replays_to_the_same_weights(run, tmp_path):
+    config = from_dict(SegmentationConfig, read_yaml(run.settings))
+    again = fit(config, tmp_path / "again", quiet=True)
+    one, other = load_file(run.weights), load_file(again.weights)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_ensemble_trains_from_the_experts_of_another_run(run, tmp_path):
+    again = fit(tiny_config(), tmp_path / "again", start_from=run.path, quiet=True)
+    one, other = load_file(run.weights), load_file(again.weights)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    rows = again.metrics.read_text().splitlines()[1:]
+    assert rows and all(row.startswith("ensemble") for row in rows)
+
+
+def test_a_single_phase_method_starts_from_given_weights(tmp_path):
+    config = tiny_config(method={"name": "baseline"}, iterations={"train": 1})
+    first = fit(config, tmp_path / "first", quiet=True)
+    second = fit(config, tmp_path / "second", start_from=first.path, quiet=True)
+    assert second.weights.is_file()
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    config = tiny_config(
+        data={"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 6}, "val_split": ""}
+    )
+    run = fit(config, tmp_path / "run", quiet=True)
+    assert run.weights.is_file()
+    with pytest.raises(ConfigError, match="no validation split"):
+        score_run(run.path)
+
+
+def test_given_frequencies_and_groups(tmp_path):
+    task = build_task(tiny_config())
+    task.frequency.to_json(tmp_path / "f.json")
+    options = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 12}}
+    data = {**options, "frequency": str(tmp_path / "f.json"), "groups": {"by": "rank", "sizes": [4, 12]}}
+    assert build_task(tiny_config(data=data)).groups.sizes == (4, 12)
+    other = ClassFrequency(("x", "y"), images=np.ones(2), pixels=np.ones(2))
+    other.to_json(tmp_path / "f.json")
+    with pytest.raises(ConfigError, match="counts 2 classes"):
+        build_task(tiny_config(data=data))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data": {}}, ConfigError, "data.dataset is not given"),
+        ({"data": {"dataset": "nowhere"}}, ConfigError, "nowhere"),
+        ({"augmentation": {"options": {"blur": 1}}}, ConfigError, "blur"),
+        ({"model": {"name": "deeplab"}}, ConfigError, "deeplab"),
+        ({"method": {"name": "moe"}}, ConfigError, "moe"),
+        ({"method": {"name": "medoe", "options": {"alpha": 1}}}, ConfigError, "alpha"),
+    ],
+)
+def test_settings_that_cannot_work_name_themselves(tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        fit(tiny_config(**changes), tmp_path / "run", quiet=True)
+
+
+def test_a_broken_label_stops_the_training_with_its_name(tmp_path):
+    root = tmp_path / "data"
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for i in range(2):
+            for kind, suffix in (("images", "jpg"), ("labels", "png")):
+                (root / kind / split).mkdir(parents=True, exist_ok=True)
+                Image.new("RGB" if kind == "images" else "L", (32, 32), i).save(root / kind / split / f"{i}.{suffix}")
+    (root / "classes.json").write_text(json.dumps({"names": ["a", "b"]}))
+    data = {"dataset": str(root), "groups": {"by": "rank", "sizes": [1, 1]}}
+    config = tiny_config(
+        data=data, method={"name": "baseline"}, iterations={"train": 4}, loading={"batch_size": 2, "workers": 1}
+    )
+    fit(config, tmp_path / "good", quiet=True)
+    (root / "images/train/1.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1\.jpg"):
+        fit(config, tmp_path / "bad", quiet=True)
