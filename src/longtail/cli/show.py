@@ -16,6 +16,13 @@ def show_results(runs: Sequence[str | Path]) -> None:
         return
     console = Console(highlight=False)
     comparison = Comparison.load(runs)
-    for table in (group_table(comparison), expert_table(comparison)):
-        if table is not None:
-            console.print(to_rich(table))
+    for metrics in _parts(comparison.group_metrics):
+        for table in (group_table(comparison, metrics=metrics), expert_table(comparison, metrics=metrics)):
+            if table is not None:
+                console.print(to_rich(table))
+
+
+def _parts(metrics: list[str]) -> list[list[str] | None]:
+    """Metrics that fit beside each other on a terminal: those of boxes and those of masks."""
+    masks = [name for name in metrics if name.startswith("mask_")]
+    return [[name for name in metrics if name not in masks], masks] if masks else [None]

@@ -1,7 +1,7 @@
 """``Comparison``: the evaluations that a report shows side by side."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ _NAMES = {
     "softmax_threshold": "Softmax threshold",
     "group_average": "Group average",
 }
+_AVERAGE_PRECISIONS = ("AP", "AP_fixed", "mask_AP", "mask_AP_fixed")
 _NUMBERED = re.compile(r"(expert|stage)_(\d+)")
 
 
@@ -180,13 +181,12 @@ class Comparison:
     def group_metrics(self) -> list[str]:
         """Metrics that groups have, in the order of interest."""
         groups = self.method.prediction.groups.values()
-        known = dict.fromkeys(name for group in groups for name in group)
-        return [name for name in known if "bias" not in name]
+        return _of_interest(dict.fromkeys(name for group in groups for name in group))
 
     @cached_property
     def class_metrics(self) -> list[str]:
         """Per-class metrics, in the order of interest."""
-        return [name for name in self.method.prediction.per_class if "bias" not in name]
+        return _of_interest(self.method.prediction.per_class)
 
     def values(self, entry: Entry, metric: str) -> np.ndarray:
         """float64 (C,) per-class values of an entry, NaN where undefined or not evaluated."""
@@ -224,6 +224,12 @@ class Comparison:
         if self.counts is not None:
             return np.argsort(-self.counts[0], kind="stable")
         return np.argsort(self.groups.group_of, kind="stable")
+
+
+def _of_interest(metrics: Iterable[str]) -> list[str]:
+    """Without biases; the average precisions alone where there are any: detection has a dozen metrics."""
+    known = [name for name in metrics if "bias" not in name]
+    return [name for name in _AVERAGE_PRECISIONS if name in known] or known
 
 
 _ORDER: dict[Role, int] = {"baseline": 0, "method": 1, "ensemble": 2, "oracle": 3, "expert": 4}

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from longtail.errors import DataError
-from longtail.reports.comparison import Comparison, Entry
+from longtail.reports.comparison import Comparison
 
 _LONGEST_SIDE = 420
 _IGNORED = (24, 26, 30)
@@ -54,30 +53,40 @@ def picture_rows(comparison: Comparison) -> list[PictureRow]:
         return []
     index = _index(folder)
     palette = _palette(index, folder, len(comparison.class_names))
-    return [_row(comparison, folder, name, palette) for name in index["images"]]
+    classes = index.get("classes", {})
+    return [_row(comparison, folder, name, palette, classes.get(name, [])) for name in index["images"]]
 
 
-def _row(comparison: Comparison, folder: Path, name: str, palette: np.ndarray) -> PictureRow:
+def _row(comparison: Comparison, folder: Path, name: str, palette: np.ndarray, shown: list[int]) -> PictureRow:
+    """Label maps (PNG) in the colours of the palette; pictures with objects drawn (JPEG) as they are.
+
+    Args:
+        comparison: The runs.
+        folder: Pictures of the run in focus.
+        name: Name of the image.
+        palette: Colour of every class.
+        shown: Classes of the objects drawn.
+    """
     pictures = []
     photo = next((f for suffix in (".jpg", ".png") if (f := folder / f"{name}.input{suffix}").is_file()), None)
     if photo is not None:
         pictures.append(("Input", _photo_uri(photo)))
-    truth_file = folder / f"{name}.truth.png"
     classes: list[Swatch] = []
-    if truth_file.is_file():
+    if (truth_file := folder / f"{name}.truth.png").is_file():
         truth = _labels(truth_file)
         pictures.append(("Truth", _label_uri(truth, palette)))
-        classes = _rarest(comparison, truth, palette)
+        classes = _rarest(comparison, set(np.unique(truth).tolist()), palette)
+    elif (drawn := folder / f"{name}.truth.jpg").is_file():
+        pictures.append(("Truth", _photo_uri(drawn)))
+        classes = _rarest(comparison, set(shown), palette)
     for entry in comparison.headline:
-        for file in _files_of(entry, name):
+        if (where := entry.run.pictures) is None:
+            continue
+        if (file := where / f"{name}.{entry.name}.png").is_file():
             pictures.append((entry.label, _label_uri(_labels(file), palette)))
+        elif (drawn := where / f"{name}.{entry.name}.jpg").is_file():
+            pictures.append((entry.label, _photo_uri(drawn)))
     return PictureRow(name, pictures, classes)
-
-
-def _files_of(entry: Entry, name: str) -> Iterator[Path]:
-    folder = entry.run.pictures
-    if folder is not None and (file := folder / f"{name}.{entry.name}.png").is_file():
-        yield file
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -139,9 +148,8 @@ def _uri(kind: str, buffer: io.BytesIO) -> str:
     return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _rarest(comparison: Comparison, truth: np.ndarray, palette: np.ndarray) -> list[Swatch]:
-    """The rarest classes of an image, the rarest first."""
-    present = set(np.unique(truth).tolist())
+def _rarest(comparison: Comparison, present: set[int], palette: np.ndarray) -> list[Swatch]:
+    """The rarest of the classes present, the rarest first."""
     rarest = [c for c in comparison.order[::-1].tolist() if c in present][:_LISTED_CLASSES]
     groups = comparison.groups
     return [

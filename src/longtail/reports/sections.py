@@ -117,7 +117,11 @@ def qualitative(comparison: Comparison) -> Section | None:
     rows: list[PictureRow] = picture_rows(comparison)
     if not rows:
         return None
-    lead = "Colours are classes; below each row are the rarest classes of its truth. Dark pixels carry no label."
+    lead = "Colours are classes; below each row are the rarest classes of its truth. "
+    if comparison.task == "segmentation":
+        lead += "Dark pixels carry no label."
+    else:
+        lead += "As many detections are drawn as there are objects, those with the best scores."
     return Section("pictures", "Pictures", lead, [Block("pictures", rows)])
 
 

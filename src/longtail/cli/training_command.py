@@ -1,0 +1,120 @@
+"""What the `train` commands have in common."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from longtail.cli.parser import Namespace, Parser, chosen_device
+from longtail.training.config_file import from_dict
+
+
+def add_training_arguments(parser: Parser, task: str, config: type) -> None:
+    """Arguments of ``longtail train TASK``: those of every run, then all settings of its configuration."""
+    parser.usage = f"longtail train {task} [--config FILE …] [--run FOLDER] [--SECTION.SETTING VALUE …]"
+    parser.add_argument("--config", action="config", help="YAML file of settings; repeat to layer, later wins")
+    parser.add_argument("--run", type=str | None, default=None, help="run folder [runs/DATASET-METHOD]")
+    parser.add_argument("--resume", action="store_true", help="continue the run where it was last saved")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        type=str | None,
+        default=None,
+        help="run, published model or checkpoint with the weights to begin with; its finished phases are not run again",
+    )
+    parser.add_argument("--fast_dev_run", action="store_true", help="two iterations of each phase on a few images")
+    parser.add_argument("--dry_run", action="store_true", help="print the plan and its sizes, and train nothing")
+    parser.add_argument("--evaluate", type=bool, default=True, help="score the best weights at the end")
+    parser.add_class_arguments(config)
+
+
+def settings_of_resumed_run(words: list[str]) -> list[str]:
+    """A resumed run has settings already: they come first, so that options given again can only agree with them."""
+    if "--resume" in words and not any(word.split("=")[0] == "--config" for word in words):
+        run = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "--run"), None)
+        if run and (settings := Path(run) / "config.yaml").is_file():
+            return ["--config", str(settings), *words]
+    return words
+
+
+def config_of(arguments: Namespace, kind: type) -> Any:
+    """The configuration among the arguments of the command."""
+    values: dict[str, Any] = arguments.as_dict()
+    return from_dict(kind, {f.name: values[f.name] for f in fields(kind)})
+
+
+def train(arguments: Namespace, kind: type, input_size: Callable[[Any], str], score: Callable[[Path, str], Any]) -> int:
+    """Train, then score.
+
+    Args:
+        arguments: Of the command.
+        kind: Class of the configuration.
+        input_size: Configuration -> words for what a batch holds.
+        score: (run folder, device) -> writes ``results.json``.
+    """
+    config = config_of(arguments, kind)
+    folder = Path(arguments.run or default_folder(config))
+    if arguments.dry_run:
+        return _dry_run(config, folder, input_size(config))
+    from longtail.training.fit import build_task, fit
+
+    task = None
+    if arguments.fast_dev_run:
+        config = replace(config, data=replace(config.data, limit=2 * config.loading.batch_size))
+        task = build_task(config)
+        phases: tuple[str, ...] = task.method.phases  # type: ignore[assignment]
+        config = replace(config, iterations=dict.fromkeys(phases, 2))
+    done = fit(
+        config,
+        folder,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        start_from=arguments.start_from,
+        task=task,
+    )
+    if arguments.evaluate and config.data.val_split:
+        score(done.path, chosen_device(config.hardware.accelerator.replace("gpu", "auto")))
+        from longtail.cli.show import show_results
+
+        show_results([done.path])
+    return 0
+
+
+def default_folder(config: Any) -> Path:
+    """Run folder of a run that is given no name."""
+    data = config.data.dataset.rstrip("/").replace(":", "/").split("/")[-1] or "data"
+    return Path("runs") / f"{data}-{config.method.name}"
+
+
+def _dry_run(config: Any, folder: Path, images: str) -> int:
+    from longtail.training.console import Console, table
+    from longtail.training.fit import build_task
+    from longtail.training.optimisers import count_parameters
+
+    console = Console()
+    task = build_task(config)
+    for subject, words in task.describe():
+        console.say(f"[bold]{subject:<9}[/] {words}")
+    rows = []
+    size = len(task.train_data)  # type: ignore[arg-type]
+    for phase in task.method.phases:  # type: ignore[union-attr]
+        task.method.start_phase(phase)  # type: ignore[operator]
+        iterations, optimiser = config.iterations_of(phase), config.optimiser_of(phase)
+        rows.append(
+            (
+                phase,
+                f"{iterations:,}",
+                f"{iterations * config.loading.batch_size / size:.1f}",
+                f"{count_parameters(task.method)[1] / 1e6:.3f}",
+                f"{optimiser.name} {optimiser.recipe('lr'):g}",
+            )
+        )
+    console.say("")
+    console.say(table("", ["phase", "iterations", "passes", "trained M", "optimiser"], rows))
+    total = count_parameters(task.method)[0]
+    console.say(
+        f"\nbatches of {config.loading.batch_size} {images}; weights {4 * total / 1e6:.1f} MB, training state about "
+        f"{12 * total / 1e6:.1f} MB; run folder {folder}"
+    )
+    return 0

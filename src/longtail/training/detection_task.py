@@ -1,0 +1,346 @@
+"""Detection as the engine sees it: data, detector and method of a ``DetectionConfig``."""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from longtail.datasets import open_dataset
+from longtail.datasets.base import DetectionDataset
+from longtail.distributed import barrier
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.frequency.count_instances import count_instances
+from longtail.mec.detector import Detector
+from longtail.metrics.results import Results
+from longtail.samplers.class_aware import ClassAware
+from longtail.samplers.repeat_factor import RepeatFactor
+from longtail.training.checkpoints import writing
+from longtail.training.config_file import from_dict, read_yaml, to_dict
+from longtail.training.console import percent, table
+from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig
+from longtail.training.evaluate_detection import evaluate_detection, truth_of
+from longtail.training.loading import IndexOrder, Shuffled
+from longtail.training.run_folder import RunFolder, environment_rank
+from longtail.training.task import Validation
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, detection_train
+
+#: What training needs of a sample.
+_KEPT = ("boxes", "labels", "masks", "crowd")
+
+
+class DetectionTask:
+    """A detection method with its data; meets ``Task``.
+
+    Args:
+        config: Settings of the run.
+
+    Raises:
+        ConfigError: A setting that cannot work.
+        DataError: Data that are not what they should be.
+    """
+
+    def __init__(self, config: DetectionConfig) -> None:
+        self.config = config
+        settings = config.augmentation
+        transform = detection_train(settings.short_sides, settings.max_side, settings.flip, **_normalisation(config))
+        labelled = open_detection(config, config.data.train_split, training=True)
+        self.frequency = frequency_of(config, labelled)
+        self.groups = detection_groups(config.data.groups, self.frequency)
+        self.order = sampling_order(config, labelled)
+        self.has_masks = "masks" in labelled[0]
+        augmented = copy.copy(labelled)
+        augmented.transform = transform
+        self.train_data: Dataset = _ImagesAndTargets(augmented)
+        self.val_data = open_validation(config, config.data.val_split) if config.data.val_split else None
+        if self.val_data is not None and self.val_data.classes.names != labelled.classes.names:
+            raise DataError(
+                f"{config.data.train_split} has {labelled.classes.num_classes} classes, {config.data.val_split} has "
+                f"{self.val_data.classes.num_classes} or other ones",
+                fix="give both annotation files the same categories",
+            )
+        self.truth: Any = None
+        self.detector = self._build_detector(labelled)
+        self.method = self.detector.method
+
+    def _build_detector(self, dataset: DetectionDataset) -> Detector:
+        config, model = self.config, self.config.model
+        options = dict(model.options)
+        if not self.has_masks:
+            options.setdefault("masks", "none")
+        weights = {} if model.weights is None else {"weights": model.weights}
+        ids = getattr(dataset, "category_ids", range(dataset.classes.num_classes))
+        return Detector(
+            model={
+                "name": model.name,
+                "dialect": model.dialect,
+                "backbone": model.backbone,
+                "backbone_options": {**model.backbone_options, **weights},
+                "classifier": model.classifier,
+                **({} if model.ious is None else {"ious": list(model.ious)}),
+                **options,
+            },
+            method=config.method.settings(),
+            classes={
+                "names": list(dataset.classes.names),
+                "palette": [list(map(int, colour)) for colour in dataset.classes.palette],
+                "ids": [int(identity) for identity in ids],
+            },
+            groups={"names": list(self.groups.names), "members": [list(m) for m in self.groups.members]},
+            frequency=self.frequency.to_dict(),
+            input={
+                **{name: list(values) for name, values in _normalisation(config).items()},
+                "short_side": config.augmentation.short_side,
+                "max_side": config.augmentation.max_side,
+            },
+        )
+
+    @staticmethod
+    def collate(samples: list) -> tuple[list, list]:
+        """Images, which differ in size, and their targets."""
+        images, targets = zip(*samples, strict=True)
+        return list(images), list(targets)
+
+    def inputs(self, batch: Any) -> tuple:
+        """Images and targets."""
+        images, targets = batch
+        return images, targets
+
+    def validate(self, device: torch.device) -> Validation | None:
+        """Score the method's own prediction on the validation split by AP."""
+        if self.val_data is None:
+            return None
+        if self.truth is None:
+            self.truth = truth_of(self.val_data, _size(self.val_data, self.config.data.limit))
+        results = evaluate_detection(
+            self.detector,
+            self.val_data,
+            truth=self.truth,
+            groups=evaluation_groups(self.config, self.groups, self.truth),
+            readouts=[next(iter(self.method.readouts()))],
+            fixed=False,
+            pooled=False,
+            pictures=0,
+            limit=self.config.data.limit,
+            **evaluation_arguments(self.config),
+        )
+        scores = results.own
+        metrics: list[str] = [m for m in ("AP", "AP50", "mask_AP", "mask_AP50") if m in scores.overall]
+        columns = {"all": scores.overall, **scores.groups}
+        shown = table(
+            "",
+            ["validation", *columns],
+            [[metric, *(_shown(values.get(metric)) for values in columns.values())] for metric in metrics],
+        )
+        values: dict[str, float | None] = {metric: scores.overall[metric] for metric in metrics}
+        values |= {f"AP/{group}": of_group["AP"] for group, of_group in scores.groups.items()}
+        known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
+        return Validation(known.get(self._metric(metrics), 0.0), known, shown)
+
+    def _metric(self, known: list[str]) -> str:
+        """What the best weights are chosen by; boxes where there are no masks to score."""
+        wanted = self.config.evaluation.metric
+        return wanted if wanted in known else wanted.removeprefix("mask_")
+
+    def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
+        """Write ``best.safetensors`` and ``config.json``."""
+        with writing(run.weights):
+            self.detector.save_run(run.path)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What is trained on what."""
+        data, model = self.config.data, self.config.model
+        val = "no validation" if self.val_data is None else f"{len(self.val_data)} {data.val_split}"
+        groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
+        instances = self.frequency.instances.sum() if self.frequency.instances is not None else 0
+        phases = ", ".join(f"{phase} {self.config.iterations_of(phase)}" for phase in self.method.phases)
+        total = sum(p.numel() for p in self.method.parameters())
+        return [
+            ("data", f"{data.dataset}: {len(self.train_data)} {data.train_split}, {val} images; {instances} objects"),  # type: ignore[arg-type]
+            ("classes", f"{self.frequency.num_classes}: {groups}"),
+            ("sampling", data.sampling.by.replace("_", " ")),
+            (
+                "model",
+                f"{model.name} of {model.dialect}, {model.backbone}, {self.config.method.name}, "
+                f"{total / 1e6:.2f} M parameters",
+            ),
+            ("phases", phases),
+        ]
+
+
+class _ImagesAndTargets(Dataset):
+    """Samples as (image, target): plain tensors, and only those that training reads."""
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        sample: Any = self.dataset[index]
+        target = {name: sample[name].as_subclass(Tensor) for name in _KEPT if name in sample}
+        return sample["image"].as_subclass(Tensor), target
+
+
+def open_detection(
+    config: DetectionConfig, split: str, *, training: bool = False, transform: Callable | None = None
+) -> DetectionDataset:
+    """A split of the configured data set.
+
+    Raises:
+        ConfigError: No data set is named, or it is none for detection.
+    """
+    data = config.data
+    if not data.dataset:
+        raise ConfigError("data.dataset is not given", fix="name a folder with an annotation file or a data set")
+    options = {**data.options, **(data.train_options if training else data.val_options)}
+    if data.dataset == "longtail-scenes":
+        options["task"] = "detection"
+    dataset = open_dataset(data.dataset, split, transform=transform, **options)
+    if not isinstance(dataset, DetectionDataset):
+        raise ConfigError(
+            f"{data.dataset} is no data set for detection", fix="give coco:ROOT, lvis:ROOT or a class of your own"
+        )
+    if not len(dataset):
+        raise DataError(f"{data.dataset} has no images in split {split!r}", fix="check the annotation file")
+    return dataset
+
+
+def open_validation(config: DetectionConfig, split: str) -> DetectionDataset:
+    """A split as evaluation reads it."""
+    settings = config.augmentation
+    transform = detection_eval(settings.short_side, settings.max_side, **_normalisation(config))
+    return open_detection(config, split, training=split == config.data.train_split, transform=transform)
+
+
+def frequency_of(config: DetectionConfig, dataset: DetectionDataset) -> ClassFrequency:
+    """Instances and images of every class of the training split, read or counted.
+
+    Raises:
+        ConfigError: The file is of other classes.
+    """
+    if config.data.frequency is None:
+        return count_instances(dataset)
+    frequency = ClassFrequency.from_json(config.data.frequency)
+    if frequency.class_names != tuple(dataset.classes.names):
+        raise ConfigError(
+            f"{config.data.frequency} counts {frequency.num_classes} classes, {frequency.class_names[0]!r} first; the "
+            f"data set has {dataset.classes.num_classes}, {dataset.classes.names[0]!r} first",
+            fix="count this data set with `longtail count`",
+        )
+    return frequency
+
+
+def detection_groups(settings: DetectionGroupsConfig, frequency: ClassFrequency) -> CategoryGroups:
+    """Groups of the classes, rarest first.
+
+    Raises:
+        ConfigError: Explicit groups of other classes.
+    """
+    if settings.by == "explicit":
+        groups = CategoryGroups.explicit(settings.members)
+        if groups.num_classes != frequency.num_classes:
+            raise ConfigError(
+                f"data.groups.members name {groups.num_classes} classes of {frequency.num_classes}",
+                fix="list every class id once",
+            )
+        return groups
+    if settings.by == "lvis":
+        return CategoryGroups.lvis(frequency.counts("images"))
+    return CategoryGroups.by_count(frequency.counts(settings.by), settings.edges)
+
+
+def evaluation_groups(config: DetectionConfig, training: CategoryGroups, truth: Any) -> CategoryGroups:
+    """Groups to score by: those of training, or the annotation file's own."""
+    of_file = config.evaluation.groups == "file" or (config.evaluation.groups == "auto" and truth.federated)
+    return truth.groups if of_file else training
+
+
+def sampling_order(config: DetectionConfig, dataset: DetectionDataset) -> IndexOrder:
+    """What a pass over the training data shows."""
+    sampling, size = config.data.sampling, _size(dataset, config.data.limit)
+    if sampling.by == "shuffled":
+        return Shuffled(size)
+    labels = dataset.image_labels[:size]
+    return ClassAware(labels) if sampling.by == "class_aware" else RepeatFactor(labels, sampling.threshold)
+
+
+def evaluation_arguments(config: DetectionConfig) -> dict[str, Any]:
+    """Arguments of ``evaluate_detection`` that the configuration holds."""
+    return {
+        "batch_size": config.evaluation.batch_size,
+        "max_detections": config.evaluation.max_detections,
+        "workers": config.loading.workers,
+    }
+
+
+def score_detection_run(
+    run_dir: str | Path,
+    *,
+    split: str | None = None,
+    device: str | torch.device = "cpu",
+    out: str | Path | None = None,
+    readouts: list[str] | None = None,
+    recording: str | Path | None = None,
+    progress: bool = True,
+    changes: dict[str, Any] | None = None,
+) -> Results:
+    """Evaluate the best weights of a run with every readout; writes ``results.json`` and ``pictures/``.
+
+    Args:
+        run_dir: Run folder.
+        split: Split to score; the validation split where not given.
+        device: Where to compute.
+        out: Folder to write into; the run folder where not given.
+        readouts: Ways to read the stages; those of the settings where not given.
+        recording: Folder to record every stage's outputs in.
+        progress: Show a bar on a terminal.
+        changes: Settings to evaluate with other than those of the run, as nested values.
+    """
+    run, target = RunFolder(Path(run_dir)), RunFolder(Path(out or run_dir))
+    config = from_dict(DetectionConfig, {**read_yaml(run.settings), **(changes or {})})
+    split = split or config.data.val_split
+    if not split:
+        raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
+    detector = Detector.from_pretrained(run.path).to(device)
+    dataset = open_validation(config, split)
+    truth = truth_of(dataset, _size(dataset, config.data.limit))
+    results = evaluate_detection(
+        detector,
+        dataset,
+        truth=truth,
+        groups=evaluation_groups(config, detector.groups, truth),
+        readouts=readouts or config.evaluation.readouts,
+        recording=recording,
+        pictures=config.evaluation.pictures,
+        pictures_dir=target.pictures,
+        limit=config.data.limit,
+        progress=progress,
+        data={"name": config.data.dataset, "split": split},
+        settings=to_dict(config),
+        seed=config.seed,
+        **evaluation_arguments(config),
+    )
+    if environment_rank() == 0:
+        results.save(target.results)
+    barrier()
+    return results
+
+
+def _normalisation(config: DetectionConfig) -> dict[str, tuple[float, ...]]:
+    settings = config.augmentation
+    return {"mean": settings.mean or IMAGENET_MEAN, "std": settings.std or IMAGENET_STD}
+
+
+def _shown(value: float | None) -> str:
+    return percent(None if value is None or math.isnan(value) else value)
+
+
+def _size(dataset: DetectionDataset, limit: int | None) -> int:
+    return len(dataset) if limit is None else min(limit, len(dataset))

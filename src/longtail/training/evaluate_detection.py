@@ -1,0 +1,259 @@
+"""``evaluate_detection``: every way to read a detector's stages, scored in one pass over a data set."""
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from longtail.datasets.base import DetectionDataset, DetectionSample
+from longtail.detection.method import DetectionMethod, Detections
+from longtail.distributed import all_gather_objects, broadcast_object, is_main_process, rank, world_size
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.mec.detector import Detector
+from longtail.mec.rescore import StageRecorder
+from longtail.metrics.detection import DetectionTruth, IouType, annotations_of, detection_prediction
+from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.results import Prediction, Results
+from longtail.training.detection_pictures import DetectionPictureBook
+from longtail.training.environment import environment
+from longtail.training.failures import checked
+from longtail.training.loading import evaluation_loader
+
+
+@torch.inference_mode()
+def evaluate_detection(
+    detector: DetectionMethod | Detector,
+    dataset: DetectionDataset,
+    *,
+    groups: CategoryGroups | None = None,
+    frequency: ClassFrequency | None = None,
+    truth: DetectionTruth | None = None,
+    readouts: Iterable[str] | None = None,
+    iou_types: Sequence[IouType] | None = None,
+    federated: bool | None = None,
+    max_detections: int | None = None,
+    fixed: bool = True,
+    pooled: bool = True,
+    batch_size: int = 1,
+    workers: int = 0,
+    recording: str | Path | None = None,
+    pictures: int = 6,
+    pictures_dir: str | Path | None = None,
+    limit: int | None = None,
+    progress: bool = False,
+    data: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    seed: int | None = None,
+) -> Results:
+    """Score a detector on annotated images; under several ranks each takes its share, and all get the result.
+
+    Images go through the network once; every readout (the method, its other ensembles, the plain average, each stage)
+    then reads the stages' outputs. Detections are scored in pixels of the stored images.
+
+    Args:
+        detector: A method on the device to compute on, or a ``Detector`` with all that it knows.
+        dataset: Annotated images; where it has no transform of its own, the detector's preprocessing is used.
+        groups: Groups of the classes to score by; those of the annotation file where it is federated (LVIS), else the
+            detector's, where not given.
+        frequency: Counts of the training split; the detector's where not given.
+        truth: The annotations of ``dataset``, where they are at hand.
+        readouts: Names of the readouts wanted; all where not given.
+        iou_types: ``bbox``, ``segm``; what the detector and the annotations have where not given.
+        federated: LVIS's rules; None for what the annotations are.
+        max_detections: Limit an image (federated: 300) or an image and class (COCO: 100); None for these, 0 for none.
+        fixed: Also AP_fixed, the honest check of what re-ranks classes.
+        pooled: Also AP_pool and the calibration of scores by group.
+        batch_size: Images at a time.
+        workers: Processes that load images.
+        recording: Folder to record every stage's outputs in, for ``mec.rescore``.
+        pictures: How many images to draw, those with most of the rarest classes.
+        pictures_dir: Where to draw them; none are drawn where not given.
+        limit: Look at the first images only.
+        progress: Show a bar on a terminal.
+        data: What ``Results.data`` says besides images and fingerprint.
+        settings: What ``Results.settings`` says.
+        seed: What ``Results.seed`` says.
+
+    Raises:
+        ConfigError: An unknown readout, missing groups, masks wanted that are not there, or a recording of several
+            ranks.
+        DataError: An image cannot be read, or the data set has other classes than the detector.
+    """
+    method = detector if isinstance(detector, DetectionMethod) else detector.method
+    if isinstance(detector, Detector):
+        _check_classes(detector, dataset)
+        frequency = frequency or detector.frequency
+    size = len(dataset) if limit is None else min(limit, len(dataset))
+    truth = truth or truth_of(dataset, size)
+    if groups is None:
+        groups = truth.groups if truth.federated or isinstance(detector, DetectionMethod) else detector.groups
+    names = _readouts(method, readouts)
+    book = None
+    if pictures_dir is not None and pictures:
+        book = DetectionPictureBook(Path(pictures_dir), pictures, groups)
+    found = _detect(detector, dataset, size, names, batch_size, workers, recording, book, progress)
+    if book is not None:
+        book.write(dataset, names)
+    wanted: Sequence[IouType] = iou_types or (("bbox", "segm") if found.masks else ("bbox",))
+    scores: Any = None
+    if is_main_process():
+        scores = {
+            name: detection_prediction(
+                truth,
+                arrays,
+                groups,
+                iou_types=wanted,
+                federated=federated,
+                max_detections=max_detections,
+                fixed=fixed,
+                pooled=pooled,
+            )
+            for name, arrays in found.arrays.items()
+        }
+    predictions: dict[str, Prediction] = broadcast_object(scores)  # type: ignore[assignment]
+    return Results(
+        task="detection",
+        method=names[0],
+        class_names=list(dataset.classes.names),
+        groups=groups.to_dict(),
+        predictions=predictions,
+        frequency=None if frequency is None else frequency.to_dict(),
+        data={**(data or {}), "images": size, "fingerprint": dataset.fingerprint},
+        settings={**(settings or {}), "federated": truth.federated if federated is None else federated},
+        seed=seed,
+        environment=environment(),
+    )
+
+
+def truth_of(dataset: DetectionDataset, size: int | None = None) -> DetectionTruth:
+    """Annotations of the first ``size`` images of a data set; of all where not given.
+
+    A COCO- or LVIS-style file is read as it is; the samples of any other data set are read once.
+    """
+    size = len(dataset) if size is None else size
+    file = getattr(dataset, "file", None)
+    if file is None:
+        if size == len(dataset):
+            return DetectionTruth.from_dataset(dataset)
+        plain = _without_transform(dataset)
+        return DetectionTruth(annotations_of((plain[i] for i in range(size)), dataset.classes.names))
+    if size == len(dataset) and getattr(dataset, "annotation_file", None) is not None:
+        return DetectionTruth(file.path)
+    content = json.loads(Path(file.path).read_bytes())
+    shown = set(dataset.image_ids[:size])  # type: ignore[attr-defined]
+    content["images"] = [image for image in content["images"] if image["id"] in shown]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in shown]
+    return DetectionTruth(content)
+
+
+class _Found(NamedTuple):
+    """Detections of all images of all ranks by readout, and whether masks can be scored."""
+
+    arrays: dict[str, DetectionArrays]
+    masks: bool
+
+
+def _detect(
+    detector: DetectionMethod | Detector,
+    dataset: DetectionDataset,
+    size: int,
+    names: list[str],
+    batch_size: int,
+    workers: int,
+    recording: str | Path | None,
+    book: DetectionPictureBook | None,
+    progress: bool,
+) -> _Found:
+    method = detector if isinstance(detector, DetectionMethod) else detector.method
+    if recording is not None and world_size() > 1:
+        raise ConfigError("stages are recorded by one process", fix="evaluate on one device to record them")
+    device = next(method.parameters()).device
+    training = method.training
+    method.eval()
+    ids: list[int] = []
+    found: dict[str, list[Detections]] = {name: [] for name in names}
+    masks = method.has_masks
+    batches: Iterable[list] = evaluation_loader(dataset, range(rank(), size, world_size()), batch_size, workers)
+    if progress and is_main_process():
+        total = -(-len(range(0, size, world_size())) // batch_size)
+        batches = track(batches, f"{size} images", total, transient=True)
+    with StageRecorder(recording) if recording is not None else nullcontext() as recorder:
+        for batch in batches:
+            indices, samples = zip(*((index, checked(sample)) for index, sample in batch), strict=True)
+            images, sizes = zip(*(_network_input(sample, detector, device) for sample in samples), strict=True)
+            if recorder is not None:
+                outputs = method.stage_outputs(images)
+                recorder.add([int(s["image_id"]) for s in samples], outputs, sizes)
+            seen = method.predict_readouts(images, sizes, names)
+            for place, (index, sample) in enumerate(zip(indices, samples, strict=True)):
+                masks = masks and "masks" in sample
+                ids.append(int(sample["image_id"]))
+                if book is not None:
+                    labels = sample["labels"][~sample["crowd"]].numpy()
+                    book.consider(index, sample["name"], labels, {name: seen[name][place] for name in names})
+            for name in names:
+                found[name] += seen[name]
+    method.train(training)
+    own = {name: DetectionArrays.collect(ids, detections) for name, detections in found.items()}
+    everyone = all_gather_objects((own, masks))
+    arrays = {name: _joined([arrays[name] for arrays, _ in everyone]) for name in names}
+    return _Found(arrays, all(with_masks for _, with_masks in everyone))
+
+
+def _network_input(
+    sample: DetectionSample, detector: DetectionMethod | Detector, device: torch.device
+) -> tuple[Tensor, tuple[int, int]]:
+    """Normalised image and the size that it had before."""
+    image = sample["image"]
+    height, width = sample["original_size"] if "original_size" in sample else image.shape[-2:]  # type: ignore[typeddict-item]
+    if image.dtype == torch.uint8:
+        if isinstance(detector, DetectionMethod):
+            raise ConfigError(
+                "the images are not normalised", fix="give the data set transforms.detection_eval(), or pass a Detector"
+            )
+        image = detector.preprocess(image.as_subclass(Tensor))
+    return image.as_subclass(Tensor).to(device, non_blocking=True), (int(height), int(width))
+
+
+def _joined(parts: Sequence[DetectionArrays]) -> DetectionArrays:
+    filled = [part for part in parts if len(part)] or [parts[0]]
+    if len(filled) == 1:
+        return filled[0]
+    with_masks = all(part.masks is not None for part in filled)
+    return DetectionArrays(
+        **{k: np.concatenate([getattr(p, k) for p in filled]) for k in ("image_ids", "boxes", "scores", "labels")},
+        masks=[mask for part in filled for mask in part.masks or ()] if with_masks else None,
+    )
+
+
+def _readouts(method: DetectionMethod, wanted: Iterable[str] | None) -> list[str]:
+    known = list(method.readouts())
+    names = known if wanted is None else list(wanted)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
+    return names or known[:1]
+
+
+def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
+    if tuple(dataset.classes.names) != detector.class_names:
+        raise DataError(
+            f"the data set has {dataset.classes.num_classes} classes, {dataset.classes.names[0]!r} first; the detector "
+            f"was trained on {len(detector.class_names)}, {detector.class_names[0]!r} first",
+            fix="evaluate on a data set of the same categories in the same order",
+        )
+
+
+def _without_transform(dataset: DetectionDataset) -> DetectionDataset:
+    import copy
+
+    plain = copy.copy(dataset)
+    plain.transform = None
+    return plain
