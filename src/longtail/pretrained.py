@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -91,6 +91,28 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
             path = Path(hf_hub_download(model_id, "model.safetensors", **hub))
         load_weights(trained, path, device=map_location)
         return trained.to(map_location).eval()
+
+
+def saved_task(source: str | Path) -> Literal["segmentation", "detection"]:
+    """Task of a run folder, a folder of ``save_pretrained`` or a model of the Hub: which class loads it.
+
+    Raises:
+        CheckpointError: It has no configuration of this library.
+    """
+    folder = Path(source)
+    path = folder / "config.json"
+    if not folder.is_dir() and (folder.is_absolute() or len(folder.parts) != 2):
+        raise CheckpointError(f"there is no folder {folder}", fix="give a run folder or a Hub id such as owner/name")
+    try:
+        if not folder.is_dir():
+            from huggingface_hub import hf_hub_download
+
+            path = Path(hf_hub_download(str(source), "config.json"))
+        return "detection" if json.loads(path.read_text()).get("task") == "detection" else "segmentation"
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is not a configuration of this library: {error}", fix="give a run folder that has trained"
+        ) from error
 
 
 def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:

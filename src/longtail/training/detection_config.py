@@ -244,6 +244,8 @@ class DetectionEvaluationConfig:
         groups: by which groups to score: those of training, those of the annotation file (LVIS), or auto: the file's
             where it is federated
         readouts: ways to read the stages that the run is scored with; all when not given
+        scales: sizes at which the run is scored, factors on the input's; several average out (test-time augmentation)
+        flip: score the run with every image seen mirrored, too (test-time augmentation)
         max_detections: limit an image where federated (300 when not given), else an image and class (100)
         pictures: number of images written for the report
     """
@@ -252,6 +254,8 @@ class DetectionEvaluationConfig:
     metric: Literal["AP", "AP50", "mask_AP", "mask_AP50"] = "AP"
     groups: Literal["auto", "training", "file"] = "auto"
     readouts: list[str] | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
     max_detections: int | None = None
     pictures: int = 6
 
@@ -259,6 +263,8 @@ class DetectionEvaluationConfig:
         positive("evaluation.batch_size", self.batch_size)
         one_of("evaluation.metric", self.metric, ("AP", "AP50", "mask_AP", "mask_AP50"))
         one_of("evaluation.groups", self.groups, ("auto", "training", "file"))
+        for scale in self.scales:
+            positive("evaluation.scales", scale)
         not_negative("evaluation.max_detections", self.max_detections)
         not_negative("evaluation.pictures", self.pictures)
 

@@ -16,12 +16,12 @@ from longtail.distributed import barrier
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
-from longtail.mec.detector import Detector
+from longtail.mec.detector import Detector, augmented
 from longtail.metrics.results import Results
 from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor
 from longtail.training.checkpoints import writing
-from longtail.training.config_file import from_dict, read_yaml, to_dict
+from longtail.training.config_file import as_arguments, from_dict, read_yaml, to_dict
 from longtail.training.console import percent, table
 from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig
 from longtail.training.evaluate_detection import evaluate_detection, truth_of
@@ -199,7 +199,7 @@ def open_detection(
     data = config.data
     if not data.dataset:
         raise ConfigError("data.dataset is not given", fix="name a folder with an annotation file or a data set")
-    options = {**data.options, **(data.train_options if training else data.val_options)}
+    options = as_arguments({**data.options, **(data.train_options if training else data.val_options)})
     if data.dataset == "longtail-scenes":
         options["task"] = "detection"
     dataset = open_dataset(data.dataset, split, transform=transform, **options)
@@ -309,6 +309,8 @@ def score_detection_run(
     if not split:
         raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
     detector = Detector.from_pretrained(run.path).to(device)
+    if config.evaluation.flip or config.evaluation.scales != (1.0,):
+        detector.method = augmented(detector.method, config.evaluation.scales, config.evaluation.flip)
     dataset = open_validation(config, split)
     truth = truth_of(dataset, _size(dataset, config.data.limit))
     results = evaluate_detection(

@@ -99,7 +99,7 @@ def predict(
         TrainingError: The results cannot be written.
     """
     labels, overlays = Path(out) / "labels", Path(out) / "overlays"
-    mine = list(images.items())[environment_rank() :: _world_size()]
+    mine = list(images.items())[environment_rank() :: environment_world_size()]
     done = Predicted()
     wanted = []
     for name, path in mine:
@@ -109,7 +109,7 @@ def predict(
         else:
             wanted.append((name, path))
     palette = np.asarray(segmenter.palette, dtype=np.float32)
-    loaded = _read_ahead(wanted)
+    loaded = read_ahead(wanted)
     for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
         try:
             pixels = pending.result()
@@ -126,7 +126,8 @@ def predict(
     return done
 
 
-def _read_ahead(wanted: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Future[torch.Tensor]]]:
+def read_ahead(wanted: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Future[torch.Tensor]]]:
+    """Name and pixels of images in order; the next ones are read while the network works."""
     with ThreadPoolExecutor(1) as reader:
         pending: list[tuple[str, Future[torch.Tensor]]] = []
         for name, path in wanted:
@@ -140,7 +141,8 @@ def _write_png(values: np.ndarray, path: Path) -> None:
     write_whole(path, lambda part: Image.fromarray(values).save(part, format="PNG"))
 
 
-def _world_size() -> int:
+def environment_world_size() -> int:
+    """Number of processes as their launcher says, before a process group exists."""
     for name in ("WORLD_SIZE", "SLURM_NTASKS"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])

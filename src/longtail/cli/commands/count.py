@@ -1,9 +1,12 @@
 """Count how often each class occurs, and put the classes into groups."""
 
+from pathlib import Path
+from typing import Any, Literal
+
 from longtail.cli.parser import Namespace, Parser
 
 NAME = "count"
-SUMMARY = "count pixels and images of every class; groups and imbalance"
+SUMMARY = "count pixels, objects and images of every class; groups and imbalance"
 ORDER = 10
 
 
@@ -11,12 +14,15 @@ def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
     from longtail.training.segmentation_config import GroupsConfig
 
-    parser.add_argument("data", type=str, help="folder, cityscapes:ROOT, ade20k:ROOT or longtail-scenes")
+    parser.add_argument("data", type=str, help="folder, cityscapes:ROOT, coco:ROOT …, or an annotation file (.json)")
     parser.add_argument("--split", type=str, default="train", help="split to count")
     parser.add_argument("--out", type=str | None, default=None, help="JSON file to write the counts to")
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; all cores when not given")
     parser.add_argument("--rows", type=int, default=60, help="classes to print, most frequent first; 0 for all")
+    parser.add_argument(
+        "--edges", type=tuple[int, ...], default=(10, 100), help="detection: instances that part the groups"
+    )
     parser.add_class_arguments(GroupsConfig, "groups")
 
 
@@ -24,31 +30,24 @@ def run(arguments: Namespace) -> int:
     """Count and print."""
     from rich.console import Console
 
-    from longtail.datasets import open_dataset
-    from longtail.frequency.count_pixels import count_pixels
     from longtail.frequency.imbalance import imbalance_summary
-    from longtail.training.config_file import as_arguments, from_dict
     from longtail.training.console import table
-    from longtail.training.segmentation_config import GroupsConfig
-    from longtail.training.segmentation_task import build_groups, frequency_cache
 
-    dataset = open_dataset(arguments.data, arguments.split, **as_arguments(arguments.options))
-    frequency = count_pixels(dataset, workers=arguments.workers, cache=frequency_cache())
-    groups = build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency)
-    share, group_of = frequency.share("pixels"), groups.group_of
+    frequency, groups, unit = _counted(arguments)
+    share, group_of = frequency.share(unit), groups.group_of
     console = Console(highlight=False)
     order = share.argsort()[::-1]
     shown = order[: arguments.rows or None]
     console.print(
         table(
             "",
-            ["class", "group", "share %", "pixels", "images"],
+            ["class", "group", "share %", unit, "images"],
             [
                 (
                     frequency.class_names[c],
                     groups.names[group_of[c]],
                     f"{100 * share[c]:.4f}",
-                    f"{frequency.counts('pixels')[c]:,}",
+                    f"{frequency.counts(unit)[c]:,}",
                     f"{frequency.images[c]:,}",
                 )
                 for c in shown
@@ -64,12 +63,41 @@ def run(arguments: Namespace) -> int:
     ]
     console.print(table("", ["group", "classes", "share %"], by_group))
     console.print()
-    facts = imbalance_summary(frequency).to_dict()
+    facts = imbalance_summary(frequency, unit).to_dict()
     console.print(table("", ["imbalance", ""], [(k.replace("_", " "), _number(v)) for k, v in facts.items()]))
     if arguments.out:
         frequency.to_json(arguments.out)
         console.print(f"\nwritten to {arguments.out}")
     return 0
+
+
+def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instances"]]:
+    """Frequency, groups and what is counted: pixels of labels, or instances of annotations."""
+    from longtail.datasets import open_dataset
+    from longtail.datasets.base import DetectionDataset, SegmentationDataset
+    from longtail.training.config_file import as_arguments, from_dict
+
+    options = as_arguments(arguments.options)
+    if arguments.data.endswith(".json"):
+        from longtail.datasets.coco import Coco
+
+        file = Path(arguments.data)
+        dataset: Any = Coco(file.parent, arguments.split, annotations=file.name, check_files=False, **options)
+    else:
+        dataset = open_dataset(arguments.data, arguments.split, **options)
+    both = isinstance(dataset, SegmentationDataset) and isinstance(dataset, DetectionDataset)
+    if isinstance(dataset, DetectionDataset) and (not both or dataset.task == "detection"):  # type: ignore[attr-defined]
+        from longtail.frequency import CategoryGroups
+        from longtail.frequency.count_instances import count_instances
+
+        frequency = count_instances(dataset)
+        return frequency, CategoryGroups.by_count(frequency.counts("instances"), arguments.edges), "instances"
+    from longtail.frequency.count_pixels import count_pixels
+    from longtail.training.segmentation_config import GroupsConfig
+    from longtail.training.segmentation_task import build_groups, frequency_cache
+
+    frequency = count_pixels(dataset, workers=arguments.workers, cache=frequency_cache())
+    return frequency, build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency), "pixels"
 
 
 def _number(value: object) -> str:

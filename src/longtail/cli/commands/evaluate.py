@@ -1,6 +1,7 @@
 """Score trained weights with every readout, by class and group; writes results.json and pictures/."""
 
 from pathlib import Path
+from typing import Any
 
 from longtail.cli.parser import Namespace, Parser, chosen_device
 
@@ -11,7 +12,7 @@ ORDER = 30
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
-    parser.add_argument("model", type=str, help="run folder, Segmenter folder or Hub id")
+    parser.add_argument("model", type=str, help="run folder, published folder or Hub id")
     parser.add_argument("--data", type=str | None, default=None, help="data set; that of the run when not given")
     parser.add_argument("--split", type=str | None, default=None, help="split; the validation split when not given")
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
@@ -20,6 +21,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
     parser.add_argument("--stride", type=tuple[int, int] | None, default=None, help="step of the window, as [h, w]")
+    parser.add_argument("--readouts", type=list[str] | None, default=None, help="detection: ways to read the stages")
+    parser.add_argument("--scales", type=tuple[float, ...] | None, default=None, help="detection: sizes to look at")
+    parser.add_argument("--flip", action="store_true", help="detection: look at mirrored images, too")
+    parser.add_argument("--record", type=str | None, default=None, help="detection: folder to record all stages in")
     parser.add_argument("--limit", type=int | None, default=None, help="score only that many images")
     parser.add_argument("--pictures", type=int, default=6, help="images to write for the report")
     parser.add_argument("--workers", type=int, default=2, help="processes that load images")
@@ -29,6 +34,7 @@ def run(arguments: Namespace) -> int:
     """Evaluate and print."""
     from longtail.cli.show import show_results
     from longtail.errors import ConfigError
+    from longtail.pretrained import saved_task
     from longtail.training.run_folder import RunFolder
 
     folder = Path(arguments.model)
@@ -39,12 +45,33 @@ def run(arguments: Namespace) -> int:
         )
     out = Path(arguments.out or (folder if folder.is_dir() else "."))
     out.mkdir(parents=True, exist_ok=True)
+    detection = saved_task(arguments.model) == "detection"
+    _refuse_misplaced(arguments, detection)
     if is_run and not arguments.data:
-        _score_run(arguments, folder, out)
+        (_score_detection_run if detection else _score_run)(arguments, folder, out)
     else:
-        _score_elsewhere(arguments, out)
+        (_score_detector_elsewhere if detection else _score_elsewhere)(arguments, out)
     show_results([out])
     return 0
+
+
+def _refuse_misplaced(arguments: Namespace, detection: bool) -> None:
+    """Options of the other task would be ignored without a word."""
+    from longtail.errors import ConfigError
+
+    others = ("window", "stride") if detection else ("readouts", "scales", "flip", "record")
+    for name in others:
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name} is not for {'detection' if detection else 'segmentation'}", fix="leave it out")
+
+
+def _changes(arguments: Namespace, settings: dict[str, Any], **evaluation: Any) -> dict[str, Any]:
+    """Settings of the run that the arguments change."""
+    return {
+        "evaluation": {**settings["evaluation"], "pictures": arguments.pictures, **evaluation},
+        "data": {**settings["data"], **({"limit": arguments.limit} if arguments.limit else {})},
+        "loading": {**settings["loading"], "workers": arguments.workers},
+    }
 
 
 def _score_run(arguments: Namespace, folder: Path, out: Path) -> None:
@@ -52,18 +79,31 @@ def _score_run(arguments: Namespace, folder: Path, out: Path) -> None:
     from longtail.training.segmentation_task import score_run
 
     settings = read_yaml(folder / "config.yaml")
-    evaluation = {**settings["evaluation"], "pictures": arguments.pictures}
-    if arguments.window:
-        evaluation |= {"sliding_window": arguments.window, "stride": arguments.stride}
-    data = {**settings["data"], **({"limit": arguments.limit} if arguments.limit else {})}
-    loading = {**settings["loading"], "workers": arguments.workers}
+    windows = {"sliding_window": arguments.window, "stride": arguments.stride} if arguments.window else {}
     score_run(
         folder,
         split=arguments.split,
         device=chosen_device(arguments.device),
         out=out,
         trust_code=arguments.trust_code,
-        changes={"evaluation": evaluation, "data": data, "loading": loading},
+        changes=_changes(arguments, settings, **windows),
+    )
+
+
+def _score_detection_run(arguments: Namespace, folder: Path, out: Path) -> None:
+    from longtail.training.config_file import read_yaml
+    from longtail.training.detection_task import score_detection_run
+
+    views = {"scales": arguments.scales} if arguments.scales else {}
+    views |= {"flip": True} if arguments.flip else {}
+    score_detection_run(
+        folder,
+        split=arguments.split,
+        device=chosen_device(arguments.device),
+        out=out,
+        readouts=arguments.readouts,
+        recording=arguments.record,
+        changes=_changes(arguments, read_yaml(folder / "config.yaml"), **views),
     )
 
 
@@ -83,6 +123,35 @@ def _score_elsewhere(arguments: Namespace, out: Path) -> None:
         open_dataset(arguments.data, arguments.split or "val", **as_arguments(arguments.options)),
         sliding_window=arguments.window,
         stride=arguments.stride,
+        workers=arguments.workers,
+        pictures=arguments.pictures,
+        pictures_dir=target.pictures,
+        limit=arguments.limit,
+        progress=True,
+        data={"name": arguments.data, "split": arguments.split},
+        settings={"model": arguments.model},
+    )
+    if environment_rank() == 0:
+        results.save(target.results)
+
+
+def _score_detector_elsewhere(arguments: Namespace, out: Path) -> None:
+    from longtail.datasets import open_dataset
+    from longtail.mec.detector import Detector, augmented
+    from longtail.training.config_file import as_arguments
+    from longtail.training.evaluate_detection import evaluate_detection
+    from longtail.training.run_folder import RunFolder, environment_rank
+
+    detector = Detector.from_pretrained(arguments.model).to(chosen_device(arguments.device))
+    if arguments.flip or arguments.scales:
+        detector.method = augmented(detector.method, arguments.scales or (1.0,), arguments.flip)
+    target = RunFolder(out)
+    options = {"task": "detection"} if arguments.data == "longtail-scenes" else {}
+    results = evaluate_detection(
+        detector,
+        open_dataset(arguments.data, arguments.split or "val", **options, **as_arguments(arguments.options)),
+        readouts=arguments.readouts,
+        recording=arguments.record,
         workers=arguments.workers,
         pictures=arguments.pictures,
         pictures_dir=target.pictures,

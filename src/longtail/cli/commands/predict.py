@@ -1,26 +1,43 @@
-"""Segment photographs: label images (class ids) and colour overlays.
+"""Read photographs with a trained model.
+
+Segmentation writes label images (class ids) and colour overlays; detection writes boxes and masks in COCO's results
+format, and the photographs with boxes, masks and labels drawn.
 
 Images that are written already are skipped, so that a stopped command is simply given again. Under torchrun each rank
 takes its share.
 """
 
+from pathlib import Path
+from typing import Any
+
 from longtail.cli.parser import Namespace, Parser, chosen_device
 
 NAME = "predict"
-SUMMARY = "label images and overlays for photographs or folders of them"
+SUMMARY = "label images or detections for photographs or folders of them"
 ORDER = 40
 
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
-    parser.add_argument("model", type=str, help="run folder, Segmenter folder or Hub id")
+    parser.add_argument("model", type=str, help="run folder, published folder or Hub id")
     parser.add_argument("images", nargs="+", help="image files, or folders searched with all their sub-folders")
-    parser.add_argument("--out", type=str, default="predictions", help="folder; gets labels/ and overlays/")
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="predictions",
+        help="folder; gets labels/ and overlays/, or detections.json and pictures/",
+    )
     parser.add_argument("--overwrite", action="store_true", help="predict images again that are written already")
     parser.add_argument("--trust_code", action="store_true", help="let the model name code outside this library")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
     parser.add_argument("--stride", type=tuple[int, int] | None, default=None, help="step of the window, as [h, w]")
+    parser.add_argument("--threshold", type=float, default=0.3, help="detection: scores below it are not drawn")
+    parser.add_argument(
+        "--annotations", type=str | None, default=None, help="detection: file with the ids of the images"
+    )
+    parser.add_argument("--scales", type=tuple[float, ...] | None, default=None, help="detection: sizes to look at")
+    parser.add_argument("--flip", action="store_true", help="detection: look at mirrored images, too")
 
 
 def run(arguments: Namespace) -> int:
@@ -28,15 +45,26 @@ def run(arguments: Namespace) -> int:
     from rich.console import Console
 
     from longtail.cli.parser import say_error
-    from longtail.medoe import Segmenter
-    from longtail.training.predict import find_images, predict
+    from longtail.pretrained import saved_task
+    from longtail.training.predict import find_images
 
     images = find_images(arguments.images)
-    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(
-        chosen_device(arguments.device)
+    done = (_detect if saved_task(arguments.model) == "detection" else _segment)(arguments, images)
+    Console(highlight=False).print(
+        f"{done.written} written to {arguments.out}, {done.skipped} were there already, {len(done.failed)} failed"
     )
-    done = predict(
-        segmenter,
+    for error in done.failed:
+        say_error(error.problem, error.fix)
+    return 1 if done.failed else 0
+
+
+def _segment(arguments: Namespace, images: dict[str, Path]) -> Any:
+    from longtail.medoe import Segmenter
+    from longtail.training.predict import predict
+
+    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code)
+    return predict(
+        segmenter.to(chosen_device(arguments.device)),
         images,
         arguments.out,
         overwrite=arguments.overwrite,
@@ -44,9 +72,20 @@ def run(arguments: Namespace) -> int:
         stride=arguments.stride,
         progress=True,
     )
-    Console(highlight=False).print(
-        f"{done.written} written to {arguments.out}, {done.skipped} were there already, {len(done.failed)} failed"
+
+
+def _detect(arguments: Namespace, images: dict[str, Path]) -> Any:
+    from longtail.mec.detector import Detector
+    from longtail.training.predict_detection import predict_detection
+
+    return predict_detection(
+        Detector.from_pretrained(arguments.model).to(chosen_device(arguments.device)),
+        images,
+        arguments.out,
+        annotations=arguments.annotations,
+        threshold=arguments.threshold,
+        scales=arguments.scales,
+        flip=arguments.flip,
+        overwrite=arguments.overwrite,
+        progress=True,
     )
-    for error in done.failed:
-        say_error(error.problem, error.fix)
-    return 1 if done.failed else 0

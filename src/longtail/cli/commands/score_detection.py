@@ -1,0 +1,86 @@
+"""Score anyone's detections by class and group, without a model.
+
+The detections are a file in COCO's results format; several files stand side by side, the first as the baseline.
+"""
+
+from typing import Any, Literal
+
+from longtail.cli.parser import Namespace, Parser
+
+NAME = "score detection"
+SUMMARY = "score anyone's detections file by class and group"
+ORDER = 61
+
+
+def add_arguments(parser: Parser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--annotations", type=str, required=True, help="COCO- or LVIS-style annotation file")
+    parser.add_argument("--detections", type=str, nargs="+", required=True, help="files in COCO's results format")
+    parser.add_argument(
+        "--iou-type",
+        type=Literal["bbox", "segm", "both"] | None,
+        default=None,
+        help="boxes or masks; masks too where all detections have them when not given",
+    )
+    parser.add_argument(
+        "--federated",
+        type=bool | None,
+        nargs="?",
+        const=True,
+        default=None,
+        help="LVIS's rules; as the file is by default",
+    )
+    parser.add_argument("--frequency", type=str | None, default=None, help="counts of the training split, for groups")
+    parser.add_argument(
+        "--edges", type=tuple[int, ...] | None, default=None, help="training instances that part the groups"
+    )
+    parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
+    parser.add_argument("--name", type=str | None, default=None, help="what to call the detections")
+    parser.add_argument("--out", type=str | None, default=None, help="results.json to write")
+
+
+def run(arguments: Namespace) -> int:
+    """Score and print."""
+    import tempfile
+    from pathlib import Path
+
+    from longtail.cli.show import show_results
+    from longtail.metrics.score_detections import score_detections
+
+    files = list(arguments.detections)
+    named = {_unique(file, files): file for file in files} if len(files) > 1 else files[0]
+    kinds: dict[str | None, Any] = {None: None, "bbox": ("bbox",), "segm": ("segm",), "both": ("bbox", "segm")}
+    results = score_detections(
+        arguments.annotations,
+        named,
+        iou_types=kinds[arguments.iou_type],
+        federated=arguments.federated,
+        groups=_groups(arguments),
+        frequency=arguments.frequency,
+        max_detections=arguments.max_detections,
+        name=arguments.name,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(arguments.out) if arguments.out else Path(scratch) / "results.json"
+        results.save(path)
+        show_results([path])
+    return 0
+
+
+def _groups(arguments: Namespace) -> Any:
+    """Groups by training instances where edges are given; else what the annotations or the counts say."""
+    if arguments.edges is None:
+        return None
+    from longtail.errors import ConfigError
+    from longtail.frequency import CategoryGroups, ClassFrequency
+
+    if arguments.frequency is None:
+        raise ConfigError("--edges without --frequency", fix="give the counts of the training split (`longtail count`)")
+    return CategoryGroups.by_count(ClassFrequency.from_json(arguments.frequency).counts("instances"), arguments.edges)
+
+
+def _unique(file: str, files: list[str]) -> str:
+    from pathlib import Path
+
+    stem = Path(file).stem
+    return stem if [Path(f).stem for f in files].count(stem) == 1 else file
