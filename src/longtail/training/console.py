@@ -24,7 +24,7 @@ class Console:
         self.terminal = RichConsole(quiet=not speak, highlight=False, soft_wrap=False)
         self._file: IO[str] | None = None
         self._log: RichConsole | None = None
-        if speak and log is not None:
+        if log is not None:
             self._file = log.open("a", encoding="utf-8")
             self._log = RichConsole(file=self._file, width=120, no_color=True, highlight=False)
 

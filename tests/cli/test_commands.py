@@ -1,0 +1,172 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from longtail.cli import main
+from longtail.frequency import ClassFrequency
+from longtail.metrics.results import Results
+from support.tiny_runs import tiny_settings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGTAIL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("COLUMNS", "140")
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("settings") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_settings()))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, settings):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs") / "medoe"
+    assert main(["train", "segmentation", "--config", settings, "--run", str(folder)]) == 0
+    return folder
+
+
+def test_count(tmp_path, capsys):
+    out = tmp_path / "f.json"
+    words = ["count", "longtail-scenes", "--options", "{size: [32, 32], num_images: 9}", "--out", str(out)]
+    assert main([*words, "--groups.by", "rank", "--groups.sizes", "[4, 6, 6]", "--rows", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"head\s+4 ", shown) and "13 rarer classes" in shown and "imbalance" in shown
+    assert ClassFrequency.from_json(out).num_images == 9
+
+
+def test_train_scores_and_prints(run, capsys):
+    results = Results.load(run / "results.json")
+    assert {"medoe", "oracle", "expert_1"} <= set(results.predictions)
+    assert (run / "best.safetensors").is_file() and (run / "pictures/index.json").is_file()
+
+
+def test_a_run_that_is_there_is_refused_resumed_or_replaced(run, settings, capsys):
+    words = ["train", "segmentation", "--run", str(run)]
+    assert main([*words, "--config", settings]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main([*words, "--resume", "--evaluate", "false"]) == 0  # its own settings
+    assert "already trained" in capsys.readouterr().out
+    assert main([*words, "--resume", "--optimiser.lr", "0.5"]) == 2
+    assert "optimiser.lr: 0.01 -> 0.5" in capsys.readouterr().err
+
+
+def test_the_written_settings_replay(run, tmp_path, capsys):
+    words = ["train", "segmentation", "--config", str(run / "config.yaml"), "--run", str(tmp_path / "again")]
+    assert main([*words, "--evaluate", "false"]) == 0
+    assert (tmp_path / "again/best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
+    assert (tmp_path / "again/config.yaml").read_text() == (run / "config.yaml").read_text()
+
+
+def test_printed_settings_load_back(settings, tmp_path, capsys):
+    words = ["train", "segmentation", "--config", settings, "--seed", "7"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--print_config"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed)["seed"] == 7
+    (tmp_path / "printed.yaml").write_text(printed)
+    assert main(["train", "segmentation", "--config", str(tmp_path / "printed.yaml"), "--dry_run"]) == 0
+
+
+def test_dry_run_prints_the_plan_and_trains_nothing(settings, tmp_path, capsys):
+    words = ["train", "segmentation", "--config", settings, "--run", str(tmp_path / "run"), "--dry_run"]
+    assert main([*words, "--iterations.experts", "1234"]) == 0
+    shown = capsys.readouterr().out
+    assert "1,234" in shown and "experts" in shown and "ensemble" in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_fast_dev_run(settings, tmp_path, capsys):
+    words = ["train", "segmentation", "--config", settings, "--run", str(tmp_path / "run"), "--fast_dev_run"]
+    assert main([*words, "--iterations", "{experts: 5000}", "--data.limit", "null"]) == 0
+    assert "experts: 2 iterations" in capsys.readouterr().out
+
+
+def test_evaluate(run, tmp_path, capsys):
+    words = ["evaluate", str(run), "--out", str(tmp_path), "--limit", "2", "--workers", "0", "--device", "cpu"]
+    assert main(words) == 0
+    assert "Oracle" in capsys.readouterr().out
+    assert Results.load(tmp_path / "results.json").data["images"] == 2
+    data = ["--data", "longtail-scenes", "--split", "test", "--options", "{size: [40, 40], num_images: 3}"]
+    assert main([*words, *data]) == 0
+    assert Results.load(tmp_path / "results.json").data["split"] == "test"
+
+
+def test_evaluate_of_what_is_no_model(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path), "--data", "longtail-scenes", "--split", "val"]) == 2
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_predict(run, tmp_path, capsys):
+    Image.new("RGB", (50, 41), (90, 120, 60)).save(tmp_path / "a.jpg")
+    out = tmp_path / "out"
+    words = ["predict", str(run), str(tmp_path / "a.jpg"), "--out", str(out), "--device", "cpu"]
+    assert main(words) == 0
+    assert np.asarray(Image.open(out / "labels/a.png")).shape == (41, 50)
+    assert main(words) == 0
+    assert "1 were there already" in capsys.readouterr().out
+    (tmp_path / "torn.jpg").write_bytes(b"no picture")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    files = [str(tmp_path / name) for name in ("torn.jpg", "b.jpg")]
+    assert main(["predict", str(run), *files, "--out", str(out), "--device", "cpu"]) == 1
+    assert "torn.jpg" in capsys.readouterr().err and (out / "labels/b.png").is_file()
+
+
+def test_report(run, tmp_path, capsys):
+    assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
+    assert "<html" in (tmp_path / "page.html").read_text()[:500]
+    assert main(["report", str(tmp_path)]) == 2
+
+
+def test_score_segmentation(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for kind in ("labels", "predictions"):
+        (tmp_path / kind).mkdir()
+        for i in range(2):
+            Image.fromarray(rng.integers(0, 4, (8, 9), dtype=np.uint8)).save(tmp_path / kind / f"{i}.png")
+    words = [
+        "score",
+        "segmentation",
+        "--labels",
+        str(tmp_path / "labels"),
+        "--predictions",
+        str(tmp_path / "predictions"),
+    ]
+    assert main([*words, "--classes", "4", "--out", str(tmp_path / "r.json")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["data"]["images"] == 2
+    assert "mIoU" in capsys.readouterr().out
+    assert main(["score", "segmentation", "--labels", str(tmp_path), "--predictions", str(tmp_path / "nowhere")]) == 2
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    shown = capsys.readouterr().out
+    assert torch.__version__ in shown and "deeplabv3plus" in shown and "medoe" in shown
+    assert main(["info", "--model", "deeplabv3plus"]) == 0
+    assert "output_stride" in capsys.readouterr().out
+
+
+def test_demo(tmp_path, capsys, monkeypatch):
+    from longtail.cli import demo_segmentation
+
+    small = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 8}}
+    monkeypatch.setitem(demo_segmentation.SETTINGS, "data", small)
+    words = ["demo", "--out", str(tmp_path), "--iterations", "2", "--ensemble_iterations", "1"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "Baseline" in shown and "MEDOE" in shown and "Oracle" in shown and "report.html" in shown
+    assert (tmp_path / "report.html").is_file()
+    assert main(words) == 0  # finished runs are not run again
+    assert "already trained" in capsys.readouterr().out

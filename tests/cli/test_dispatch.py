@@ -1,0 +1,110 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from longtail.cli import main
+from longtail.cli.dispatch import all_commands
+from longtail.errors import DataError, TrainingError
+
+
+def test_every_command_explains_itself_without_torch():
+    """--help is fast because nothing heavy is imported."""
+    script = (
+        "import contextlib, io, sys\n"
+        "from longtail.cli import main\n"
+        "from longtail.cli.dispatch import all_commands\n"
+        "for name in ('', *all_commands()):\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):\n"
+        "        main([*name.split(), '--help'])\n"
+        "    assert 'usage:' in out.getvalue(), name\n"
+        "heavy = {'torch', 'torchvision', 'lightning', 'matplotlib', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_list_of_commands(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, module in all_commands().items():
+        assert name in out and module.SUMMARY.split()[0] in out
+    assert main([]) == 2
+    assert main(["train"]) == 0
+    assert "train segmentation" in capsys.readouterr().out
+
+
+def test_python_m_longtail():
+    done = subprocess.run([sys.executable, "-m", "longtail", "--version"], capture_output=True, text=True)
+    from longtail import __version__
+
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["trian"], "longtail train segmentation"),
+        (["train", "segmentaton"], "longtail train segmentation"),
+        (["predicts"], "longtail predict"),
+        (["scor", "segmentation"], "longtail score"),
+    ],
+)
+def test_typos_in_commands(words, meant, capsys):
+    assert main(words) == 2
+    assert f"did you mean `{meant}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--optimizer.lr", "3"], "did you mean --optimiser.lr?"),
+        (["--resum"], "did you mean --resume?"),
+        (["--seed", "x"], "seed"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_typos_in_options(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "segmentation", *words])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_keys_of_a_file_are_refused(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("optimizer: {lr: 1}\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "segmentation", "--config", str(tmp_path / "run.yaml")])
+    assert stopped.value.code == 2
+    assert "optimizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("labels/7.png is torn", fix="restore it"), 2),
+        (TrainingError("loss 'ce' is nan in iteration 4", fix="lower lr"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_become_one_message_and_a_code(error, code, capsys, monkeypatch):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(all_commands()["info"], "run", fail)
+    assert main(["info"]) == code
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    if code != 130:
+        assert error.problem in err and error.fix in err
+        with pytest.raises(type(error)):
+            main(["info", "--debug"])
+        monkeypatch.setenv("LONGTAIL_DEBUG", "1")
+        with pytest.raises(type(error)):
+            main(["info"])
+
+
+def test_signals_have_their_codes():
+    assert 128 + signal.SIGTERM == 143 and 128 + signal.SIGINT == 130
