@@ -2,18 +2,17 @@
 
 import pytest
 import torch
+
+from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble, TrainableEnsemble
 from longtail.ensembles.context_gate import ContextGate
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
-from longtail.ensembles.mean import Mean
 from longtail.ensembles.most_confident import MostConfident
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.ensembles.sparse import SparseEnsemble
-from longtail.ensembles.stage_average import StageAverage
 from longtail.frequency import CategoryGroups
-
 from support.packages import concrete_subclasses
 
 K, C = 3, 6
@@ -28,11 +27,10 @@ EXAMPLES = {
     DynamicEnsemble: (lambda: DynamicEnsemble(GROUPS), "both"),
     GroupAverage: (lambda: GroupAverage(NESTED), "both"),
     LearnedEnsemble: (lambda: LearnedEnsemble(K, C), "both"),
-    Mean: (Mean, "both"),
     MostConfident: (MostConfident, "both"),
     SoftmaxThreshold: (lambda: SoftmaxThreshold(PIXEL_GROUPS), "both"),
     SparseEnsemble: (lambda: SparseEnsemble(GROUPS), "both"),
-    StageAverage: (StageAverage, "both"),
+    Average: (Average, "both"),
 }
 FOUND = concrete_subclasses(Ensemble, "longtail.ensembles")
 CASES = [(kind, grid) for kind in FOUND for grid in ((), (4, 6))]

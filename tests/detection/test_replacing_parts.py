@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from longtail.ensembles.stage_average import StageAverage
+from longtail.ensembles.average import Average
 from longtail.errors import ConfigError
 
 from .conftest import tiny_cascade
@@ -37,5 +37,5 @@ def test_losses_are_replaced(batch) -> None:
 def test_ensembles_are_replaced() -> None:
     detector = tiny_cascade()
     assert next(iter(detector.readouts())) == "baseline"
-    detector.set_ensembles({"mine": StageAverage("probabilities")})
+    detector.set_ensembles({"mine": Average("probabilities")})
     assert list(detector.readouts())[:2] == ["mine", "average"]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from longtail.ensembles import blockwise
 from longtail.ensembles.blockwise import blocks_of, cut, sum_over_blocks
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from longtail.ensembles.alignment import align_groups
+from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
-from longtail.ensembles.stage_average import StageAverage
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 
@@ -24,8 +24,8 @@ def logits(stages: int = 3, rows: int = 16, size: float = 3.0) -> Tensor:
 
 def every_ensemble(align: bool, background: str = "exclude") -> list[Ensemble]:
     return [
-        StageAverage("probabilities", align=align, groups=GROUPS, background=background),
-        StageAverage("logits", align=align, groups=GROUPS, background=background),
+        Average("probabilities", align=align, groups=GROUPS, background=background),
+        Average("logits", align=align, groups=GROUPS, background=background),
         SparseEnsemble(GROUPS, align=align, background=background),
         DynamicEnsemble(GROUPS, align=align, background=background),
         DynamicEnsemble(GROUPS, align=align, background=background, temperature=0.3, lse_scaled=True),
@@ -82,11 +82,11 @@ def test_sparse_by_hand() -> None:
 
 def test_average_by_hand() -> None:
     o = logits()
-    assert torch.allclose(StageAverage()(o), o.softmax(2).mean(0))
-    assert torch.allclose(StageAverage("logits")(o), o.mean(0).softmax(1))
+    assert torch.allclose(Average()(o), o.softmax(2).mean(0))
+    assert torch.allclose(Average("logits")(o), o.mean(0).softmax(1))
     aligned = torch.stack([align_groups(stage, GROUPS) for stage in o])
-    assert torch.allclose(StageAverage(align=True, groups=GROUPS)(o), aligned.softmax(2).mean(0))
-    assert torch.allclose(StageAverage("logits", align=True, groups=GROUPS)(o), aligned.mean(0).softmax(1))
+    assert torch.allclose(Average(align=True, groups=GROUPS)(o), aligned.softmax(2).mean(0))
+    assert torch.allclose(Average("logits", align=True, groups=GROUPS)(o), aligned.mean(0).softmax(1))
 
 
 @pytest.mark.parametrize("align", [False, True])
@@ -109,7 +109,7 @@ def test_identical_stages_without_alignment_are_the_stage(background: str) -> No
 def test_one_stage_is_the_plain_detector() -> None:
     o = logits(1)
     everyone = CategoryGroups(("all",), (tuple(range(7)),))
-    for ensemble in (StageAverage(), SparseEnsemble(everyone, align=False), DynamicEnsemble(GROUPS, align=False)):
+    for ensemble in (Average(), SparseEnsemble(everyone, align=False), DynamicEnsemble(GROUPS, align=False)):
         assert torch.allclose(ensemble(o), o[0].softmax(1), atol=1e-14)
 
 
@@ -124,7 +124,7 @@ def test_identical_aligned_stages_are_the_aligned_stage() -> None:
 def test_dynamic_limits_of_the_temperature(align: bool) -> None:
     o = logits()
     hot = DynamicEnsemble(GROUPS, temperature=1e9, align=align)(o)
-    assert torch.allclose(hot, StageAverage("logits", align=align, groups=GROUPS)(o), atol=1e-7)
+    assert torch.allclose(hot, Average("logits", align=align, groups=GROUPS)(o), atol=1e-7)
     cold = DynamicEnsemble(GROUPS, temperature=1e-4, align=align).stage_weights(o)
     source = torch.stack([align_groups(stage, GROUPS) for stage in o]) if align else o
     for weights, members in zip(cold, GROUPS.members, strict=True):
@@ -195,8 +195,8 @@ def test_an_activation_reads_further_logits() -> None:
     for ensemble in (
         DynamicEnsemble(GROUPS, activation=objectness),
         SparseEnsemble(GROUPS, activation=objectness),
-        StageAverage(align=True, groups=GROUPS, activation=objectness),
-        StageAverage(activation=objectness),
+        Average(align=True, groups=GROUPS, activation=objectness),
+        Average(activation=objectness),
     ):
         p = ensemble(o)
         assert p.shape == (5, 8) and torch.allclose(p.sum(1), torch.ones(5))
@@ -210,7 +210,7 @@ def test_pixels_empty_groups_and_no_rows() -> None:
         for ensemble in (
             DynamicEnsemble(groups, align=align),
             SparseEnsemble(groups, align=align),
-            StageAverage(align=align, groups=groups),
+            Average(align=align, groups=groups),
         ):
             pixels = torch.randn(3, 2, 5, 4, 4)
             p = ensemble(pixels)
@@ -236,7 +236,7 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="tau"):
         DynamicEnsemble(GROUPS, temperature=0.0)
     with pytest.raises(ConfigError, match="needs groups"):
-        StageAverage(align=True)
+        Average(align=True)
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)

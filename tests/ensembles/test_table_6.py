@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from longtail.ensembles.average import Average
 from longtail.ensembles.group_average import GroupAverage
-from longtail.ensembles.mean import Mean
 from longtail.ensembles.most_confident import MostConfident, select_expert
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.errors import ConfigError
@@ -12,8 +12,8 @@ from longtail.errors import ConfigError
 NESTED = torch.tensor([[True, True, True], [False, True, True], [False, False, True]])
 OWN = torch.eye(3, dtype=torch.bool)
 ALL = [
-    Mean(),
-    Mean("logits"),
+    Average(),
+    Average("logits"),
     GroupAverage(NESTED),
     GroupAverage(NESTED, "probabilities"),
     MostConfident(),
@@ -41,9 +41,9 @@ def test_contract(ensemble, grid):
 
 def test_mean_by_hand():
     z = from_probabilities([0.8, 0.1, 0.1], [0.2, 0.7, 0.1])
-    torch.testing.assert_close(Mean()(z)[0], torch.tensor([0.5, 0.4, 0.1]))
+    torch.testing.assert_close(Average()(z)[0], torch.tensor([0.5, 0.4, 0.1]))
     geometric = torch.tensor([0.8 * 0.2, 0.1 * 0.7, 0.01]).sqrt()
-    torch.testing.assert_close(Mean("logits")(z)[0], geometric / geometric.sum())
+    torch.testing.assert_close(Average("logits")(z)[0], geometric / geometric.sum())
 
 
 def test_group_average_by_hand():

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from longtail.ensembles.average import Average
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
-from longtail.ensembles.stage_average import StageAverage
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.cross_entropy import CrossEntropy
@@ -94,7 +94,7 @@ def test_ensembles_by_name() -> None:
     assert isinstance(build_ensemble("sparse", GROUPS), SparseEnsemble)
     dynamic = build_ensemble({"name": "dynamic", "temperature": 3.0, "background": "relative"}, GROUPS)
     assert dynamic.temperature == 3.0 and dynamic.layout.background == "relative"
-    assert isinstance(build_ensemble({"name": "average", "align": True}, GROUPS), StageAverage)
+    assert isinstance(build_ensemble({"name": "average", "align": True}, GROUPS), Average)
     with pytest.raises(ConfigError, match="no ensemble of stages 'mean'"):
         build_ensemble("mean", GROUPS)
     with pytest.raises(ConfigError, match="tau"):

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
+from longtail.ensembles.average import Average
 from longtail.ensembles.base import TrainableEnsemble
-from longtail.ensembles.mean import Mean
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
@@ -213,7 +213,7 @@ def test_custom_experts_and_ensemble_need_no_builder():
             return cross_entropy(self(logits).log(), target, ignore_index=ignore_index)
 
     method = build(label_sets=[[0, 1, 2, 3, 4], [2, 4]], ensemble="mean", comparisons=[])
-    method.ensemble = Mean()
+    method.ensemble = Average()
     assert method.phases == ("experts",)
     other = build(label_sets=[[0, 1, 2, 3, 4], [2, 4]])
     other.ensemble = Doubtful()

@@ -17,8 +17,8 @@ from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
 from longtail.detection.stage import StageLoss, StageLosses
 from longtail.detection.targets import clean_objects
+from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
-from longtail.ensembles.stage_average import StageAverage
 from longtail.errors import ConfigError
 
 
@@ -49,7 +49,7 @@ class CascadeDetector(DetectionMethod):
         self.proposals = proposals
         self.heads = heads
         self.ensembles = nn.ModuleDict(ensembles or {})
-        self._average = StageAverage(heads.config.average, activation=self._read_last)
+        self._average = Average(heads.config.average, activation=self._read_last)
 
     @property
     def num_stages(self) -> int:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from longtail.ensembles.alignment import Activation
+from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
-from longtail.ensembles.stage_average import StageAverage
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
@@ -103,7 +103,7 @@ def build_ensemble(spec: EnsembleSpec, groups: CategoryGroups, activation: Activ
     """One ensemble of stages by name.
 
     Args:
-        spec: ``average``, ``sparse`` or ``dynamic``; or ``{"name": …}`` with options of ``StageAverage``,
+        spec: ``average``, ``sparse`` or ``dynamic``; or ``{"name": …}`` with options of ``Average``,
             ``SparseEnsemble`` or ``DynamicEnsemble``.
         groups: Groups of the foreground classes.
         activation: How the loss reads logits; None for softmax.
@@ -112,7 +112,7 @@ def build_ensemble(spec: EnsembleSpec, groups: CategoryGroups, activation: Activ
     name = options.pop("name", None)
     if name not in _ENSEMBLES:
         raise ConfigError(f"there is no ensemble of stages {name!r}", fix=f"choose one of {_ENSEMBLES}")
-    kind = {"average": StageAverage, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
+    kind = {"average": Average, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
     try:
         return kind(groups=groups, activation=activation, **options)
     except TypeError as error:

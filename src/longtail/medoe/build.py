@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.context_gate import ContextGate
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
-from longtail.ensembles.mean import Mean
 from longtail.ensembles.most_confident import MostConfident
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.errors import ConfigError
@@ -203,7 +203,7 @@ def _matrix_size(context: _Context) -> dict[str, Any]:
 
 _ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[_Context], dict[str, Any]]]] = {
     "learned": (LearnedEnsemble, _matrix_size),
-    "mean": (Mean, lambda context: {}),
+    "mean": (Average, lambda context: {}),
     "argmax": (MostConfident, lambda context: {}),
     "softmax_threshold": (SoftmaxThreshold, lambda context: {"own_classes": context.sets.dominated}),
     "group_average": (GroupAverage, lambda context: {"label_sets": context.sets.masks}),

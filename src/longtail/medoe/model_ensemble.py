@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from longtail.ensembles.mean import Mean
+from longtail.ensembles.average import Average
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
 
@@ -26,7 +26,7 @@ class ModelEnsemble(SegmentationMethod):
         super().__init__(members[0].num_classes, members[0].ignore_index)
         self.members = nn.ModuleList(members)
         self._methods = tuple(members)  # the same objects, with their type
-        self.ensemble = Mean()
+        self.ensemble = Average()
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         return {

@@ -1,4 +1,4 @@
-"""Plain average of the stages of a cascade."""
+"""Plain average of the experts: of MEDOE's decoders, or of the stages of a cascade."""
 
 from typing import Literal
 
@@ -12,8 +12,8 @@ from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 
 
-class StageAverage(Ensemble):
-    """Mean of the stages' probabilities, as the paper and detectron2 have it, or of their logits, as mmdetection.
+class Average(Ensemble):
+    """Mean of the experts' probabilities (the papers, detectron2), or softmax of their mean logits (mmdetection).
 
     With ``align`` identical stages do not give back the stage, since alignment changes its logits.
 
