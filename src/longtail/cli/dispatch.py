@@ -9,6 +9,7 @@ from types import ModuleType
 from longtail.cli import commands
 from longtail.cli.parser import Parser, say_error
 from longtail.errors import LongtailError
+from longtail.training.allocator import keep_freed_memory
 
 _DESCRIPTION = "Multi-expert models for long-tailed segmentation and detection."
 
@@ -66,6 +67,7 @@ def _run_command(module: ModuleType, words: list[str]) -> int:
     if hasattr(module, "prepare"):
         words = module.prepare(words)
     arguments = parser.parse_args(words)
+    keep_freed_memory()
     return int(module.run(arguments) or 0)
 
 
