@@ -10,7 +10,7 @@ from longtail.training.allocator import keep_freed_memory
 {call}
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
+for _ in range(20):
     torch.ones(12_000_000)
 before = faults()
 for _ in range(10):
