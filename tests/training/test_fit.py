@@ -178,6 +178,12 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, unkilled, number, code)
     assert same_weights(fit(toy_config(), run.path, task=ToyTask(), resume=True, quiet=True), unkilled)
 
 
+def test_mixed_precision_and_clipping(tmp_path, unkilled):
+    hardware = HardwareConfig(accelerator="cpu", devices=1, precision="bf16-mixed", gradient_clip=1.0)
+    run = fit(toy_config(hardware=hardware), tmp_path / "run", task=ToyTask(), quiet=True)
+    assert not same_weights(run, unkilled)
+
+
 def test_phases_that_the_method_does_not_have_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="phase 'stage1'"):
         fit(toy_config(iterations={"stage1": 5}), tmp_path / "run", task=ToyTask(), quiet=True)

@@ -22,8 +22,11 @@ class MetricsFile:
         if path.is_file():
             with path.open(newline="") as handle:
                 reader = csv.DictReader(handle)
-                self.rows = [row for row in reader if None not in row.values()]  # a killed write leaves half a row
+                rows = list(reader)
                 self.columns = list(reader.fieldnames or [])
+            self.rows = [row for row in rows if None not in row.values()]
+            if len(self.rows) != len(rows):
+                self._rewrite()  # a killed write left half a row
 
     def forget_after(self, phase: str, iteration: int, done: tuple[str, ...]) -> None:
         """Drop rows that a resumed run will measure again."""

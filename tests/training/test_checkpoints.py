@@ -1,0 +1,70 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from longtail.errors import CheckpointError, TrainingError
+from longtail.training.checkpoints import find_weights, load_for_phase, read_state, save_weights, write_whole
+
+PHASES = ("experts", "ensemble")
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemError('code of a stranger ran')",))
+
+
+def test_a_state_with_code_is_refused_unexecuted(tmp_path):
+    torch.save({"longtail": Evil()}, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match=r"cannot read .*last\.ckpt"):
+        read_state(tmp_path / "last.ckpt")
+    torch.save({"weights": 1}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="no training state"):
+        read_state(tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="there is no"):
+        read_state(tmp_path / "missing.ckpt")
+
+
+def test_weights_say_which_phases_they_have_been_through(tmp_path):
+    model = nn.Linear(2, 2)
+    save_weights(model, tmp_path / "w.safetensors", phases="experts")
+    weights, done = find_weights(tmp_path / "w.safetensors", PHASES)
+    assert done == ("experts",) and torch.equal(weights["weight"], model.weight)
+
+
+def test_published_weights_count_as_trained_up_to_the_last_phase(tmp_path):
+    save_file({"method.weight": torch.ones(2, 2)}, tmp_path / "model.safetensors")
+    weights, done = find_weights(tmp_path, PHASES)
+    assert done == ("experts",) and list(weights) == ["weight"]
+    assert find_weights(tmp_path, ("train",))[1] == ()
+
+
+def test_what_holds_no_weights(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        find_weights(tmp_path, PHASES)
+    (tmp_path / "x.safetensors").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="cannot read weights"):
+        find_weights(tmp_path / "x.safetensors", PHASES)
+
+
+def test_only_what_the_phase_trains_may_be_missing():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    weights = {k: torch.ones_like(v) for k, v in model[0].state_dict(prefix="0.").items()}
+    with pytest.raises(CheckpointError, match=r"2 tensors are missing, 1\.weight first"):
+        load_for_phase(model.requires_grad_(False), weights, "run")
+    model[1].requires_grad_(True)
+    load_for_phase(model, {**weights, "ensemble.of.another": torch.ones(1)}, "run")
+    assert model[0].weight.eq(1).all()
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(part):
+        part.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(TrainingError, match="No space left"):
+        write_whole(path, fail)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

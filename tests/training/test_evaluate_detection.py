@@ -1,0 +1,171 @@
+import json
+import multiprocessing
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image
+
+from longtail.datasets.coco import Coco
+from longtail.datasets.synthetic import LongTailScenes
+from longtail.ensembles.average import Average
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import CategoryGroups
+from longtail.mec.detector import Detector
+from longtail.mec.rescore import rescore
+from longtail.metrics.detection import DetectionTruth, detection_prediction
+from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.training.evaluate_detection import evaluate_detection, truth_of
+from longtail.transforms import detection_eval
+from support.tiny_detection import SeesTheTruth, detector_arguments, write_coco
+
+GROUPS = CategoryGroups(("rare", "frequent"), (tuple(range(6, 12)), tuple(range(6))))
+
+
+def scenes(count: int = 8, transform=None, **options) -> LongTailScenes:
+    return LongTailScenes("val", num_images=count, size=(48, 64), task="detection", transform=transform, **options)
+
+
+@pytest.fixture(scope="module")
+def truthful() -> SeesTheTruth:
+    return SeesTheTruth(scenes())
+
+
+def test_the_truth_scores_one_and_the_wrong_classes_nothing(truthful):
+    results = evaluate_detection(truthful, scenes(transform=detection_eval(100, None)), groups=GROUPS)
+    assert results.task == "detection" and results.method == "right" and results.data["images"] == 8
+    for metric in ("AP", "AP50", "AP_fixed", "mask_AP", "mask_AP_fixed"):
+        assert results.own.overall[metric] == pytest.approx(1), metric
+        assert results.own.groups["frequent"][metric] == pytest.approx(1), metric
+    assert results.predictions["wrong"].overall["AP"] < 0.1
+    assert results.groups == GROUPS.to_dict()
+
+
+def test_a_file_keeps_its_ids_and_an_image_without_objects(tmp_path):
+    write_coco(tmp_path, "val")
+    dataset = Coco(tmp_path, "val", transform=detection_eval(60))
+    method = SeesTheTruth(Coco(tmp_path, "val"))
+    results = evaluate_detection(method, dataset, readouts=["right"])
+    assert list(results.predictions) == ["right"]
+    assert results.own.overall["AP"] == pytest.approx(1) and "mask_AP" not in results.own.overall
+    assert results.groups == {"rare": [0], "common": [1, 2], "frequent": []}  # by the file's image counts
+
+
+@pytest.mark.parametrize("keep_empty", [True, False])
+def test_a_limit_takes_the_truth_along(tmp_path, keep_empty):
+    write_coco(tmp_path, "val", federated=True)
+    plain = Coco(tmp_path, "val", keep_empty=keep_empty)
+    truth = truth_of(plain, 2)
+    assert truth.image_ids.tolist() == ([100, 101] if keep_empty else [100, 102])
+    assert truth.federated and truth.category_ids.tolist() == [2, 3, 20]
+    dataset = Coco(tmp_path, "val", keep_empty=keep_empty, transform=detection_eval(60))
+    results = evaluate_detection(SeesTheTruth(plain), dataset, limit=2)
+    assert results.own.overall["AP"] == pytest.approx(1) and results.settings["federated"]
+    assert truth_of(scenes(), 3).image_ids.tolist() == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    torch.manual_seed(1)
+    made = Detector(**detector_arguments())
+    for stage in made.method.heads.stages:
+        torch.nn.init.normal_(stage.classifier.weight, std=2.0)
+    return made.eval()
+
+
+def six_classes(**options) -> LongTailScenes:
+    data = scenes(4, num_classes=6, **options)
+    data.classes = type(data.classes)(tuple(f"class {c}" for c in range(6)), data.classes.palette)
+    return data
+
+
+def test_every_readout_is_scored_as_if_alone(detector):
+    data = six_classes()
+    results = evaluate_detection(detector, data, batch_size=2)
+    assert list(results.predictions) == list(detector.method.readouts())
+    assert {"mec", "sparse", "average", "stage_1", "stage_3"} <= set(results.predictions)
+    truth = DetectionTruth.from_dataset(data)
+    for name in ("mec", "stage_2"):
+        found = [
+            detector.method.predict_readouts([detector.preprocess(data[i]["image"])], [(48, 64)], [name])[name][0]
+            for i in range(4)
+        ]
+        alone = detection_prediction(
+            truth, DetectionArrays.collect(range(4), found), detector.groups, iou_types=("bbox", "segm")
+        )
+        for metric, value in alone.overall.items():
+            assert results.predictions[name].overall[metric] == pytest.approx(value, nan_ok=True, abs=1e-6), metric
+        assert results.predictions[name].extra["detections"] == alone.extra["detections"] > 0
+
+
+def test_a_recording_gives_the_boxes_again(detector, tmp_path):
+    results = evaluate_detection(detector, six_classes(), recording=tmp_path / "stages", iou_types=("bbox",))
+    ids, found = rescore(tmp_path / "stages", {"average": Average("logits")}, detector.method.config.postprocess)
+    again = detection_prediction(
+        truth_of(six_classes()), DetectionArrays.collect(ids, found["average"]), detector.groups
+    )
+    expected = results.predictions["average"]
+    assert again.extra["detections"] == expected.extra["detections"]
+    assert again.overall["AR"] == pytest.approx(expected.overall["AR"], abs=1e-6)
+
+
+def test_pictures_show_the_images_with_most_of_the_rarest(truthful, tmp_path):
+    data = scenes(transform=detection_eval(48))
+    evaluate_detection(truthful, data, groups=GROUPS, pictures=2, pictures_dir=tmp_path)
+    index = json.loads((tmp_path / "index.json").read_text())
+    rare = {f"{i:06d}": [c for c in scenes()[i]["labels"].tolist() if c >= 6] for i in range(8)}
+    best = sorted(rare, key=lambda name: (-len(set(rare[name])), -len(rare[name]), name))[:2]
+    assert index["images"] == best and index["readouts"] == ["right", "wrong"]
+    assert {c for c in index["classes"][best[0]] if c >= 6} == set(rare[best[0]])
+    for part in ("input", "truth", "right", "wrong"):
+        assert Image.open(tmp_path / f"{best[0]}.{part}.jpg").size == (64, 48)
+
+
+def test_what_cannot_be_is_refused(truthful, detector):
+    with pytest.raises(ConfigError, match="no readout 'rihgt'"):
+        evaluate_detection(truthful, scenes(transform=detection_eval()), readouts=["rihgt"])
+    with pytest.raises(ConfigError, match="not normalised"):
+        evaluate_detection(truthful, scenes())
+    with pytest.raises(DataError, match="12 classes"):
+        evaluate_detection(detector, scenes())
+
+
+def test_training_mode_and_generators_are_left_alone(truthful):
+    truthful.train()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    evaluate_detection(truthful, scenes(2, transform=detection_eval(48)), groups=GROUPS)
+    assert truthful.training and torch.equal(torch.rand(2), expected)
+
+
+def test_ranks_share_the_images_and_agree(truthful, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=_rank, args=(truthful, r, port, tmp_path)) for r in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+        assert process.exitcode == 0
+    alone = _overall(truthful, tmp_path / "alone")
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(alone)
+    names = sorted(p.name for p in (tmp_path / "alone").iterdir())
+    assert names == sorted(p.name for p in (tmp_path / "shared").iterdir())
+
+
+def _overall(method: SeesTheTruth, pictures) -> dict:
+    data = scenes(7, transform=detection_eval(48))
+    results = evaluate_detection(method, data, groups=GROUPS, pictures=3, pictures_dir=pictures)
+    return {f"{name} {metric}": p.overall[metric] for name, p in results.predictions.items() for metric in ("AP", "AR")}
+
+
+def _rank(method: SeesTheTruth, rank: int, port: int, folder) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    (folder / f"{rank}.json").write_text(json.dumps(_overall(method, folder / "shared")))
+    dist.destroy_process_group()
