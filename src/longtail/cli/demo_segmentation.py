@@ -14,15 +14,16 @@ SETTINGS: dict[str, Any] = {
     "model": {
         "name": "deeplabv3plus",
         "options": {
-            "encoder": "torchvision/mobilenet_v2",
+            "encoder": "resnet10t",
             "output_stride": 16,
             "channels": 64,
             "low_level_channels": 24,
             "auxiliary": False,
         },
     },
-    "optimiser": {"name": "adamw", "lr": 0.002, "warmup_iterations": 20, "head_lr_factor": 1.0},
-    "phase_optimisers": {"ensemble": {"name": "sgd", "lr": 0.01}},
+    # from random weights: a larger step than the paper's fine-tuning
+    "optimiser": {"name": "sgd", "lr": 0.05, "warmup_iterations": 20},
+    "phase_optimisers": {"ensemble": {"lr": 0.01, "warmup_iterations": 0}},
     "loading": {"batch_size": 8, "workers": 0},
     "hardware": {"accelerator": "cpu", "devices": 1},
     "logging": {"logger": "none", "log_interval": 50, "val_interval": 0, "checkpoint_interval": 200},

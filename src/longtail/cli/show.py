@@ -1,28 +1,69 @@
-"""Results on the console."""
+"""Results on the console, narrow enough for any terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from longtail.reports.comparison import Comparison, Entry
+
+_BESIDE = 2  # metrics with their groups that fit beside each other into 80 columns
 
 
 def show_results(runs: Sequence[str | Path]) -> None:
-    """Print the group table of runs or ``results.json`` files, the baseline first; only the first rank speaks."""
+    """Print scores over all classes and by group, the baseline's run first; only the first rank speaks.
+
+    Args:
+        runs: Run folders or ``results.json`` files.
+    """
     from rich.console import Console
 
     from longtail.reports.comparison import Comparison
-    from longtail.reports.tables import expert_table, group_table, to_rich
     from longtail.training.run_folder import environment_rank
 
     if environment_rank() > 0:
         return
     console = Console(highlight=False)
     comparison = Comparison.load(runs)
-    for metrics in _parts(comparison.group_metrics):
-        for table in (group_table(comparison, metrics=metrics), expert_table(comparison, metrics=metrics)):
-            if table is not None:
-                console.print(to_rich(table))
+    metrics = comparison.group_metrics
+    for first in range(0, len(metrics), _BESIDE):
+        console.print(_scores(comparison, metrics[first : first + _BESIDE]))
+    sizes = zip(comparison.groups.names, comparison.groups.sizes, strict=True)
+    console.print(f"[dim]percent; {', '.join(f'{name} {size} classes' for name, size in sizes)}[/]")
+    if comparison.of("oracle"):
+        console.print("[dim]the oracle chooses the expert by the true label: a bound, not a method[/]")
 
 
-def _parts(metrics: list[str]) -> list[list[str] | None]:
-    """Metrics that fit beside each other on a terminal: those of boxes and those of masks."""
-    masks = [name for name in metrics if name.startswith("mask_")]
-    return [[name for name in metrics if name not in masks], masks] if masks else [None]
+def _scores(comparison: "Comparison", metrics: list[str]) -> "Table":
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("")
+    columns = [(metric, group) for metric in metrics for group in ("all", *comparison.groups.names)]
+    for metric, group in columns:
+        shown.add_column(f"{metric}\n{group}" if group == "all" else f"\n{group}", justify="right", no_wrap=True)
+    baseline = comparison.baseline
+    for entry in comparison.entries:
+        values = [_value(entry, metric, group) for metric, group in columns]
+        if all(value is None for value in values):
+            continue
+        style = {"baseline": "bold", "method": "bold", "oracle": "dim", "expert": "dim"}.get(entry.role)
+        shown.add_row(entry.label, *("–" if v is None else f"{100 * v:.2f}" for v in values), style=style)
+        if baseline is not None and entry.role == "method":
+            before = [_value(baseline, metric, group) for metric, group in columns]
+            shown.add_row(f"  to {baseline.label}", *(_gain(a, b) for a, b in zip(values, before, strict=True)))
+    return shown
+
+
+def _value(entry: "Entry", metric: str, group: str) -> float | None:
+    scores = entry.prediction.overall if group == "all" else entry.prediction.groups.get(group, {})
+    return scores.get(metric)
+
+
+def _gain(after: float | None, before: float | None) -> str:
+    if after is None or before is None:
+        return "–"
+    gain = 100 * (after - before)
+    return f"[{'green' if gain >= 0.005 else 'red' if gain <= -0.005 else 'dim'}]{gain:+.2f}[/]"
