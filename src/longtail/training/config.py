@@ -217,7 +217,7 @@ class RunConfig:
         if not changes:
             return self.optimiser
         base = {} if changes.get("name", self.optimiser.name) != self.optimiser.name else to_dict(self.optimiser)
-        return from_dict(OptimiserConfig, {**base, **changes}, where=f"phase_optimisers.{phase}")
+        return from_dict(type(self.optimiser), {**base, **changes}, where=f"phase_optimisers.{phase}")
 
     def resolved(self, phases: Sequence[str]) -> "RunConfig":
         """The same run with everything written out that its phases take from recipes.
