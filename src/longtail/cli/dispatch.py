@@ -79,7 +79,7 @@ def _list(known: dict[str, ModuleType], group: str = "") -> int:
     console.print(f"usage: longtail {group or 'COMMAND'} …\n")
     if not group:
         console.print(f"{_DESCRIPTION}\n")
-    shown = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    shown = Table(box=None, show_header=False, padding=(0, 1, 0, 1))
     for name, module in known.items():
         shown.add_row(f"[bold]{name}[/]", module.SUMMARY)
     console.print(shown)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from longtail.cli.parser import Namespace, Parser
 
 NAME = "count"
-SUMMARY = "count pixels, objects and images of every class; groups and imbalance"
+SUMMARY = "count pixels, objects and images of every class"
 ORDER = 10
 
 

@@ -26,14 +26,9 @@ def run(arguments: Namespace) -> int:
     """Run the demo."""
     import time
 
-    from rich.console import Console
-
     from longtail.cli.demo_segmentation import run_segmentation_demo
-    from longtail.cli.show import show_results
-    from longtail.reports.html import write_report
-    from longtail.training.console import duration
+    from longtail.cli.show import show_demo
 
-    console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
     out = Path(arguments.out)
     runs = run_segmentation_demo(
@@ -43,8 +38,5 @@ def run(arguments: Namespace) -> int:
         seed=arguments.seed,
         overwrite=arguments.overwrite,
     )
-    show_results(runs)
-    report = write_report(runs, out / "report.html")
-    console.print(f"\n[bold]report[/]    {report.resolve()}")
-    console.print(f"[bold]time[/]      {duration(time.monotonic() - began)}")
+    show_demo(runs, out, began)
     return 0

@@ -6,7 +6,7 @@ from typing import Any
 from longtail.cli.parser import Namespace, Parser, chosen_device
 
 NAME = "evaluate"
-SUMMARY = "score a run or a published model by class and group"
+SUMMARY = "score a run or a model by class and group"
 ORDER = 30
 
 

@@ -3,7 +3,7 @@
 from longtail.cli.parser import Namespace, Parser
 
 NAME = "info"
-SUMMARY = "versions for bug reports; models, methods and data sets"
+SUMMARY = "versions for bug reports; models, methods, data sets"
 ORDER = 90
 
 

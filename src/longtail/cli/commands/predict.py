@@ -13,7 +13,7 @@ from typing import Any
 from longtail.cli.parser import Namespace, Parser, chosen_device
 
 NAME = "predict"
-SUMMARY = "label images or detections for photographs or folders of them"
+SUMMARY = "label images or detections for photographs"
 ORDER = 40
 
 

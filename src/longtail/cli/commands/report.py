@@ -3,7 +3,7 @@
 from longtail.cli.parser import Namespace, Parser
 
 NAME = "report"
-SUMMARY = "an HTML page that compares runs: tables, plots, pictures"
+SUMMARY = "an HTML page that compares runs"
 ORDER = 50
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from longtail.cli.parser import Namespace, Parser
 
 NAME = "score detection"
-SUMMARY = "score anyone's detections file by class and group"
+SUMMARY = "score anyone's detections by class and group"
 ORDER = 61
 
 

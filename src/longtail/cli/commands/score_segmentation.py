@@ -3,7 +3,7 @@
 from longtail.cli.parser import Namespace, Parser
 
 NAME = "score segmentation"
-SUMMARY = "score anyone's predicted label images by class and group"
+SUMMARY = "score anyone's label images by class and group"
 ORDER = 60
 
 

@@ -12,7 +12,7 @@ from longtail.cli.training_command import add_training_arguments, settings_of_re
 from longtail.training.detection_config import DetectionConfig
 
 NAME = "train detection"
-SUMMARY = "train a detector (MEC, Cascade R-CNN, HTC) and score it"
+SUMMARY = "train a detector (MEC, Cascade, HTC) and score it"
 ORDER = 21
 
 prepare = settings_of_resumed_run

@@ -12,7 +12,7 @@ from longtail.cli.training_command import add_training_arguments, settings_of_re
 from longtail.training.segmentation_config import SegmentationConfig
 
 NAME = "train segmentation"
-SUMMARY = "train a segmentation model (MEDOE, baseline, …) and score it"
+SUMMARY = "train a segmentation model (MEDOE …) and score it"
 ORDER = 20
 
 prepare = settings_of_resumed_run
