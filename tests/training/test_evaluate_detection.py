@@ -4,27 +4,27 @@ import socket
 
 import pytest
 import torch
-import torch.distributed as dist
 from PIL import Image
 
 from longtail.datasets.coco import Coco
 from longtail.datasets.synthetic import LongTailScenes
 from longtail.ensembles.average import Average
 from longtail.errors import ConfigError, DataError
-from longtail.frequency import CategoryGroups
 from longtail.mec.detector import Detector
 from longtail.mec.rescore import rescore
 from longtail.metrics.detection import DetectionTruth, detection_prediction
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.training.evaluate_detection import evaluate_detection, truth_of
 from longtail.transforms import detection_eval
-from support.tiny_detection import SeesTheTruth, detector_arguments, write_coco
-
-GROUPS = CategoryGroups(("rare", "frequent"), (tuple(range(6, 12)), tuple(range(6))))
-
-
-def scenes(count: int = 8, transform=None, **options) -> LongTailScenes:
-    return LongTailScenes("val", num_images=count, size=(48, 64), task="detection", transform=transform, **options)
+from support.tiny_detection import (
+    GROUPS,
+    SeesTheTruth,
+    detector_arguments,
+    scenes,
+    score_on_rank,
+    scores_of_truth,
+    write_coco,
+)
 
 
 @pytest.fixture(scope="module")
@@ -144,28 +144,15 @@ def test_ranks_share_the_images_and_agree(truthful, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=_rank, args=(truthful, r, port, tmp_path)) for r in range(2)]
+    context = multiprocessing.get_context("spawn")  # the evaluator's threads do not live on in a fork
+    ranks = [context.Process(target=score_on_rank, args=(r, port, str(tmp_path)), daemon=True) for r in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(60)
+        process.join(90)
         assert process.exitcode == 0
-    alone = _overall(truthful, tmp_path / "alone")
+    alone = scores_of_truth(tmp_path / "alone")
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(alone)
     names = sorted(p.name for p in (tmp_path / "alone").iterdir())
     assert names == sorted(p.name for p in (tmp_path / "shared").iterdir())
-
-
-def _overall(method: SeesTheTruth, pictures) -> dict:
-    data = scenes(7, transform=detection_eval(48))
-    results = evaluate_detection(method, data, groups=GROUPS, pictures=3, pictures_dir=pictures)
-    return {f"{name} {metric}": p.overall[metric] for name, p in results.predictions.items() for metric in ("AP", "AR")}
-
-
-def _rank(method: SeesTheTruth, rank: int, port: int, folder) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    (folder / f"{rank}.json").write_text(json.dumps(_overall(method, folder / "shared")))
-    dist.destroy_process_group()

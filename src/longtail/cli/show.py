@@ -36,6 +36,27 @@ def show_results(runs: Sequence[str | Path]) -> None:
         console.print("[dim]the oracle chooses the expert by the true label: a bound, not a method[/]")
 
 
+def show_demo(runs: Sequence[Path], out: Path, began: float) -> None:
+    """Print the scores of a demo, write its report into ``out``, and say how long it took since ``began``.
+
+    Args:
+        runs: Run folders, the baseline first.
+        out: Folder of the report.
+        began: ``time.monotonic()`` at the start.
+    """
+    import time
+
+    from rich.console import Console
+
+    from longtail.reports.html import write_report
+    from longtail.training.console import duration
+
+    show_results(runs)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]report[/]    {write_report(runs, out / 'report.html').resolve()}")
+    console.print(f"[bold]time[/]      {duration(time.monotonic() - began)}")
+
+
 def _scores(comparison: "Comparison", metrics: list[str]) -> "Table":
     from rich.table import Table
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class Detector(
         groups: dict[str, Any],
         frequency: dict[str, Any],
         input: dict[str, Any] | None = None,
-        task: Literal["detection"] = "detection",
+        task: str = "detection",
         network: DetectionMethod | None = None,
     ) -> None:
         super().__init__()

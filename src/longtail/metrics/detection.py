@@ -59,7 +59,7 @@ class DetectionTruth:
             raise DataError(f"{source} has no categories or no images", fix="give a COCO-style annotation file")
         self._categories = self._coco.load_cats(self.category_ids.tolist())
         self.class_names = tuple(str(c.get("name", c["id"])) for c in self._categories)
-        self.federated = any("neg_category_ids" in i for i in self._coco.load_imgs(self.image_ids[:1].tolist()))
+        self.federated = any("neg_category_ids" in i for i in self._coco.load_imgs(self.image_ids.tolist()))
         self._check_references(source)
 
     @classmethod

@@ -203,7 +203,7 @@ def open_detection(
     if data.dataset == "longtail-scenes":
         options["task"] = "detection"
     dataset = open_dataset(data.dataset, split, transform=transform, **options)
-    if not isinstance(dataset, DetectionDataset):
+    if not isinstance(dataset, DetectionDataset) or getattr(dataset, "task", "detection") != "detection":
         raise ConfigError(
             f"{data.dataset} is no data set for detection", fix="give coco:ROOT, lvis:ROOT or a class of your own"
         )

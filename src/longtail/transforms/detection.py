@@ -95,7 +95,9 @@ class ResizeShortSide(v2.Transform):
         """The size of one image."""
         (image,) = (x for x in flat_inputs if isinstance(x, tv_tensors.Image))
         height, width = image.shape[-2:]
-        short_side = self.short_sides[int(torch.randint(len(self.short_sides), ()))]
+        # nothing is drawn where there is nothing to choose: evaluation leaves the generator alone
+        choice = int(torch.randint(len(self.short_sides), ())) if len(self.short_sides) > 1 else 0
+        short_side = self.short_sides[choice]
         factor = keep_ratio((height, width), short_side, self.max_side)
         return {"size": (max(1, round(height * factor)), max(1, round(width * factor)))}
 

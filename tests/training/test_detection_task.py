@@ -1,0 +1,169 @@
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from longtail.errors import ConfigError, DataError
+from longtail.mec.detector import Detector
+from longtail.metrics.results import Results
+from longtail.training.config_file import from_dict, read_yaml, write_yaml
+from longtail.training.detection_config import DetectionConfig
+from longtail.training.detection_task import (
+    DetectionTask,
+    detection_groups,
+    frequency_of,
+    open_detection,
+    sampling_order,
+    score_detection_run,
+)
+from longtail.training.fit import fit
+from longtail.training.loading import BatchPlan
+from longtail.training.task import Task
+from support.tiny_detection import tiny_config, tiny_settings, write_coco
+
+
+def test_settings_load_without_torch_and_replay(tmp_path):
+    script = "import sys, longtail.training.detection_config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    write_yaml(tiny_config(), tmp_path / "config.yaml")
+    assert from_dict(DetectionConfig, read_yaml(tmp_path / "config.yaml")) == tiny_config()
+
+
+def test_recipe_of_the_paper():
+    optimiser = from_dict(DetectionConfig, {"optimiser": {"lr": 0.01}}).resolved(("train",)).optimiser
+    assert (optimiser.lr, optimiser.weight_decay, optimiser.momentum) == (0.01, 1e-4, 0.9)
+    assert (optimiser.schedule, optimiser.warmup_iterations, optimiser.warmup_start) == ("step", 1000, 0.1)
+    assert from_dict(DetectionConfig, {"optimiser": {"name": "adamw"}}).optimiser.recipe("lr") == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": {"overall_weight": 2}}, r"method\.overall_weight is 2"),
+        ({"data": {"groups": {"by": "explicit"}}}, "explicit without members"),
+        ({"data": {"sampling": {"by": "random"}}}, r"data\.sampling\.by is 'random'"),
+        ({"model": {"ious": [1.5]}}, r"model\.ious"),
+        ({"augmentation": {"short_sides": []}}, "short_sides is empty"),
+        ({"evaluation": {"scales": [0]}}, r"evaluation\.scales is 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_name(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(DetectionConfig, values)
+
+
+def with_data(**changes) -> DetectionConfig:
+    return tiny_config(data={**tiny_settings()["data"], **changes})
+
+
+def test_groups():
+    frequency = frequency_of(tiny_config(), open_detection(tiny_config(), "train"))
+    counts = frequency.counts("instances")
+    for settings, expected in (
+        ({"edges": [2, 5]}, (counts >= 2).astype(int) + (counts >= 5)),
+        ({"by": "lvis"}, (frequency.images > 10).astype(int)),
+        ({"edges": [1, 2, 5]}, (counts >= 1).astype(int) + (counts >= 2) + (counts >= 5)),
+    ):
+        groups = detection_groups(with_data(groups=settings).data.groups, frequency)
+        assert groups.group_of.tolist() == expected.tolist()
+    with pytest.raises(ConfigError, match="name 2 classes of 12"):
+        detection_groups(with_data(groups={"by": "explicit", "members": {"all": [0, 1]}}).data.groups, frequency)
+
+
+@pytest.mark.parametrize("by", ["repeat_factor", "class_aware"])
+def test_samplers_resume_and_part_over_ranks(by):
+    config = with_data(sampling={"by": by, "threshold": 0.9})
+    data = open_detection(config, "train")
+    order = sampling_order(config, data)
+
+    def batches(start: int = 0, ranks: int = 1, rank: int = 0) -> list:
+        return list(BatchPlan(order, 4, 1, ranks, rank, 12, 7, "train").batches(start))
+
+    whole = batches()
+    assert batches(start=5) == whole[5:]
+    halves = zip(batches(ranks=2, rank=0), batches(ranks=2, rank=1), strict=True)
+    assert [a + b for a, b in halves] == whole
+    shown = np.array([index for batch in whole for _, index in batch])
+    assert shown.max() < 6  # data.limit
+    assert len(np.unique(np.bincount(shown, minlength=6))) > 1  # not every image as often as the others
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    torch.set_num_threads(1)
+    done = fit(tiny_config(), tmp_path_factory.mktemp("runs") / "mec", quiet=True)
+    score_detection_run(done.path, progress=False)
+    return done
+
+
+def test_a_run_trains_scores_and_loads(run):
+    results = Results.load(run.results)
+    assert results.method == "mec" and "stage_3" in results.predictions
+    assert {"AP", "AP_fixed", "mask_AP"} <= set(results.own.overall)
+    assert results.settings["task"] == "detection" and (run.pictures / "index.json").is_file()
+    detector = Detector.from_pretrained(run.path)
+    assert list(detector.groups.names) == ["rare", "common", "frequent"]
+    assert detector.input["short_side"] == 48 and detector.frequency.counts("instances").sum() > 0
+    lines = run.metrics.read_text().splitlines()
+    assert "loss/stage_1_class" in lines[0] and "val/AP" in lines[0]
+
+
+def test_a_run_resumes_where_it_was(run, tmp_path):
+    """Three iterations at once, or one and two more: the same weights."""
+    config = tiny_config(logging={**tiny_settings()["logging"], "checkpoint_interval": 1})
+    task = DetectionTaskThatStops(config)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(config, tmp_path / "run", task=task, quiet=True)
+    done = fit(config, tmp_path / "run", resume=True, quiet=True)
+    one, other = Detector.from_pretrained(run.path).state_dict(), Detector.from_pretrained(done.path).state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+class DetectionTaskThatStops(DetectionTask):
+    """Is interrupted in its third batch, with two iterations saved."""
+
+    def __init__(self, config: DetectionConfig) -> None:
+        from longtail.training.randomness import seed_generators
+
+        seed_generators(config.seed, "model")
+        super().__init__(config)
+        self.seen = 0
+
+    def inputs(self, batch):
+        self.seen += 1
+        if self.seen == 3:
+            raise RuntimeError("power cut")
+        return super().inputs(batch)
+
+
+def test_task_meets_its_contract_and_says_what_it_does(tmp_path):
+    for split in ("train", "val"):
+        write_coco(tmp_path, split, seed=len(split))
+    config = tiny_config(
+        data={"dataset": str(tmp_path), "groups": {"edges": [2, 5]}},
+        model={**tiny_settings()["model"], "name": "cascade", "classifier": "cosine"},
+        method={"name": "baseline"},
+    )
+    task = DetectionTask(config)
+    assert isinstance(task, Task) and not task.method.has_masks  # boxes only in the files
+    assert task.detector.category_ids.tolist() == [2, 3, 20]
+    batch = task.collate([task.train_data[0], task.train_data[1]])  # the second one is empty
+    losses = task.method.losses(*task.inputs(batch))
+    assert all(math.isfinite(value.item()) for value in losses.values())
+    assert task.validate(torch.device("cpu")).values.keys() >= {"AP", "AP50"}
+    words = dict(task.describe())
+    assert "5 train, 5 val" in words["data"] and "baseline" in words["model"]
+
+
+def test_splits_of_other_classes_are_refused(tmp_path):
+    write_coco(tmp_path, "train")
+    write_coco(tmp_path, "val")
+    file = tmp_path / "annotations/val.json"
+    file.write_text(file.read_text().replace("class 20", "class twenty"))
+    with pytest.raises(DataError, match="or other ones"):
+        DetectionTask(tiny_config(data={"dataset": str(tmp_path)}))
+    with pytest.raises(ConfigError, match="no data set for detection"):
+        open_detection(tiny_config(data={"dataset": "longtail.datasets.synthetic.LongTailScenes"}), "train")
