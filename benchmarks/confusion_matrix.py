@@ -2,8 +2,9 @@
 
 import torch
 from harness import arguments, measure
-from longtail.metrics.segmentation import confusion_matrix
 from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from longtail.metrics.segmentation import confusion_matrix
 
 
 def histograms(prediction: torch.Tensor, target: torch.Tensor, classes: int) -> list[torch.Tensor]:

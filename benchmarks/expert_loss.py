@@ -3,11 +3,12 @@
 import torch
 import torch.nn.functional as F
 from harness import arguments, measure
+from torch import Tensor
+
 from longtail.frequency import CategoryGroups
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss
 from longtail.segmentation.upsampling import Upsampling
-from torch import Tensor
 
 
 def straightforward(logits: Tensor, target: Tensor, label_set: Tensor, prior: Tensor, alpha: float = 0.2) -> Tensor:

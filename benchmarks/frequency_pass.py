@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from harness import arguments, measure
+from PIL import Image
+
 from longtail.datasets.folder import SegmentationFolder
 from longtail.frequency.count_pixels import count_pixels
-from PIL import Image
 
 
 def write_data(root: Path, images: int, size: tuple[int, int], classes: int) -> SegmentationFolder:

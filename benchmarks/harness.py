@@ -20,6 +20,7 @@ from typing import Any
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch: its profiler is talkative
 
 import torch
+
 from longtail.training.allocator import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"

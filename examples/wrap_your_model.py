@@ -8,9 +8,10 @@ The data here are synthetic scenes; `SegmentationFolder("path/to/data", "train")
 
 import segmentation_models_pytorch as smp
 import torch
+from torch.utils.data import DataLoader
+
 from longtail import CategoryGroups, LongTailScenes, build_method, count_pixels, wrap
 from longtail.transforms import segmentation_train
-from torch.utils.data import DataLoader
 
 data = LongTailScenes("train", num_images=64, transform=segmentation_train(crop=(96, 96)))
 frequency = count_pixels(data, progress=False)  # how often each class occurs: what everything else follows from

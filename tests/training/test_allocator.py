@@ -23,7 +23,9 @@ print(faults() - before)
 def test_freed_blocks_are_used_again():
     counts = {}
     for call in ("pass", "assert keep_freed_memory()"):
-        done = subprocess.run([sys.executable, "-c", CODE.format(call=call)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", CODE.format(call=call)], capture_output=True, text=True, check=True
+        )
         counts[call] = int(done.stdout)
     kept, default = counts["assert keep_freed_memory()"], counts["pass"]
     assert kept * 10 < default
