@@ -34,8 +34,6 @@ ROWS = {
     "MEDOE, Eq. 7–8 to the letter": ("medoe", "learned_literal"),
     "MEDOE, cross-entropy of scores": ("medoe", "learned_scores"),
     "**MEDOE** (default)": ("medoe", "medoe"),
-    "context gate (ours)": ("medoe", "context_gate"),
-    "context gate with selection loss (ours)": ("medoe", "context_gate_selection"),
     "oracle (Eq. 6; reads the truth)": ("medoe", "oracle"),
 }
 

@@ -5,7 +5,6 @@ import torch
 
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble, TrainableEnsemble
-from longtail.ensembles.context_gate import ContextGate
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
@@ -19,18 +18,16 @@ K, C = 3, 6
 GROUPS = CategoryGroups.explicit({"rare": [0, 3], "common": [1, 4], "frequent": [2]})  # class 5 is background
 PIXEL_GROUPS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1]]).bool()
 NESTED = torch.stack([torch.ones(6).bool(), PIXEL_GROUPS[1] | PIXEL_GROUPS[2], PIXEL_GROUPS[2]])
-EXPERT_OF = torch.tensor([0, 1, 2, 0, 1, 2])
 
-#: One example of every ensemble, and whether it takes maps (pixels) and rows (boxes).
+#: One example of every ensemble.
 EXAMPLES = {
-    ContextGate: (lambda: ContextGate(K, C, 4, PIXEL_GROUPS, EXPERT_OF), "maps"),
-    DynamicEnsemble: (lambda: DynamicEnsemble(GROUPS), "both"),
-    GroupAverage: (lambda: GroupAverage(NESTED), "both"),
-    LearnedEnsemble: (lambda: LearnedEnsemble(K, C), "both"),
-    MostConfident: (MostConfident, "both"),
-    SoftmaxThreshold: (lambda: SoftmaxThreshold(PIXEL_GROUPS), "both"),
-    SparseEnsemble: (lambda: SparseEnsemble(GROUPS), "both"),
-    Average: (Average, "both"),
+    DynamicEnsemble: lambda: DynamicEnsemble(GROUPS),
+    GroupAverage: lambda: GroupAverage(NESTED),
+    LearnedEnsemble: lambda: LearnedEnsemble(K, C),
+    MostConfident: MostConfident,
+    SoftmaxThreshold: lambda: SoftmaxThreshold(PIXEL_GROUPS),
+    SparseEnsemble: lambda: SparseEnsemble(GROUPS),
+    Average: Average,
 }
 FOUND = concrete_subclasses(Ensemble, "longtail.ensembles")
 CASES = [(kind, grid) for kind in FOUND for grid in ((), (4, 6))]
@@ -42,39 +39,30 @@ def test_every_ensemble_has_an_example():
 
 @pytest.mark.parametrize(("kind", "grid"), CASES, ids=lambda v: v.__name__ if isinstance(v, type) else str(v))
 def test_contract(kind, grid):
-    build, takes = EXAMPLES[kind]
-    if takes == "maps" and not grid:
-        pytest.skip("reads surroundings: maps only")
-    ensemble = build().eval()
-    features = torch.randn(K, 2, 4, 2, 3) if ensemble.needs_features else None
+    ensemble = EXAMPLES[kind]().eval()
     for logits in (torch.randn(K, 2, C, *grid), 100 * torch.randn(K, 2, C, *grid).sign(), torch.zeros(K, 2, C, *grid)):
-        scores = ensemble(logits, features)
+        scores = ensemble(logits)
         assert scores.shape == (2, C, *grid)
         assert torch.isfinite(scores).all()
         assert (scores >= 0).all()
         torch.testing.assert_close(scores.sum(dim=1), torch.ones(2, *grid))
     logits = torch.randn(K, 2, C, *grid, dtype=torch.float64)
-    alone = torch.cat([ensemble.double()(logits[:, i : i + 1], _row(features, i)) for i in range(2)])
-    torch.testing.assert_close(alone, ensemble(logits, None if features is None else features.double()))
+    alone = torch.cat([ensemble.double()(logits[:, i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(alone, ensemble(logits))
 
 
 @pytest.mark.parametrize("kind", [k for k in FOUND if issubclass(k, TrainableEnsemble)], ids=lambda k: k.__name__)
 def test_trainable_ensembles_learn_and_ignore(kind):
-    ensemble = EXAMPLES[kind][0]()
-    features = torch.randn(K, 2, 4, 2, 3) if ensemble.needs_features else None
+    ensemble = EXAMPLES[kind]()
     logits, target = torch.randn(K, 2, C, 4, 6), torch.randint(0, C, (2, 4, 6))
     target[0, 0] = 255
     optimizer = torch.optim.SGD(ensemble.parameters(), 0.1)
     values = []
     for _ in range(5):
         optimizer.zero_grad()
-        loss = ensemble.loss(logits, target, features)
+        loss = ensemble.loss(logits, target)
         loss.backward()
         optimizer.step()
         values.append(loss.item())
     assert values[-1] < values[0]
-    assert ensemble.loss(logits, torch.full_like(target, 255), features).item() == 0
-
-
-def _row(features, index):
-    return None if features is None else features[:, index : index + 1].double()
+    assert ensemble.loss(logits, torch.full_like(target, 255)).item() == 0

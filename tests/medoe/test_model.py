@@ -11,6 +11,7 @@ from longtail.losses.cross_entropy import cross_entropy
 from longtail.medoe import Medoe, build_method
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.method import SegmentationMethod
+from support.surroundings import Surroundings
 from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, batch, tiny_model
 
 
@@ -27,8 +28,7 @@ METHODS = [
     ("medoe", {}),
     ("medoe", {"overlap": "disjoint_tail", "initialise": "reset"}),
     ("medoe", {"ensemble": "mean", "comparisons": []}),
-    ("medoe", {"ensemble": "context_gate"}),
-    ("medoe", {"ensemble": {"name": "learned", "objective": "scores"}, "comparisons": {"gate": "context_gate"}}),
+    ("medoe", {"ensemble": {"name": "learned", "objective": "scores"}, "comparisons": {"other": "learned"}}),
     ("medoe", {"label_sets": [[0, 1, 2, 3, 4], [2, 4]]}),
     ("mcn", {"gradient": "all"}),
     ("mcn", {}),
@@ -197,6 +197,17 @@ def test_model_ensemble_is_the_mean_of_its_members():
         members = torch.stack([m.model(image).softmax(dim=1) for m in method.members])
         torch.testing.assert_close(method(image), members.mean(dim=0))
     assert not torch.equal(members[0], members[1])
+
+
+def test_an_ensemble_may_read_the_decoded_features():
+    method = build().eval()
+    method.ensemble = Surroundings()
+    image, target = batch(size=18)
+    with torch.no_grad():
+        maps = method.expert_maps(image)
+        assert maps.features.shape == (3, 2, 8, 10, 10)
+        torch.testing.assert_close(method(image), method.ensemble(*maps))
+        assert torch.equal(method.readouts()["medoe"](maps, target), method(image).argmax(dim=1))
 
 
 def test_custom_experts_and_ensemble_need_no_builder():

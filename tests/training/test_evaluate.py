@@ -16,6 +16,7 @@ from longtail.metrics.bias import squared_error_per_class
 from longtail.metrics.segmentation import confusion_matrix, mean_iou
 from longtail.training.evaluate import evaluate
 from longtail.transforms import segmentation_eval
+from support.surroundings import Surroundings
 from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, tiny_model
 
 
@@ -107,7 +108,8 @@ def test_windows_smaller_than_the_image_are_averaged(medoe):
 
 
 def test_windows_with_an_ensemble_of_features_are_refused():
-    gated = method(ensemble="context_gate")
+    gated = method()
+    gated.ensemble = Surroundings()
     with pytest.raises(ConfigError, match="features"):
         evaluate(gated, Photos(), groups=GROUPS, sliding_window=(16, 16))
     assert evaluate(gated, Photos(), groups=GROUPS).own.overall["mIoU"] is not None

@@ -9,7 +9,6 @@ import torch
 
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
-from longtail.ensembles.context_gate import ContextGate
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.ensembles.most_confident import MostConfident
@@ -23,7 +22,7 @@ from longtail.medoe.losses import ExpertLossOptions
 from longtail.medoe.model import Medoe
 from longtail.medoe.model_ensemble import ModelEnsemble
 from longtail.segmentation.baseline import Baseline
-from longtail.segmentation.encoder_decoder import EncoderDecoder, Expert
+from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import SegmentationMethod
 
 #: Ensembles of the paper's Table 6 and the plain average: read beside the method's own unless told otherwise.
@@ -117,7 +116,6 @@ def medoe(
     expert_loss = ExpertLossOptions(**_check_options(ExpertLossOptions, "loss", dict(loss or {})))
     others = TABLE_6 if comparisons is None else comparisons
     specs = others if isinstance(others, Mapping) else {spec: spec for spec in others}
-    context = _Context(model, sets, groups)
     bank = (
         SharedDecoderHeads(
             model.expert, sets.num_experts, _one_of("initialise", initialise), _one_of("gradient", gradient)
@@ -130,9 +128,9 @@ def medoe(
         bank,
         sets,
         torch.from_numpy(frequency.share("pixels")).float(),
-        build_ensemble(ensemble, context),
+        build_ensemble(ensemble, sets),
         loss=expert_loss,
-        comparisons={key: build_ensemble(spec, context) for key, spec in specs.items()},
+        comparisons={key: build_ensemble(spec, sets) for key, spec in specs.items()},
         restrict_oracle=restrict_oracle,
         name="mcn" if shared_decoder else "medoe",
         ignore_index=ignore_index,
@@ -159,32 +157,7 @@ def model_ensemble(
     return ModelEnsemble([Baseline(m, ignore_index=ignore_index) for m in models])
 
 
-class _Context:
-    """What an ensemble may need to know of the experts that it combines."""
-
-    def __init__(self, model: EncoderDecoder, sets: LabelSets, groups: CategoryGroups) -> None:
-        self.model = model
-        self.sets = sets
-        self.groups = groups
-
-    @property
-    def channels(self) -> int:
-        return decoded_channels(self.model.expert, self.model)
-
-
-def decoded_channels(expert: Expert, model: EncoderDecoder) -> int:
-    """Channels of the features that the classifier reads, found by one small image."""
-    training = model.training
-    model.eval()
-    parameter = next(model.parameters())
-    with torch.no_grad():
-        image = torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype)
-        channels = expert(model.encode(image)).decoded.shape[1]
-    model.train(training)
-    return channels
-
-
-def build_ensemble(spec: EnsembleSpec, context: _Context) -> Ensemble:
+def build_ensemble(spec: EnsembleSpec, sets: LabelSets) -> Ensemble:
     """An ensemble by name, or by ``{"name": …, option: …}``.
 
     Raises:
@@ -194,28 +167,19 @@ def build_ensemble(spec: EnsembleSpec, context: _Context) -> Ensemble:
     name = options.pop("name", "")
     builder, arguments = _choose("ensemble", name, _ENSEMBLES)
     _check_options(builder, f"ensemble {name!r}", options)
-    return builder(**arguments(context), **options)
+    return builder(**arguments(sets), **options)
 
 
-def _matrix_size(context: _Context) -> dict[str, Any]:
-    return {"num_experts": context.sets.num_experts, "num_classes": context.sets.num_classes}
+def _matrix_size(sets: LabelSets) -> dict[str, Any]:
+    return {"num_experts": sets.num_experts, "num_classes": sets.num_classes}
 
 
-_ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[_Context], dict[str, Any]]]] = {
+_ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[LabelSets], dict[str, Any]]]] = {
     "learned": (LearnedEnsemble, _matrix_size),
-    "mean": (Average, lambda context: {}),
-    "argmax": (MostConfident, lambda context: {}),
-    "softmax_threshold": (SoftmaxThreshold, lambda context: {"own_classes": context.sets.dominated}),
-    "group_average": (GroupAverage, lambda context: {"label_sets": context.sets.masks}),
-    "context_gate": (
-        ContextGate,
-        lambda context: {
-            **_matrix_size(context),
-            "channels": context.channels,
-            "groups": torch.from_numpy(context.groups.masks),
-            "expert_of": context.sets.expert_of,
-        },
-    ),
+    "mean": (Average, lambda sets: {}),
+    "argmax": (MostConfident, lambda sets: {}),
+    "softmax_threshold": (SoftmaxThreshold, lambda sets: {"own_classes": sets.dominated}),
+    "group_average": (GroupAverage, lambda sets: {"label_sets": sets.masks}),
 }
 
 _METHODS: dict[str, Callable[..., SegmentationMethod]] = {
