@@ -45,7 +45,7 @@ SETTINGS: dict[str, Any] = {
 def detection_demo_configs(iterations: int, seed: int) -> dict[str, DetectionConfig]:
     """Run name -> settings, the baseline first."""
     base = from_dict(DetectionConfig, {**SETTINGS, "seed": seed, "iterations": {"train": iterations}})
-    return {name: replace(base, method=DetectionMethodConfig(name)) for name in ("baseline", "mec")}  # type: ignore[arg-type]
+    return {name: replace(base, method=DetectionMethodConfig(name)) for name in ("baseline", "mec")}
 
 
 def run_detection_demo(out: Path, *, iterations: int, seed: int, overwrite: bool) -> list[Path]:

@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def demo_configs(iterations: int, ensemble_iterations: int, seed: int) -> dict[str, SegmentationConfig]:
-    """Run name -> settings, the baseline first."""
+    """Run name -> settings, the baseline first; both have ``iterations`` in all."""
     base = from_dict(SegmentationConfig, {**SETTINGS, "seed": seed})
     return {
         "baseline": replace(
@@ -42,7 +42,7 @@ def demo_configs(iterations: int, ensemble_iterations: int, seed: int) -> dict[s
         "medoe": replace(
             base,
             method=MethodConfig("medoe"),
-            iterations={"experts": iterations, "ensemble": ensemble_iterations},
+            iterations={"experts": iterations - ensemble_iterations, "ensemble": ensemble_iterations},
         ),
     }
 
