@@ -10,6 +10,7 @@ import numpy as np
 from longtail.frequency import CategoryGroups
 from longtail.reports import plots, tables
 from longtail.reports.comparison import Comparison, Entry
+from longtail.reports.detection_tables import calibration_table
 from longtail.reports.pictures import PictureRow, picture_rows
 from longtail.reports.tables import Tone, signed
 
@@ -135,6 +136,15 @@ def experts(comparison: Comparison) -> Section | None:
     return Section("experts", f"{word.capitalize()}s", lead, [Block("table", table)])
 
 
+def calibration(comparison: Comparison) -> Section | None:
+    """Whether scores mean the same for rare and frequent classes."""
+    table = calibration_table(comparison)
+    if table is None:
+        return None
+    lead = "The score of a detection against how often it is right, by group: rare classes are usually scored too low."
+    return Section("calibration", "Scores by group", lead, [Block("table", table)])
+
+
 def uniform(comparison: Comparison) -> Section | None:
     """Scores as if every class had equally many pixels."""
     if not comparison.method.prediction.extra.get("uniform"):
@@ -177,6 +187,7 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     confusions,
     qualitative,
     experts,
+    calibration,
     uniform,
     every_class,
     provenance,

@@ -90,17 +90,15 @@ def signed(value: float | None, digits: int = 2) -> str:
     return text.replace("-", "−") if float(text) else f"±{text[1:]}"
 
 
-def group_table(comparison: Comparison, *, uniform: bool = False, metrics: Sequence[str] | None = None) -> Table:
+def group_table(comparison: Comparison, *, uniform: bool = False) -> Table:
     """Scores over all classes and by group, a row a way to predict, with differences to the baseline.
 
     Args:
         comparison: The runs.
         uniform: Show the evaluation on a uniform class distribution instead.
-        metrics: Metrics to show; all of interest where not given.
     """
     entries = [e for e in comparison.of("baseline", "method", "ensemble", "oracle") if _scores(e, uniform)]
-    shown = comparison.group_metrics if metrics is None else metrics
-    scored = [(metric, column) for metric in shown for column in ("all", *comparison.groups.names)]
+    scored = [(metric, column) for metric in comparison.group_metrics for column in ("all", *comparison.groups.names)]
     overall = _overall_only(comparison)
     overall = overall if len(overall) <= _FEW else []
     columns = scored + [("", metric) for metric in overall]
@@ -144,20 +142,14 @@ def overall_table(comparison: Comparison) -> Table | None:
     )
 
 
-def expert_table(comparison: Comparison, *, metrics: Sequence[str] | None = None) -> Table | None:
-    """Each expert's accuracy and bias by group (MEDOE Table 11); None where no run has experts.
-
-    Args:
-        comparison: The runs.
-        metrics: Metrics to show; all of interest where not given.
-    """
+def expert_table(comparison: Comparison) -> Table | None:
+    """Each expert's accuracy and bias by group (MEDOE Table 11); None where no run has experts."""
     experts = comparison.of("expert")
     if not experts:
         return None
     runs = list(dict.fromkeys(e.run.label for e in experts))
     entries = [e for e in comparison.entries if e.run.label in runs and (e.role in ("method", "baseline", "expert"))]
-    wanted = (*comparison.group_metrics, "bias") if metrics is None else metrics
-    metrics = [m for m in wanted if any(_has(e, m) for e in entries)]
+    metrics = [m for m in (*comparison.group_metrics, "bias") if any(_has(e, m) for e in entries)]
     columns = [(metric, column) for metric in metrics for column in ("all", *comparison.groups.names)]
     values = _matrix([[_score(_scores(e, False), m, c) for m, c in columns] for e in entries])
     with np.errstate(invalid="ignore"):

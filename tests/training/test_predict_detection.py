@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from longtail.datasets.coco import Coco
+from longtail.errors import DataError
+from longtail.mec.detector import Detector
+from longtail.metrics.detection import DetectionTruth
+from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.training.predict import find_images
+from longtail.training.predict_detection import image_ids, predict_detection
+from support.tiny_detection import SeesTheTruth, detector_arguments, write_coco
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_coco(tmp_path, "val", count=3)
+    return tmp_path
+
+
+@pytest.fixture
+def detector(folder) -> Detector:
+    """Sees the truth of the pictures in ``folder``, whose three categories are the first of its six."""
+    arguments = detector_arguments()
+    arguments["classes"]["ids"] = [2, 3, 20, 21, 22, 23]
+    return Detector(**{**arguments, "model": {"name": "mine"}}, network=SeesTheTruth(Coco(folder, "val")))
+
+
+def test_results_are_scored_as_they_are_and_pictures_show_them(detector, folder):
+    images, out = find_images([folder / "images/val"]), folder / "out"
+    annotations = folder / "annotations/val.json"
+    done = predict_detection(detector, images, out, annotations=annotations)
+    assert (done.written, done.skipped, done.failed) == (3, 0, [])
+    truth = DetectionTruth(annotations)
+    found = DetectionArrays.from_json(out / "detections.json", truth.category_ids)
+    assert len(found) == 6 and set(found.image_ids) == {100, 102}
+    first = json.loads((out / "detections/picture 0.json").read_text())
+    content = json.loads(annotations.read_text())
+    expected = [a for a in content["annotations"] if a["image_id"] == 100]
+    assert [r["category_id"] for r in first] == [a["category_id"] for a in expected]
+    assert np.allclose([r["bbox"] for r in first], [a["bbox"] for a in expected], atol=1e-4)
+    assert [i["id"] for i in json.loads((out / "images.json").read_text())] == [100, 101, 102]
+    drawn = np.asarray(Image.open(out / "pictures/picture 0.jpg"), dtype=int)
+    assert drawn.shape == (40, 60, 3) and drawn.max() > 60  # the picture is black, its boxes are not
+
+
+def test_a_stopped_command_goes_on_and_a_broken_image_stops_no_other(detector, folder):
+    (folder / "images/val/picture 2.png").write_bytes(b"no picture")
+    images, out = find_images([folder / "images/val"]), folder / "out"
+    done = predict_detection(detector, images, out)
+    assert (done.written, done.skipped, len(done.failed)) == (2, 0, 1)
+    assert "picture 2" in done.failed[0].problem
+    (out / "detections/picture 0.json").unlink()
+    assert predict_detection(detector, images, out).written == 1
+    assert len(json.loads((out / "detections.json").read_text())) == 3
+    assert predict_detection(detector, images, out, overwrite=True).written == 2
+
+
+def test_ids(folder):
+    images = find_images([folder / "images/val"])
+    assert image_ids(images) == {"picture 0": 1, "picture 1": 2, "picture 2": 3}
+    numbered = {"b": folder / "000042.jpg", "a": folder / "7.jpg"}
+    assert image_ids(numbered) == {"b": 42, "a": 7}
+    with pytest.raises(DataError, match=r"does not list .*000042\.jpg"):
+        image_ids(numbered, folder / "annotations/val.json")
+
+
+def test_thresholds_are_of_pictures_alone(detector, folder):
+    images, out = find_images([folder / "images/val/picture 0.png"]), folder / "out"
+    predict_detection(detector, images, out, threshold=1.1)
+    assert len(json.loads((out / "detections.json").read_text())) == 3
+    assert torch.from_numpy(np.array(Image.open(out / "pictures/picture 0.jpg"))).max() < 10
