@@ -1,0 +1,84 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from longtail.cli import main
+from longtail.datasets.coco import Coco
+from longtail.frequency import ClassFrequency
+from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.results import Results
+from support.tiny_detection import tiny_settings, write_coco
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "val"):
+        write_coco(folder, split)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs")
+    settings = tiny_settings(data={"dataset": str(data), "groups": {"edges": [2, 5]}}, iterations={"train": 2})
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["train", "detection", "--config", str(folder / "tiny.yaml"), "--run", str(folder / "mec")]) == 0
+    return folder / "mec"
+
+
+def test_train_evaluate_predict_and_report(run, data, tmp_path, capsys):
+    results = Results.load(run / "results.json")
+    assert results.task == "detection" and {"mec", "sparse", "stage_3"} <= set(results.predictions)
+    words = ["evaluate", str(run), "--readouts", "[average]", "--record", str(tmp_path / "rec"), "--flip"]
+    assert main([*words, "--out", str(tmp_path / "again"), "--workers", "0", "--limit", "3"]) == 0
+    again = Results.load(tmp_path / "again/results.json")
+    assert again.method == "average" and again.data["images"] == 3 and again.settings["evaluation"]["flip"]
+    assert list((tmp_path / "rec").iterdir())
+    assert main(["evaluate", str(run), "--window", "[32, 32]"]) == 2
+    assert "--window is not for detection" in capsys.readouterr().err
+    assert main(["predict", str(run), str(data / "images/val"), "--out", str(tmp_path / "out")]) == 0
+    assert "5 written" in capsys.readouterr().out and (tmp_path / "out/detections.json").is_file()
+    assert main(["report", str(run), "--out", str(tmp_path / "report.html")]) == 0
+    assert "data:image/jpeg" in (tmp_path / "report.html").read_text()
+
+
+def test_score_detection(data, tmp_path, capsys):
+    dataset = Coco(data, "val")
+    samples = [dataset[i] for i in range(5)]
+    right = DetectionArrays(
+        np.array([s["image_id"] for s in samples for _ in s["labels"]]),
+        torch.cat([s["boxes"] for s in samples]).numpy(),
+        torch.linspace(1, 0.1, 12).numpy(),
+        torch.cat([s["labels"] for s in samples]).numpy(),
+    )
+    right.to_json(tmp_path / "right.json", dataset.category_ids)
+    (tmp_path / "none.json").write_text("[]")
+    words = ["score", "detection", "--annotations", str(data / "annotations/val.json"), "--detections"]
+    files = [str(tmp_path / "right.json"), str(tmp_path / "none.json")]
+    assert main([*words, *files, "--iou-type", "bbox", "--out", str(tmp_path / "r.json")]) == 0
+    results = Results.load(tmp_path / "r.json")
+    assert results.own.overall["AP"] == pytest.approx(1) and results.predictions["none"].overall["AP"] == 0
+    assert main([*words, files[0], "--federated", "--out", str(tmp_path / "f.json")]) == 0
+    assert Results.load(tmp_path / "f.json").settings["federated"]
+    assert main([*words, files[0], "--iou-type", "segm"]) == 2
+    assert main([*words, files[0], "--edges", "[2, 5]"]) == 2
+    assert "--frequency" in capsys.readouterr().err
+    frequency = tmp_path / "f.json.counts"
+    counted = ["count", str(data / "annotations/train.json"), "--edges", "[2, 5]", "--out", str(frequency)]
+    assert main(counted) == 0 and "instances" in capsys.readouterr().out
+    assert ClassFrequency.from_json(frequency).counts("instances").sum() == 12
+    assert main([*words, files[0], "--edges", "[2, 5]", "--frequency", str(frequency)]) == 0
+
+
+def test_build_coco_lt(data, tmp_path, capsys):
+    annotations = str(data / "annotations/train.json")
+    out = tmp_path / "lt"
+    assert main(["build-coco-lt", annotations, "--reference", annotations, "--out", str(out), "--free", "1"]) == 0
+    assert "objects of 12" in capsys.readouterr().out
+    assert {p.name for p in out.iterdir()} == {"train.json", "images.txt", "counts.json"}
+    assert json.loads((out / "train.json").read_text())["categories"][0]["name"] == "class 2"
