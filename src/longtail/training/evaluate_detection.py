@@ -72,7 +72,7 @@ def evaluate_detection(
         pooled: Also AP_pool and the calibration of scores by group.
         batch_size: Images at a time.
         workers: Processes that load images.
-        recording: Folder to record every stage's outputs in, for ``mec.rescore``.
+        recording: Folder to record every stage's outputs in, for ``mec.rescore``; takes a second pass through the network.
         pictures: How many images to draw, those with most of the rarest classes.
         pictures_dir: Where to draw them; none are drawn where not given.
         limit: Look at the first images only.

@@ -17,7 +17,9 @@ def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
     parser.add_argument("--out", type=str, default="runs/demo", help="folder of the runs and the report")
     parser.add_argument("--iterations", type=int, default=400, help="optimiser steps of each method")
-    parser.add_argument("--ensemble_iterations", type=int, default=100, help="how many of MEDOE's steps fit its ensemble")
+    parser.add_argument(
+        "--ensemble_iterations", type=int, default=100, help="how many of MEDOE's steps fit its ensemble"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
     parser.add_argument("--overwrite", action="store_true", help="run again what has finished")
 
