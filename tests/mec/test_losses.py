@@ -8,15 +8,11 @@ from torch import Tensor
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.cross_entropy import CrossEntropy
 from longtail.mec.losses import MultiExpertLoss, expert_losses
 
 C = 7  # foreground classes; 7 is the background
 GROUPS = ((0, 3, 6), (1, 2), (4, 5))
-
-
-class CrossEntropy(ClassificationLoss):
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits, target, ignore_index=self.ignore_index)
 
 
 class FirstColumns(ClassificationLoss):
@@ -26,8 +22,9 @@ class FirstColumns(ClassificationLoss):
     def num_logits(self) -> int:
         return self.num_classes + 1
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits[:, :-1], target)
+    def forward(self, logits: Tensor, target: Tensor, position_weight: Tensor | None = None) -> Tensor:
+        each = F.cross_entropy(logits[:, :-1], target, reduction="none")
+        return each.mean() if position_weight is None else (position_weight * each).mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits[:, :-1].softmax(dim=1)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
@@ -20,6 +21,7 @@ def cross_entropy(
     ignore_index: int = 255,
     normalizer: Normalizer = "valid",
     weight: Float[Tensor, " logits"] | None = None,
+    position_weight: Float[Tensor, "n *grid"] | None = None,
 ) -> Float[Tensor, ""]:
     """``-Σ log softmax(logits)[target]`` over labelled positions, divided as ``normalizer`` says.
 
@@ -31,11 +33,17 @@ def cross_entropy(
         ignore_index: Target value of positions without a label.
         normalizer: See ``Normalizer``.
         weight: Factor of each class; ``valid`` then divides by the sum of the labelled positions' factors.
+        position_weight: Factor on each position's share of the sum; it does not change what the sum is divided by.
 
     Source: MEDOE Eq. 3 for one label set; the choice of normaliser, SPEC §2.3.
     """
     target = target.long()
-    total = F.cross_entropy(logits.float(), target, weight, ignore_index=ignore_index, reduction="sum")
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    if position_weight is None:
+        total = F.cross_entropy(logits, target, weight, ignore_index=ignore_index, reduction="sum")
+    else:
+        each = F.cross_entropy(logits, target, weight, ignore_index=ignore_index, reduction="none")
+        total = (position_weight * each).sum()
     if normalizer == "sum":
         return total
     if normalizer == "all":
@@ -74,7 +82,17 @@ class CrossEntropy(ClassificationLoss):
         self.register_buffer("class_weight", class_weight)
         self.class_weight: Tensor | None
 
-    def forward(self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]) -> Float[Tensor, ""]:
+    def forward(
+        self,
+        logits: Float[Tensor, "n logits *grid"],
+        target: Integer[Tensor, "n *grid"],
+        position_weight: Float[Tensor, "n *grid"] | None = None,
+    ) -> Float[Tensor, ""]:
         return cross_entropy(
-            logits, target, ignore_index=self.ignore_index, normalizer=self.normalizer, weight=self.class_weight
+            logits,
+            target,
+            ignore_index=self.ignore_index,
+            normalizer=self.normalizer,
+            weight=self.class_weight,
+            position_weight=position_weight,
         )

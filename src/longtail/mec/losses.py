@@ -11,6 +11,7 @@ from torch import Tensor
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.cross_entropy import cross_entropy
 
 #: Targets that take part in no cross-entropy.
 _NO_CLASS = -100
@@ -33,9 +34,8 @@ class MultiExpertLoss(ClassificationLoss):
         overall_weight: λ of Eq. 2 in [0, 1]; 1 is the plain loss.
         outside: Weight of foreground classes outside the group: ``plain`` (1, the second case of Eq. 2) or ``lambda``
             (λ, what p̃ = 1 of Eq. 1 would give). Background always weighs 1.
-        base: Loss in the place of CE(o, y), None for cross-entropy. It is called on the rows inside and outside of the
-            group apart, each weighted by its share of the rows. It owns the number of logits and their probabilities;
-            its logit of class ``c`` must be column ``c``.
+        base: Loss in the place of CE(o, y), None for cross-entropy; λ is its ``position_weight``. It owns the number
+            of logits and their probabilities.
         ignore_index: Target value of positions without a label.
 
     Raises:
@@ -80,58 +80,61 @@ class MultiExpertLoss(ClassificationLoss):
         """The base loss's reading of the logits."""
         return super().probabilities(logits) if self.base is None else self.base.probabilities(logits)
 
-    def forward(self, logits: Float[Tensor, "n logits *grid"], target: Int[Tensor, "n *grid"]) -> Float[Tensor, ""]:
+    def forward(
+        self,
+        logits: Float[Tensor, "n logits *grid"],
+        target: Int[Tensor, "n *grid"],
+        position_weight: Float[Tensor, "n *grid"] | None = None,
+    ) -> Float[Tensor, ""]:
         """The loss, a scalar; 0 and connected to the graph where nothing is labelled.
 
         Args:
             logits: Of one stage; boxes have no grid.
             target: Class ids, the background's (``num_classes - 1``) and ``ignore_index``.
+            position_weight: Factor on each position's share of the loss; None for 1.
         """
         target = target.long()
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         labelled = target != self.ignore_index
         place = torch.where(labelled, self.place[target.where(labelled, target.new_zeros(()))], _NO_CLASS)
-        overall = self._cross_entropy if self.base is None else self._split_base
-        loss = overall(logits, target, place)
+        loss = self._overall(logits, target, place, position_weight)
         if self.overall_weight == 1.0 or not self.group:
             return loss
-        return loss + (1.0 - self.overall_weight) * self._within(logits, place) / labelled.sum().clamp(min=1)
+        within = self._within(logits, place, position_weight)
+        return loss + (1.0 - self.overall_weight) * within / labelled.sum().clamp(min=1)
 
-    def _within(self, logits: Tensor, place: Tensor) -> Tensor:
+    def _within(self, logits: Tensor, place: Tensor, position_weight: Tensor | None) -> Tensor:
         """Sum of the cross-entropy within the group: few positions and a part of their logits, so it costs little."""
         if place.ndim > 1:
             logits, place = logits.movedim(1, -1).flatten(0, -2), place.flatten()
         members = (place >= 0).nonzero().squeeze(1)
         logits = logits.index_select(0, members)
         of_group = logits[:, self._slice] if self._slice is not None else logits.index_select(1, self.columns)
-        return F.cross_entropy(of_group, place[members], reduction="sum")
+        if position_weight is None:
+            return F.cross_entropy(of_group, place[members], reduction="sum")
+        each = F.cross_entropy(of_group, place[members], reduction="none")
+        return (position_weight.flatten()[members] * each).sum()
 
-    def _cross_entropy(self, logits: Tensor, target: Tensor, place: Tensor) -> Tensor:
-        labelled = (target != self.ignore_index).sum().clamp(min=1)
-        if self.overall_weight == 1.0:
-            return F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="sum") / labelled
-        each = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
-        return torch.where(self._weighted_down(target, place), self.overall_weight * each, each).sum() / labelled
-
-    def _split_base(self, logits: Tensor, target: Tensor, place: Tensor) -> Tensor:
-        """λ-weighted base loss of the group's rows plus that of the others; each part weighs its share of the rows."""
-        assert self.base is not None
-        if self.overall_weight == 1.0:
-            return self.base(logits, target)
-        rows = logits.movedim(1, -1).flatten(0, -2)
-        target, place = target.flatten(), place.flatten()
-        labelled = target != self.ignore_index
-        down = self._weighted_down(target, place)
-        loss = rows.sum() * 0.0
-        for chosen, weight in ((labelled & down, self.overall_weight), (labelled & ~down, 1.0)):
-            index = chosen.nonzero().squeeze(1)
-            if len(index):
-                loss = loss + weight * len(index) * self.base(rows[index], target[index])
-        return loss / labelled.sum().clamp(min=1)
+    def _overall(
+        self, logits: Tensor, target: Tensor, place: Tensor, position_weight: Tensor | None
+    ) -> Float[Tensor, ""]:
+        """The loss over all classes, λ times where the rule says so."""
+        weight = position_weight
+        if self.overall_weight != 1.0:
+            ones = torch.ones_like(target, dtype=logits.dtype) if weight is None else weight
+            weight = torch.where(self._weighted_down(target, place), self.overall_weight * ones, ones)
+        if self.base is not None:
+            return self.base(logits, target, weight)
+        return cross_entropy(logits, target, ignore_index=self.ignore_index, position_weight=weight)
 
     def _weighted_down(self, target: Tensor, place: Tensor) -> Tensor:
         """Positions whose overall loss weighs λ."""
         return place >= 0 if self.outside == "plain" else target != self.num_classes - 1
+
+    def set_progress(self, fraction: float) -> None:
+        """Hand on to the base loss."""
+        if self.base is not None:
+            self.base.set_progress(fraction)
 
     def extra_repr(self) -> str:
         return f"classes in group: {len(self.group)}, overall_weight={self.overall_weight}, outside={self.outside}"
