@@ -67,5 +67,5 @@ class ClassificationLoss(nn.Module, ABC):
         """Class probabilities of the logits; they sum to 1 over the classes unless the loss says otherwise."""
         return logits.softmax(dim=1)
 
-    def set_progress(self, fraction: float) -> None:  # noqa: B027 - most losses stay as they are
+    def set_progress(self, fraction: float) -> None:
         """Told before every step which part of the phase is done, in [0, 1); losses with a schedule override it."""
