@@ -70,7 +70,8 @@ def test_score_detection(data, tmp_path, capsys):
     assert "--frequency" in capsys.readouterr().err
     frequency = tmp_path / "f.json.counts"
     counted = ["count", str(data / "annotations/train.json"), "--edges", "[2, 5]", "--out", str(frequency)]
-    assert main(counted) == 0 and "instances" in capsys.readouterr().out
+    assert main([*counted, "--plot", str(tmp_path / "counts.png")]) == 0
+    assert "instances" in capsys.readouterr().out and (tmp_path / "counts.png").is_file()
     assert ClassFrequency.from_json(frequency).counts("instances").sum() == 12
     assert main([*words, files[0], "--edges", "[2, 5]", "--frequency", str(frequency)]) == 0
 
@@ -80,5 +81,5 @@ def test_build_coco_lt(data, tmp_path, capsys):
     out = tmp_path / "lt"
     assert main(["build-coco-lt", annotations, "--reference", annotations, "--out", str(out), "--free", "1"]) == 0
     assert "objects of 12" in capsys.readouterr().out
-    assert {p.name for p in out.iterdir()} == {"train.json", "images.txt", "counts.json"}
+    assert {p.name for p in out.iterdir()} == {"train.json", "images.txt", "counts.json", "distribution.svg"}
     assert json.loads((out / "train.json").read_text())["categories"][0]["name"] == "class 2"

@@ -1,8 +1,9 @@
 """Build COCO-LT: images of COCO chosen so that its classes have the long tail of LVIS.
 
-Writes train.json, images.txt and counts.json; the same seed gives the same images.
+Writes train.json, images.txt, counts.json and distribution.svg; the same seed gives the same images.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from longtail.cli.parser import Namespace, Parser
@@ -33,6 +34,7 @@ def run(arguments: Namespace) -> int:
     from rich.console import Console
 
     from longtail.datasets.coco_lt import build_coco_lt
+    from longtail.reports.distribution import draw_alignment
     from longtail.training.console import table
 
     subset = build_coco_lt(
@@ -43,6 +45,7 @@ def run(arguments: Namespace) -> int:
         free=arguments.free,
         alignment=arguments.alignment,
     )
+    draw_alignment(subset, Path(arguments.out) / "distribution.svg")
     console = Console(highlight=False, soft_wrap=True)
     order = (-subset.source).argsort(kind="stable")
     shown = order[: arguments.rows or None]

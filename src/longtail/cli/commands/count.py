@@ -17,6 +17,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("data", type=str, help="folder, cityscapes:ROOT, coco:ROOT …, or an annotation file (.json)")
     parser.add_argument("--split", type=str, default="train", help="split to count")
     parser.add_argument("--out", type=str | None, default=None, help="JSON file to write the counts to")
+    parser.add_argument(
+        "--plot", type=str | None, default=None, help="figure to draw the distribution in (svg, png, pdf)"
+    )
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; all cores when not given")
     parser.add_argument("--rows", type=int, default=60, help="classes to print, most frequent first; 0 for all")
@@ -68,6 +71,10 @@ def run(arguments: Namespace) -> int:
     if arguments.out:
         frequency.to_json(arguments.out)
         console.print(f"\nwritten to {arguments.out}")
+    if arguments.plot:
+        from longtail.reports.distribution import draw_counts
+
+        console.print(f"\ndrawn in {draw_counts(frequency, groups, unit, arguments.plot)}")
     return 0
 
 
