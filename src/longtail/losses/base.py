@@ -47,6 +47,11 @@ class ClassificationLoss(nn.Module, ABC):
         """Number of outputs that the classifier must have."""
         return self.num_classes
 
+    @property
+    def initial_bias(self) -> Float[Tensor, " logits"] | None:
+        """Bias that a new classifier starts from; None for 0. Losses of sigmoids start at a small probability."""
+        return None
+
     @abstractmethod
     def forward(
         self,

@@ -76,6 +76,11 @@ class MultiExpertLoss(ClassificationLoss):
         """Number of outputs that the classifier must have: the base loss's."""
         return self.num_classes if self.base is None else self.base.num_logits
 
+    @property
+    def initial_bias(self) -> Float[Tensor, " logits"] | None:
+        """The base loss's."""
+        return None if self.base is None else self.base.initial_bias
+
     def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
         """The base loss's reading of the logits."""
         return super().probabilities(logits) if self.base is None else self.base.probabilities(logits)
