@@ -1,0 +1,142 @@
+"""Seesaw loss: rare classes are pushed down less, mistaken ones more."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+
+from longtail.distributed import all_reduce_sum
+from longtail.frequency.counts import ClassFrequency
+from longtail.losses.base import ClassificationLoss
+from longtail.losses.positions import labelled_rows
+
+
+def seesaw_logits(
+    logits: Float[Tensor, "m c"],
+    target: Int[Tensor, " m"],
+    counts: Int[Tensor, " c"],
+    *,
+    mitigation: float = 0.8,
+    compensation: float = 2.0,
+    eps: float = 0.01,
+) -> Float[Tensor, "m c"]:
+    r"""``o_j + log S_yj``, whose softmax cross-entropy is the seesaw loss.
+
+    .. math::
+        S_{yj} = \min(1, N_j / N_y)^p \; \max(1, σ_j / \max(σ_y, ε))^q, \quad S_{yy} = 1
+
+    S passes no gradient. Counts of 0 are read as 1.
+
+    Args:
+        logits: Of every position.
+        target: Class ids below c.
+        counts: N, how often each class occurred.
+        mitigation: p.
+        compensation: q.
+        eps: ε.
+
+    Source: Seesaw loss (Wang 2021), Eqs. 4-7; PEERS part 2, 4.
+    """
+    with torch.no_grad():
+        of_target = target.unsqueeze(1)
+        factor = torch.zeros_like(logits)
+        if mitigation > 0:
+            seen = counts.clamp(min=1).to(logits.dtype).log()
+            factor += mitigation * (seen - seen[target].unsqueeze(1)).clamp(max=0)
+        if compensation > 0:
+            chances = logits.log_softmax(dim=1)
+            factor += compensation * (chances - chances.gather(1, of_target).clamp(min=math.log(eps))).clamp(min=0)
+    return logits + factor
+
+
+class SeesawLoss(ClassificationLoss):
+    """Cross-entropy of ``seesaw_logits`` with running counts; for boxes also of object against background.
+
+    Pixels have C logits. Boxes have C class logits, read by the loss where there is an object, then two of objectness:
+    background, object. Their sum is divided by the number of all labelled positions, and
+    p(c) = softmax(o)_c p(object).
+
+    The counts grow in training mode only, the batch at hand included.
+
+    Args:
+        num_classes: Number of classes that the target may name.
+        ignore_index: Target value of positions without a label.
+        background: The last class is the background: boxes.
+        mitigation: p; 0 for none.
+        compensation: q; 0 for none.
+        eps: Least probability of the label that compensation divides by.
+        across_ranks: Count the labels of all ranks (the original counts each rank's own; DDP then hands on those of
+            the first).
+
+    Source: Seesaw loss (Wang 2021); PEERS part 2, 4.
+    """
+
+    counts: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int = 255,
+        *,
+        background: bool = False,
+        mitigation: float = 0.8,
+        compensation: float = 2.0,
+        eps: float = 0.01,
+        across_ranks: bool = True,
+    ) -> None:
+        super().__init__(num_classes, ignore_index)
+        self.background = background
+        self.num_foreground = num_classes - background
+        self.mitigation, self.compensation, self.eps = mitigation, compensation, eps
+        self.across_ranks = across_ranks
+        self.register_buffer("counts", torch.zeros(self.num_foreground, dtype=torch.int64))
+
+    @classmethod
+    def from_frequency(
+        cls, frequency: ClassFrequency, *, background: bool = False, ignore_index: int = 255, **options: Any
+    ) -> "SeesawLoss":
+        """See ``ClassificationLoss``; the counts are those of training, not of the data set."""
+        return cls(frequency.num_classes + background, ignore_index, background=background, **options)
+
+    @property
+    def num_logits(self) -> int:
+        """C for pixels, C + 2 for boxes."""
+        return self.num_classes + self.background
+
+    def forward(
+        self,
+        logits: Float[Tensor, "n logits *grid"],
+        target: Integer[Tensor, "n *grid"],
+        position_weight: Float[Tensor, "n *grid"] | None = None,
+    ) -> Float[Tensor, ""]:
+        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        foreground = rows.target < self.num_foreground
+        if self.training:
+            self._count(rows.target[foreground])
+        if not self.background:
+            return rows.mean(self._class_loss(rows.logits, rows.target))
+        objectness = F.cross_entropy(rows.logits[:, self.num_foreground :], foreground.long(), reduction="none")
+        classes = self._class_loss(rows.logits[foreground, : self.num_foreground], rows.target[foreground])
+        return rows.mean(objectness.index_put((foreground.nonzero().squeeze(1),), classes, accumulate=True))
+
+    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+        """Softmax; for boxes of the classes given an object, and of object against background."""
+        if not self.background:
+            return logits.softmax(dim=1)
+        objectness = logits[:, self.num_foreground :].softmax(dim=1)
+        classes = logits[:, : self.num_foreground].softmax(dim=1)
+        return torch.cat([classes * objectness[:, 1:], objectness[:, :1]], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"mitigation={self.mitigation}, compensation={self.compensation}, background={self.background}"
+
+    def _class_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        options = {"mitigation": self.mitigation, "compensation": self.compensation, "eps": self.eps}
+        return F.cross_entropy(seesaw_logits(logits, target, self.counts, **options), target, reduction="none")
+
+    def _count(self, labels: Tensor) -> None:
+        found = torch.bincount(labels, minlength=self.num_foreground)
+        self.counts += all_reduce_sum(found) if self.across_ranks else found

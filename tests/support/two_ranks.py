@@ -1,0 +1,29 @@
+"""Two processes that talk: what a test of a collective needs."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def _on_rank(rank: int, folder: str, function: Callable[[int], Any]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    torch.save(function(rank), f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def run_on_two_ranks(folder: Path, function: Callable[[int], Any]) -> list[Any]:
+    """What a function of a module gives on each of two gloo ranks (tensors in plain containers)."""
+    context = multiprocessing.get_context("spawn")
+    ranks = [context.Process(target=_on_rank, args=(rank, str(folder), function)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(timeout=120)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
