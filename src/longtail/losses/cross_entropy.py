@@ -1,5 +1,6 @@
 """Softmax cross-entropy with the three normalisers of the field."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -71,9 +72,11 @@ class CrossEntropy(ClassificationLoss):
         ignore_index: int = 255,
         *,
         normalizer: Normalizer = "valid",
-        class_weight: Float[Tensor, " c"] | None = None,
+        class_weight: Float[Tensor, " c"] | Sequence[float] | None = None,
     ) -> None:
         super().__init__(num_classes, ignore_index)
+        if class_weight is not None:
+            class_weight = torch.as_tensor(class_weight)
         if class_weight is not None and len(class_weight) != num_classes:
             raise ConfigError(
                 f"{len(class_weight)} class weights for {num_classes} classes", fix="give one weight for each class"
