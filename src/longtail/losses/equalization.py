@@ -1,0 +1,138 @@
+"""Equalization loss: the classes of other objects do not push down rare classes."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+from longtail.errors import ConfigError
+from longtail.frequency.counts import ClassFrequency
+from longtail.losses.base import ClassificationLoss
+from longtail.losses.positions import labelled_rows
+from longtail.losses.sigmoid import one_hot, prior_logit, with_background
+
+#: λ where none is given: of the images that show a class (LVIS v1), and of the labelled pixels.
+_IMAGE_THRESHOLD, _PIXEL_THRESHOLD = 1.1e-3, 3e-3
+
+
+def equalization_loss(
+    logits: Float[Tensor, "m c"], target: Int[Tensor, " m"], rare: Bool[Tensor, " c"]
+) -> Float[Tensor, " m"]:
+    r"""Sigmoid form, for boxes: the sum over the classes of every box.
+
+    .. math::
+        \sum_c w_c\, BCE(o_c, t_c), \quad w_c = 1 - E\, T_c (1 - t_c)
+
+    with E = 1 where the box shows an object (``target < c``) and T = 1 for rare classes.
+
+    Source: Equalization loss (Tan 2020), Eqs. 3-5.
+    """
+    wanted = one_hot(target, logits.shape[1], logits)
+    foreground = (target < logits.shape[1]).unsqueeze(1)
+    spared = foreground & rare & (wanted == 0)
+    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return each.masked_fill(spared, 0.0).sum(dim=1)
+
+
+def softmax_equalization_loss(
+    logits: Float[Tensor, "m c"], target: Int[Tensor, " m"], spared: Bool[Tensor, "m c"]
+) -> Float[Tensor, " m"]:
+    r"""Softmax form, for pixels: spared classes (never the label) take no part in the softmax.
+
+    .. math::
+        -\log \frac{e^{o_y}}{\sum_c w_c e^{o_c}}, \quad w_c = 1 - β_c T_c (1 - t_c), \quad β_c \sim Bernoulli(γ)
+
+    Source: Equalization loss (Tan 2020), Eqs. 9-11.
+    """
+    spared = spared.scatter(1, target.unsqueeze(1), torch.zeros_like(spared[:, :1]))
+    return F.cross_entropy(logits.masked_fill(spared, float("-inf")), target, reduction="none")
+
+
+class EqualizationLoss(ClassificationLoss):
+    """``equalization_loss`` of boxes, ``softmax_equalization_loss`` of pixels, the mean over the labelled positions.
+
+    Boxes have C sigmoids and no logit of the background; see ``sigmoid.with_background`` for its probability.
+
+    Args:
+        num_classes: Number of classes that the target may name.
+        ignore_index: Target value of positions without a label.
+        share: (C,), share of the images that show each class; of pixels, share of the labelled pixels.
+        background: The last class is the background: boxes.
+        threshold: λ, classes below this share are rare; None for 0.0011 (images), 0.003 (pixels).
+        spared: γ, how probably a rare class is spared at a pixel.
+
+    Source: Equalization loss (Tan 2020); PEERS part 2, 4.
+    """
+
+    rare: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int = 255,
+        *,
+        share: Float[Tensor, " c"],
+        background: bool = False,
+        threshold: float | None = None,
+        spared: float = 0.95,
+    ) -> None:
+        super().__init__(num_classes, ignore_index)
+        if len(share) != num_classes - background:
+            raise ConfigError(
+                f"{len(share)} shares for {num_classes - background} classes", fix="give one share for each class"
+            )
+        if not 0 <= spared <= 1:
+            raise ConfigError(f"spared (gamma) is {spared}", fix="give a probability")
+        self.background = background
+        self.spared = spared
+        self.threshold = (_IMAGE_THRESHOLD if background else _PIXEL_THRESHOLD) if threshold is None else threshold
+        self.register_buffer("rare", share < self.threshold, persistent=False)
+
+    @classmethod
+    def from_frequency(
+        cls, frequency: ClassFrequency, *, background: bool = False, ignore_index: int = 255, **options: Any
+    ) -> "EqualizationLoss":
+        """See ``ClassificationLoss``: the images that show each class (boxes), or its pixels.
+
+        Raises:
+            ConfigError: It is not known how many images were counted.
+        """
+        if background and not frequency.num_images:
+            raise ConfigError(
+                "the equalization loss needs the share of images, but the frequency does not say of how many",
+                fix="count the data set again (num_images)",
+            )
+        counts = frequency.images / max(frequency.num_images, 1) if background else frequency.share("pixels")
+        share = torch.tensor(counts, dtype=torch.float32)
+        return cls(frequency.num_classes + background, ignore_index, share=share, background=background, **options)
+
+    @property
+    def num_logits(self) -> int:
+        """C: boxes have no logit of the background."""
+        return self.num_classes - self.background
+
+    @property
+    def initial_bias(self) -> Float[Tensor, " logits"] | None:
+        """Boxes start at a probability of 0.001."""
+        return torch.full((self.num_logits,), prior_logit(0.001)) if self.background else None
+
+    def forward(
+        self,
+        logits: Float[Tensor, "n logits *grid"],
+        target: Integer[Tensor, "n *grid"],
+        position_weight: Float[Tensor, "n *grid"] | None = None,
+    ) -> Float[Tensor, ""]:
+        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        if self.background:
+            return rows.mean(equalization_loss(rows.logits, rows.target, self.rare))
+        chosen = torch.rand_like(rows.logits) < self.spared
+        return rows.mean(softmax_equalization_loss(rows.logits, rows.target, chosen & self.rare))
+
+    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+        """Softmax of pixels; of boxes sigmoids, which do not sum to 1."""
+        return with_background(logits.sigmoid()) if self.background else logits.softmax(dim=1)
+
+    def extra_repr(self) -> str:
+        return f"rare classes: {int(self.rare.sum())} of {len(self.rare)}, threshold={self.threshold}"

@@ -1,0 +1,139 @@
+"""Federated loss: a batch trains its own classes and a few others."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+from longtail.errors import ConfigError
+from longtail.frequency.counts import ClassFrequency
+from longtail.losses.base import ClassificationLoss
+from longtail.losses.positions import labelled_rows
+from longtail.losses.sigmoid import one_hot, prior_logit, with_background
+
+
+def sample_classes(labels: Int[Tensor, " m"], chance: Float[Tensor, " c"], number: int) -> Bool[Tensor, " c"]:
+    """The classes among the labels, and others drawn without replacement until there are ``number``.
+
+    Args:
+        labels: Class ids; those beyond c (background) are no class.
+        chance: Relative probability of being drawn; classes of chance 0 never are.
+        number: Classes wanted; the labels' own all stay, be they more.
+
+    Source: Probabilistic two-stage detection (Zhou 2021), App.: federated loss.
+    """
+    chosen = torch.zeros(len(chance) + 1, dtype=torch.bool, device=chance.device)
+    chosen[labels.clamp(max=len(chance))] = True
+    chosen = chosen[:-1]
+    left = chance.masked_fill(chosen, 0.0)
+    missing = min(number - int(chosen.sum()), int((left > 0).sum()))
+    if missing > 0:
+        chosen[torch.multinomial(left, missing)] = True
+    return chosen
+
+
+def federated_loss(
+    logits: Float[Tensor, "m c"], target: Int[Tensor, " m"], classes: Bool[Tensor, " c"]
+) -> Float[Tensor, " m"]:
+    """Binary cross-entropy over the chosen classes, their sum a box; the other classes get no gradient.
+
+    Source: as ``sample_classes``; PEERS part 2, 4.
+    """
+    columns = classes.nonzero().squeeze(1)
+    wanted = one_hot(target, logits.shape[1], logits).index_select(1, columns)
+    each = F.binary_cross_entropy_with_logits(logits.index_select(1, columns), wanted, reduction="none")
+    return each.sum(dim=1)
+
+
+class FederatedLoss(ClassificationLoss):
+    """``federated_loss`` of boxes, the mean over the labelled ones; C sigmoids, no logit of the background.
+
+    In data with federated annotations an image says nothing about most classes: only the classes of the batch and some
+    drawn by their number of images are trained. Out of training mode every class takes part.
+
+    Args:
+        num_classes: C and the background.
+        ignore_index: Target value of positions without a label.
+        chance: (C,), relative probability of being drawn.
+        sampled: Classes that take part in a step.
+
+    Source: Probabilistic two-stage detection (Zhou 2021); PEERS part 2, 4.
+    """
+
+    chance: Tensor
+
+    def __init__(
+        self, num_classes: int, ignore_index: int = -100, *, chance: Float[Tensor, " c"], sampled: int = 50
+    ) -> None:
+        super().__init__(num_classes, ignore_index)
+        if len(chance) != num_classes - 1:
+            raise ConfigError(
+                f"{len(chance)} chances for {num_classes - 1} classes and the background",
+                fix="give one chance for each foreground class",
+            )
+        if sampled < 1:
+            raise ConfigError(f"sampled is {sampled}", fix="let at least one class take part")
+        self.sampled = sampled
+        self.register_buffer("chance", chance, persistent=False)
+
+    @classmethod
+    def from_frequency(
+        cls,
+        frequency: ClassFrequency,
+        *,
+        background: bool = False,
+        ignore_index: int = -100,
+        power: float = 0.5,
+        **options: Any,
+    ) -> "FederatedLoss":
+        """See ``ClassificationLoss``.
+
+        Args:
+            frequency: Its images are read.
+            background: Must be True.
+            ignore_index: Target value of positions without a label.
+            power: A class is drawn in proportion to this power of the images that show it.
+            **options: Further arguments of the class.
+
+        Raises:
+            ConfigError: The loss is wanted for pixels.
+        """
+        if not background:
+            raise ConfigError(
+                "the federated loss is for boxes: every labelled pixel says no to all classes but its own",
+                fix="choose another loss for segmentation, such as 'seesaw' or 'equalization'",
+            )
+        chance = torch.tensor(frequency.images, dtype=torch.float32) ** power
+        return cls(frequency.num_classes + 1, ignore_index, chance=chance, **options)
+
+    @property
+    def num_logits(self) -> int:
+        """C."""
+        return self.num_classes - 1
+
+    @property
+    def initial_bias(self) -> Float[Tensor, " logits"]:
+        """Classes start at a probability of 0.01."""
+        return torch.full((self.num_logits,), prior_logit(0.01))
+
+    def forward(
+        self,
+        logits: Float[Tensor, "n logits *grid"],
+        target: Integer[Tensor, "n *grid"],
+        position_weight: Float[Tensor, "n *grid"] | None = None,
+    ) -> Float[Tensor, ""]:
+        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        if self.training:
+            classes = sample_classes(rows.target, self.chance, self.sampled)
+        else:
+            classes = torch.ones_like(self.chance, dtype=torch.bool)
+        return rows.mean(federated_loss(rows.logits, rows.target, classes))
+
+    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+        """Sigmoids, which do not sum to 1."""
+        return with_background(logits.sigmoid())
+
+    def extra_repr(self) -> str:
+        return f"sampled={self.sampled} of {self.num_logits}"
