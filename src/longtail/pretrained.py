@@ -1,7 +1,7 @@
 """What trained models have in common: saved as weights with a JSON description, rebuilt without running strange code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -38,9 +38,29 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         weights = folder / f"{BEST}.part"
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, weights)
         weights.replace(folder / BEST)
-        config = folder / "config.json.part"
+        self.save_description(folder)
+
+    def save_description(self, folder: str | Path) -> None:
+        """Write ``config.json``: what the model is, without its weights."""
+        config = Path(folder) / "config.json.part"
         config.write_text(json.dumps(self._hub_mixin_config, indent=1, sort_keys=True) + "\n")
-        config.replace(folder / "config.json")
+        config.replace(Path(folder) / "config.json")
+
+    @classmethod
+    def from_description(cls: type[Model], folder: str | Path) -> Model:
+        """The model that ``config.json`` describes, untrained.
+
+        Raises:
+            CheckpointError: There is none, or it names code outside this library.
+        """
+        config = _read_description(Path(folder))
+        _refuse_foreign_code(str(folder), [config["model"], config.get("method")])
+        try:
+            return cls(**{**config, "model": cls.without_initial_weights(config["model"])}).eval()
+        except TypeError as error:
+            raise CheckpointError(
+                f"{Path(folder) / 'config.json'} is not of a {cls.__name__}: {error}", fix="record or train it again"
+            ) from error
 
     @classmethod
     def from_pretrained(cls: type[Model], pretrained_model_name_or_path: "str | Path", **options: Any) -> Model:
@@ -77,7 +97,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     ) -> Model:
         hub = {key: options.pop(key) for key in _HUB_OPTIONS if key in options}
         if options.pop("untrusted", False):
-            _refuse_foreign_code(model_id, options.get("model", {}))
+            _refuse_foreign_code(model_id, [options.get("model"), options.get("method")])
         options["model"] = cls.without_initial_weights(options.get("model", {}))
         trained = cls(**options)
         best = Path(model_id) / BEST
@@ -155,27 +175,44 @@ def picture_pixels(image: "str | Path | Image.Image | np.ndarray | Tensor") -> T
     return pixels
 
 
-def _check_folder(folder: Path, *, trusted: bool) -> None:
+def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
-        model: Mapping[str, Any] = config["model"]
+        config["model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} is not a configuration of this library: {error!r}", fix="give a run folder that has trained"
         ) from error
+    return config
+
+
+def _check_folder(folder: Path, *, trusted: bool) -> None:
+    config = _read_description(folder)
     if not any((folder / name).is_file() for name in (BEST, "model.safetensors")):
         raise CheckpointError(
             f"{folder} has no {BEST} or model.safetensors", fix="train the run to its first evaluation"
         )
     if not trusted:
-        _refuse_foreign_code(str(folder), model)
+        _refuse_foreign_code(str(folder), [config["model"], config.get("method")])
 
 
-def _refuse_foreign_code(source: str, model: Mapping[str, Any]) -> None:
-    name = str(model.get("name", ""))
-    if "." in name and not name.startswith("longtail."):
-        raise CheckpointError(
-            f"{source} asks to run {name}, code outside this library",
-            fix="pass trust_code=True if you trust it, or build the model yourself and pass network=",
-        )
+def _refuse_foreign_code(source: str, settings: Any) -> None:
+    for name in _names(settings):
+        if any(mark in name for mark in ".:") and not name.replace(":", ".").startswith("longtail."):
+            raise CheckpointError(
+                f"{source} asks to run {name}, code outside this library",
+                fix="pass trust_code=True if you trust it, or build the model yourself and pass network=",
+            )
+
+
+def _names(settings: Any, key: str = "") -> Iterator[str]:
+    """All that may name code in the settings: every ``name`` and ``loss``."""
+    if isinstance(settings, Mapping):
+        for inner, value in settings.items():
+            yield from _names(value, inner)
+    elif isinstance(settings, (list, tuple)):
+        for value in settings:
+            yield from _names(value)
+    elif key in ("name", "loss") and isinstance(settings, str):
+        yield settings

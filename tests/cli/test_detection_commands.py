@@ -39,6 +39,18 @@ def test_train_evaluate_predict_and_report(run, data, tmp_path, capsys):
     again = Results.load(tmp_path / "again/results.json")
     assert again.method == "average" and again.data["images"] == 3 and again.settings["evaluation"]["flip"]
     assert list((tmp_path / "rec").iterdir())
+    again = ["score", "stages", str(tmp_path / "rec"), "--annotations", str(data / "annotations/val.json")]
+    tried = [
+        "--ensembles",
+        "{plain: average, own: {name: sparse, background: singleton}}",
+        "--temperatures",
+        "[0.1, 2]",
+    ]
+    assert main([*again, *tried, "--readouts", "[]", "--quick", "--out", str(tmp_path / "stages.json")]) == 0
+    stages = Results.load(tmp_path / "stages.json")
+    assert list(stages.predictions) == ["plain", "own", "tau_0.1", "tau_2"] and stages.data["images"] == 3
+    assert main([*again, "--ensembles", "{a: {name: dynamic, heat: 1}}"]) == 2
+    assert "heat" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--window", "[32, 32]"]) == 2
     assert "--window is not for detection" in capsys.readouterr().err
     assert main(["predict", str(run), str(data / "images/val"), "--out", str(tmp_path / "out")]) == 0

@@ -1,12 +1,15 @@
 """Results on the console, narrow enough for any terminal."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from longtail.metrics.results import Results
     from longtail.reports.comparison import Comparison, Entry
 
 _BESIDE = 2  # metrics with their groups that fit beside each other into 80 columns
@@ -34,6 +37,24 @@ def show_results(runs: Sequence[str | Path]) -> None:
     console.print(f"[dim]percent; {', '.join(f'{name} {size} classes' for name, size in sizes)}[/]")
     if comparison.of("oracle"):
         console.print("[dim]the oracle chooses the expert by the true label: a bound, not a method[/]")
+
+
+def save_and_show(results: "Results", out: str | None) -> None:
+    """Print scores; write them where a file is named."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(out) if out else Path(scratch) / "results.json"
+        results.save(path)
+        show_results([path])
+
+
+@contextmanager
+def counting(words: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; what it gives is called with the number of things done."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(words, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def show_demo(runs: Sequence[Path], out: Path, began: float) -> None:

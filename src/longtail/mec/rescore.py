@@ -111,7 +111,7 @@ def read_recording(folder: str | Path) -> Iterator[RecordedImage]:
 
 def rescore(
     recording: str | Path,
-    ensembles: Mapping[str, Ensemble],
+    ensembles: Mapping[str, Ensemble | Readout],
     postprocess: PostprocessConfig | None = None,
     *,
     progress: Callable[[int], None] | None = None,
@@ -122,7 +122,7 @@ def rescore(
 
     Args:
         recording: Folder that ``StageRecorder`` wrote.
-        ensembles: Name -> ensemble of the stages' logits.
+        ensembles: Name -> ensemble of the stages' logits, or a readout of a detector.
         postprocess: Thresholds; None for LVIS's.
         progress: Called with the number of images done.
 
@@ -132,15 +132,25 @@ def rescore(
     settings = postprocess or PostprocessConfig()
     image_ids: list[int] = []
     found: dict[str, list[Detections]] = {name: [] for name in ensembles}
+    readouts = {name: _readout(ensemble) for name, ensemble in ensembles.items()}
     with torch.inference_mode():
         for image in read_recording(recording):
             image_ids.append(image.image_id)
-            for name, ensemble in ensembles.items():
-                found[name].append(score_offline(image.outputs, _readout(ensemble), settings, image.original_size))
+            for name, readout in readouts.items():
+                found[name].append(score_offline(image.outputs, readout, settings, image.original_size))
             if progress is not None:
                 progress(len(image_ids))
     return image_ids, found
 
 
-def _readout(ensemble: Ensemble) -> Readout:
-    return lambda outputs: ensemble(outputs.logits)
+def count_recorded(folder: str | Path) -> int:
+    """Number of images in a recording, from the headers of its files."""
+    total = 0
+    for path in sorted(Path(folder).glob(_PATTERN)):
+        with safe_open(path, framework="pt") as file:
+            total += len(json.loads(file.metadata()["sizes"]))
+    return total
+
+
+def _readout(ensemble: Ensemble | Readout) -> Readout:
+    return (lambda outputs: ensemble(outputs.logits)) if isinstance(ensemble, Ensemble) else ensemble

@@ -1,8 +1,9 @@
 """COCO and LVIS metrics of detections: the one file that talks to the evaluator, hotcoco."""
 
 import copy
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,22 @@ class DetectionTruth:
         plain = copy.copy(dataset)
         plain.transform = None
         return cls(annotations_of((plain[i] for i in range(len(plain))), plain.classes.names))
+
+    @classmethod
+    def of_images(cls, annotations: str | Path, image_ids: Collection[int]) -> "DetectionTruth":
+        """Annotations of some images of a file alone.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        try:
+            content = json.loads(Path(annotations).read_bytes())
+            wanted = set(image_ids)
+            content["images"] = [image for image in content["images"] if image["id"] in wanted]
+            content["annotations"] = [a for a in content["annotations"] if a["image_id"] in wanted]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"cannot read {annotations}: {error}", fix="give a COCO-style annotation file") from error
+        return cls(content)
 
     @property
     def num_classes(self) -> int:

@@ -57,43 +57,73 @@ def score_detections(
         raise ConfigError("there is no detections file to score", fix="name at least one")
     arrays = {key: DetectionArrays.from_json(path, truth.category_ids) for key, path in files.items()}
     frequency = _frequency(truth, frequency)
-    chosen = _groups(truth, groups, frequency)
     wanted = _iou_types(arrays) if iou_types is None else tuple(iou_types)
+    results = score_arrays(
+        truth,
+        arrays,
+        _groups(truth, groups, frequency),
+        frequency=frequency or truth.frequency,
+        iou_types=wanted,
+        federated=federated,
+        max_detections=max_detections,
+        fixed=fixed,
+        pooled=pooled,
+    )
+    results.data |= described_file(annotations)
+    results.settings |= {
+        "annotations": str(annotations),
+        "detections": {key: str(path) for key, path in files.items()},
+    }
+    return results
+
+
+def score_arrays(
+    truth: DetectionTruth,
+    arrays: Mapping[str, DetectionArrays],
+    groups: CategoryGroups,
+    *,
+    frequency: ClassFrequency | None,
+    iou_types: Sequence[IouType],
+    federated: bool | None,
+    max_detections: int | None,
+    fixed: bool,
+    pooled: bool,
+) -> Results:
+    """Score several ways to detect the same objects; the first is the method's own. See ``score_detections``."""
     predictions = {
-        key: detection_prediction(
+        name: detection_prediction(
             truth,
-            array,
-            chosen,
-            iou_types=wanted,
+            found,
+            groups,
+            iou_types=iou_types,
             federated=federated,
             max_detections=max_detections,
             fixed=fixed,
             pooled=pooled,
         )
-        for key, array in arrays.items()
+        for name, found in arrays.items()
     }
-    counts = frequency or truth.frequency
     return Results(
         task="detection",
-        method=next(iter(files)),
+        method=next(iter(arrays)),
         class_names=list(truth.class_names),
-        groups=chosen.to_dict(),
+        groups=groups.to_dict(),
         predictions=predictions,
-        frequency=None if counts is None else counts.to_dict(),
-        data={
-            "name": Path(annotations).name,
-            "images": len(truth.image_ids),
-            "fingerprint": hashlib.sha256(Path(annotations).read_bytes()).hexdigest()[:16],
-        },
+        frequency=None if frequency is None else frequency.to_dict(),
+        data={"images": len(truth.image_ids)},
         settings={
-            "annotations": str(annotations),
-            "detections": {key: str(path) for key, path in files.items()},
-            "iou_types": list(wanted),
+            "iou_types": list(iou_types),
             "federated": truth.federated if federated is None else federated,
             "max_detections": max_detections,
         },
         environment={"longtail": __version__, "python": platform.python_version(), "hotcoco": version("hotcoco")},
     )
+
+
+def described_file(annotations: str | Path) -> dict[str, str]:
+    """Name and fingerprint of an annotation file, for ``Results.data``."""
+    path = Path(annotations)
+    return {"name": path.name, "fingerprint": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
 
 
 def _iou_types(arrays: Mapping[str, DetectionArrays]) -> tuple[IouType, ...]:

@@ -1,6 +1,5 @@
 """``evaluate_detection``: every way to read a detector's stages, scored in one pass over a data set."""
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -72,7 +71,8 @@ def evaluate_detection(
         pooled: Also AP_pool and the calibration of scores by group.
         batch_size: Images at a time.
         workers: Processes that load images.
-        recording: Folder to record every stage's outputs in, for ``mec.rescore``; takes a second pass through the network.
+        recording: Folder to record every stage's outputs in, for `longtail score stages`; takes a second pass through
+            the network.
         pictures: How many images to draw, those with most of the rarest classes.
         pictures_dir: Where to draw them; none are drawn where not given.
         limit: Look at the first images only.
@@ -146,11 +146,7 @@ def truth_of(dataset: DetectionDataset, size: int | None = None) -> DetectionTru
         return DetectionTruth(annotations_of((plain[i] for i in range(size)), dataset.classes.names))
     if size == len(dataset) and getattr(dataset, "annotation_file", None) is not None:
         return DetectionTruth(file.path)
-    content = json.loads(Path(file.path).read_bytes())
-    shown = set(dataset.image_ids[:size])  # type: ignore[attr-defined]
-    content["images"] = [image for image in content["images"] if image["id"] in shown]
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in shown]
-    return DetectionTruth(content)
+    return DetectionTruth.of_images(file.path, dataset.image_ids[:size])  # type: ignore[attr-defined]
 
 
 class _Found(NamedTuple):
@@ -185,6 +181,8 @@ def _detect(
         total = -(-len(range(0, size, world_size())) // batch_size)
         batches = track(batches, f"{size} images", total, transient=True)
     with StageRecorder(recording) if recording is not None else nullcontext() as recorder:
+        if recording is not None and isinstance(detector, Detector):
+            detector.save_description(recording)
         for batch in batches:
             indices, samples = zip(*((index, checked(sample)) for index, sample in batch), strict=True)
             images, sizes = zip(*(_network_input(sample, detector, device) for sample in samples), strict=True)

@@ -41,10 +41,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
-    import tempfile
-    from pathlib import Path
-
-    from longtail.cli.show import show_results
+    from longtail.cli.show import save_and_show
     from longtail.metrics.score_detections import score_detections
 
     files = list(arguments.detections)
@@ -60,10 +57,7 @@ def run(arguments: Namespace) -> int:
         max_detections=arguments.max_detections,
         name=arguments.name,
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(arguments.out) if arguments.out else Path(scratch) / "results.json"
-        results.save(path)
-        show_results([path])
+    save_and_show(results, arguments.out)
     return 0
 
 

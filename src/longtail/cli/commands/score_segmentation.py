@@ -23,17 +23,12 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
-    import tempfile
-    from pathlib import Path
 
-    from longtail.cli.show import show_results
+    from longtail.cli.show import save_and_show
     from longtail.metrics.score_labels import score_label_folders
 
     options = arguments.as_dict()
     out = options.pop("out")
     results = score_label_folders(**options)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(out) if out else Path(scratch) / "results.json"
-        results.save(path)
-        show_results([path])
+    save_and_show(results, out)
     return 0

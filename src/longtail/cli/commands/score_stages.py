@@ -1,0 +1,79 @@
+"""Score ensembles of recorded stages by class and group, without running the detector.
+
+The stages are recorded by `longtail evaluate RUN --record FOLDER`. Without further options everything is scored that
+the run itself reads; `--ensembles` and `--temperatures` try others. Boxes only: masks need the network.
+"""
+
+from typing import Any
+
+from longtail.cli.parser import Namespace, Parser
+
+NAME = "score stages"
+SUMMARY = "try ensembles on recorded stages"
+ORDER = 62
+
+
+def add_arguments(parser: Parser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("recording", type=str, help="folder of `longtail evaluate --record`")
+    parser.add_argument("--annotations", type=str, required=True, help="annotation file of the recorded split")
+    parser.add_argument(
+        "--ensembles",
+        type=dict,
+        default={},
+        help="name to average, sparse, dynamic, or such as {name: dynamic, temperature: 2, background: own_group}",
+    )
+    parser.add_argument(
+        "--temperatures", type=tuple[float, ...], default=(), help="dynamic ensembles of these tau, beside the others"
+    )
+    parser.add_argument(
+        "--readouts",
+        type=list[str] | None,
+        default=None,
+        help="ways of the run to read its stages; its own prediction where others are tried, else all",
+    )
+    parser.add_argument("--score_threshold", type=float | None, default=None, help="threshold other than the run's")
+    parser.add_argument("--nms_iou", type=float | None, default=None, help="overlap other than the run's")
+    parser.add_argument("--kept", type=int | None, default=None, help="detections an image other than the run's")
+    parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
+    parser.add_argument("--quick", action="store_true", help="leave AP-fixed and the calibration out")
+    parser.add_argument("--out", type=str | None, default=None, help="results.json to write")
+
+
+def run(arguments: Namespace) -> int:
+    """Score and print."""
+    from dataclasses import replace
+
+    from longtail.cli.show import counting, save_and_show
+    from longtail.mec.rescore import count_recorded
+    from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
+
+    detector, method = recorded_detector(arguments.recording)
+    wanted = {"score_threshold": "score_threshold", "nms_iou": "nms_iou", "max_detections": "kept"}
+    changes = {name: value for name, of in wanted.items() if (value := getattr(arguments, of)) is not None}
+    readouts = stage_readouts(detector, _ensembles(arguments), arguments.readouts)
+    with counting(f"{len(readouts)} readouts", count_recorded(arguments.recording)) as progress:
+        results = score_stages(
+            arguments.recording,
+            arguments.annotations,
+            readouts,
+            groups=detector.groups,
+            class_names=detector.class_names,
+            frequency=detector.frequency,
+            postprocess=replace(method.config.postprocess, **changes),
+            max_detections=arguments.max_detections,
+            fixed=not arguments.quick,
+            pooled=not arguments.quick,
+            progress=progress,
+        )
+    results.settings |= {"ensembles": _ensembles(arguments), "postprocess": changes}
+    save_and_show(results, arguments.out)
+    return 0
+
+
+def _ensembles(arguments: Namespace) -> dict[str, Any]:
+    """Ensembles by name, those of the temperatures last."""
+    from longtail.training.config_file import as_arguments
+
+    sweep = {f"tau_{tau:g}": {"name": "dynamic", "temperature": tau} for tau in arguments.temperatures}
+    return {**as_arguments(arguments.ensembles), **sweep}

@@ -1,0 +1,136 @@
+"""``score_stages``: ensembles of recorded stages by class and group, without running the detector."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.detection.config import PostprocessConfig
+from longtail.detection.method import Readout
+from longtail.ensembles.base import Ensemble
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.mec.detector import Detector
+from longtail.mec.model import EnsembleSpec, build_ensemble
+from longtail.mec.rescore import rescore
+from longtail.metrics.detection import DetectionTruth
+from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.results import Results
+from longtail.metrics.score_detections import described_file, score_arrays
+
+
+def score_stages(
+    recording: str | Path,
+    annotations: str | Path,
+    readouts: Mapping[str, Ensemble | Readout],
+    *,
+    groups: CategoryGroups | None = None,
+    class_names: Sequence[str] | None = None,
+    frequency: ClassFrequency | None = None,
+    postprocess: PostprocessConfig | None = None,
+    federated: bool | None = None,
+    max_detections: int | None = None,
+    fixed: bool = True,
+    pooled: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Results:
+    """Score ways to read recorded stages. Boxes only: masks need the network.
+
+    Images that were not recorded are left out of the annotations, too.
+
+    Args:
+        recording: Folder that ``StageRecorder`` (`longtail evaluate --record`) wrote.
+        annotations: COCO- or LVIS-style annotation file of the recorded split.
+        readouts: Name -> ensemble of the stages' logits, or a readout of a detector; the first is the method's own.
+        groups: Groups to score by; None for the annotations' own.
+        class_names: Names of the classes that the stages know, to compare with the annotations'.
+        frequency: Counts of the training split, for the record.
+        postprocess: Thresholds; None for LVIS's.
+        federated: LVIS's rules; None for what the annotations are.
+        max_detections: See ``detection_prediction``.
+        fixed: See ``detection_prediction``.
+        pooled: See ``detection_prediction``.
+        progress: Called with the number of images done.
+
+    Raises:
+        ConfigError: There is nothing to read.
+        DataError: A broken recording, or annotations of other images or classes.
+    """
+    if not readouts:
+        raise ConfigError("there is no ensemble to score", fix="name at least one")
+    ids, found = rescore(recording, readouts, postprocess, progress=progress)
+    truth = DetectionTruth(annotations)
+    strangers = np.setdiff1d(ids, truth.image_ids)
+    if len(strangers):
+        raise DataError(
+            f"{len(strangers)} of {len(ids)} recorded images are not in {annotations}, such as {strangers[0]}",
+            fix="give the annotations of the split that was recorded",
+        )
+    if len(ids) < len(truth.image_ids):
+        truth = DetectionTruth.of_images(annotations, ids)
+    if class_names is not None and tuple(class_names) != truth.class_names:
+        raise DataError(
+            f"{annotations} has {truth.num_classes} classes, {truth.class_names[0]!r} first; the recorded detector knows "
+            f"{len(class_names)}, {class_names[0]!r} first",
+            fix="give the annotations of the split that was recorded",
+        )
+    arrays = {name: DetectionArrays.collect(ids, detections) for name, detections in found.items()}
+    results = score_arrays(
+        truth,
+        arrays,
+        groups or truth.groups,
+        frequency=frequency or truth.frequency,
+        iou_types=("bbox",),
+        federated=federated,
+        max_detections=max_detections,
+        fixed=fixed,
+        pooled=pooled,
+    )
+    results.data |= described_file(annotations)
+    results.settings |= {"annotations": str(annotations), "recording": str(recording)}
+    return results
+
+
+def recorded_detector(recording: str | Path) -> tuple[Detector, CascadeDetector]:
+    """The untrained detector that a recording describes: its classes, groups, thresholds and readouts.
+
+    Raises:
+        CheckpointError: The recording has no description (it is of a detector of one's own): call ``score_stages``.
+        ConfigError: The detector is no cascade.
+    """
+    detector = Detector.from_description(recording)
+    if not isinstance(detector.method, CascadeDetector):
+        raise ConfigError(f"{recording} is not of a cascade", fix="call longtail.mec.score_stages with your readouts")
+    return detector, detector.method
+
+
+def stage_readouts(
+    detector: Detector,
+    ensembles: Mapping[str, EnsembleSpec] | None = None,
+    own: Sequence[str] | None = None,
+) -> dict[str, Ensemble | Readout]:
+    """Ways to read the stages of a detector: its own, then others by name and options.
+
+    Args:
+        detector: Says the groups and how its loss reads logits.
+        ensembles: Name -> ``average``, ``sparse``, ``dynamic``, or ``{"name": …, option: …}``.
+        own: Readouts of the detector to score; None for its own prediction, and all where there are no ``ensembles``.
+
+    Raises:
+        ConfigError: An unknown readout or ensemble, or a name twice.
+    """
+    method = detector.method
+    assert isinstance(method, CascadeDetector)
+    known = method.readouts()
+    names = list(known)[: 1 if ensembles else None] if own is None else list(own)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
+    for name in ensembles or {}:
+        if name in names:
+            raise ConfigError(f"ensemble {name!r} has the name of a readout of the detector", fix="choose another")
+    activation = partial(method.heads.class_losses.probabilities, method.num_stages - 1)
+    others = {name: build_ensemble(spec, detector.groups, activation) for name, spec in (ensembles or {}).items()}
+    return {**{name: known[name] for name in names}, **others}
