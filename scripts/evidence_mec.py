@@ -58,8 +58,10 @@ def run(seeds: list[int], classifiers: list[str], methods: list[str]) -> None:
                     continue
                 settings = read_settings(f"{DATASET}_{method}", DATASET, seed)
                 settings["model"]["classifier"] = classifier
+                # the last weights are scored, once: no validation chooses among them
+                settings["data"]["val_split"] = ""
                 fit(from_dict(DetectionConfig, settings), folder, resume=folder.is_dir())
-                results = score_detection_run(folder, progress=False)
+                results = score_detection_run(folder, split="val", progress=False)
                 say(f"{folder.name}: {results.own.overall} {results.own.groups}")
 
 

@@ -278,3 +278,16 @@ def test_mixed_precision(batch):
     detector.eval()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert detector.predict(batch[0])[0].boxes.dtype == torch.float32
+
+
+def test_readouts_share_masks_without_changing_them():
+    detector = confident(tiny_cascade()).eval()
+    images = [torch.randn(3, 64, 80), torch.randn(3, 48, 64)]
+    with torch.no_grad():
+        together = detector.predict_readouts(images)
+        for name in detector.readouts():
+            alone = detector.predict_readouts(images, names=[name])[name]
+            for found, expected in zip(together[name], alone, strict=True):
+                assert len(expected) > 0
+                assert found.masks == expected.masks
+                torch.testing.assert_close(found.boxes, expected.boxes)

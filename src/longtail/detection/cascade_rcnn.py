@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from longtail.boxes import resize_boxes
 from longtail.detection.cascade import CascadeHeads, Pyramid
 from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
-from longtail.detection.postprocess import read_stages
+from longtail.detection.postprocess import Selected, read_stages
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
 from longtail.detection.stage import StageLoss, StageLosses
@@ -169,20 +169,53 @@ def read_detections(
     """
     readouts, settings = detector.readouts(), detector.config.postprocess
     sizes = [o.size for o in outputs] if original_sizes is None else [(int(h), int(w)) for h, w in original_sizes]
-    results = {}
+    chosen: dict[str, list[Selected]] = {}
     for name in list(readouts if names is None else names):
         if name not in readouts:
             raise ConfigError(f"there is no readout {name!r}", fix=f"choose among {list(readouts)}")
-        chosen = [read_stages(o, readouts[name], settings) for o in outputs]
-        boxes = [resize_boxes(c.boxes, o.size, size) for c, o, size in zip(chosen, outputs, sizes, strict=True)]
-        encoded: list[list[dict[str, Any]] | None] = [None] * len(outputs)
-        if masks is not None:
-            maps = masks([c.boxes for c in chosen], [c.labels for c in chosen])
-            pasted = zip(maps, boxes, sizes, strict=True)
-            encoded = [encode_masks(m, b, size, settings.mask_threshold) for m, b, size in pasted]
-        images = zip(boxes, chosen, sizes, encoded, strict=True)
-        results[name] = [Detections(b, c.scores, c.labels, size, m) for b, c, size, m in images]
-    return results
+        chosen[name] = [read_stages(o, readouts[name], settings) for o in outputs]
+    encoded = None
+    if masks is not None:
+        encoded = _masks_of_all(list(chosen.values()), outputs, sizes, masks, settings.mask_threshold)
+    return {
+        name: [
+            Detections(
+                resize_boxes(c.boxes, o.size, size),
+                c.scores,
+                c.labels,
+                size,
+                None if encoded is None else encoded[k][i],
+            )
+            for i, (c, o, size) in enumerate(zip(images, outputs, sizes, strict=True))
+        ]
+        for k, (name, images) in enumerate(chosen.items())
+    }
+
+
+def _masks_of_all(
+    chosen: Sequence[Sequence[Selected]],
+    outputs: Sequence[StageOutputs],
+    sizes: Sequence[tuple[int, int]],
+    masks: MaskPredictor,
+    threshold: float,
+) -> list[list[list[dict[str, Any]]]]:
+    """Encoded masks of every readout's choice in every image.
+
+    Readouts choose among the same boxes, and a mask depends on box and class alone: each pair is computed once.
+    """
+    pairs, places = [], []
+    for i in range(len(outputs)):
+        every = torch.cat([torch.stack([images[i].rows, images[i].labels], dim=1) for images in chosen])
+        distinct, place = every.unique(dim=0, return_inverse=True)
+        pairs.append(distinct)
+        places.append(place.split([len(images[i].rows) for images in chosen]))
+    boxes = [o.boxes[p[:, 0]] for o, p in zip(outputs, pairs, strict=True)]
+    maps = masks(boxes, [p[:, 1] for p in pairs])
+    encoded = [
+        encode_masks(m, resize_boxes(b, o.size, size), size, threshold)
+        for m, b, o, size in zip(maps, boxes, outputs, sizes, strict=True)
+    ]
+    return [[[encoded[i][j] for j in place[k].tolist()] for i, place in enumerate(places)] for k in range(len(chosen))]
 
 
 def pad_images(

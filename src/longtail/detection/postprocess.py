@@ -23,11 +23,13 @@ class Selected(NamedTuple):
         boxes: (n, 4).
         scores: (n,).
         labels: (n,), 0 … C-1.
+        rows: (n,), which of the R boxes each is.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    rows: Tensor
 
 
 def select_detections(
@@ -40,24 +42,24 @@ def select_detections(
         boxes: One box a row, the same for all classes.
         config: Thresholds.
     """
-    rows = sides_at_least(boxes, config.min_size)
-    scores, boxes = probabilities[rows, :-1].float(), boxes[rows]
+    large = sides_at_least(boxes, config.min_size).nonzero()[:, 0]
     row, label, score = lazy_nms(
-        boxes,
-        scores,
+        boxes[large],
+        probabilities[large, :-1].float(),
         config.score_threshold,
         config.nms_iou,
         config.max_detections,
         class_agnostic=config.class_agnostic_nms,
     )
-    return Selected(boxes[row], score, label)
+    rows = large[row]
+    return Selected(boxes[rows], score, label, rows)
 
 
 def read_stages(outputs: StageOutputs, readout: Readout, config: PostprocessConfig) -> Selected:
     """Detections of an image as a readout sees its stages, in pixels of the network's input."""
     if len(outputs.boxes) == 0:
         nothing = outputs.boxes.new_zeros(0)
-        return Selected(outputs.boxes, nothing, nothing.to(torch.int64))
+        return Selected(outputs.boxes, nothing, nothing.to(torch.int64), nothing.to(torch.int64))
     return select_detections(readout(outputs), outputs.boxes, config)
 
 
