@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from longtail.errors import ConfigError
 from longtail.losses.seesaw import SeesawLoss, seesaw_logits
 
 C = 5

@@ -1,12 +1,14 @@
 """Detectors by name, from settings that a configuration file can hold."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from longtail.detection.backbones.pyramid import PyramidBackbone, build_backbone
 from longtail.detection.cascade import Cascade
 from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.config import CascadeConfig
+from longtail.detection.deconfound import DeconfoundClassifier
 from longtail.detection.htc import HybridTaskCascade
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.stage import CLASSIFIERS, ClassifierFactory, StageLoss, StageLosses
@@ -28,11 +30,13 @@ def cascade_rcnn(
         backbone: Feature pyramid; its last level is for proposals only.
         config: Settings; ``CascadeConfig.mmdetection`` and ``.detectron2`` are the known dialects.
         losses: Classification loss, or one a stage; None for cross-entropy.
-        classifier: ``linear``, ``cosine``, or what builds one from its numbers of inputs and outputs.
+        classifier: ``linear``, ``cosine``, ``deconfound``, or what builds one from its numbers of inputs and outputs.
         ensembles: Readouts by name, the detector's own first; None for the plain average.
     """
     class_losses = StageLosses(losses, config.num_stages, config.num_classes)
-    heads = Cascade(config, backbone.channels, backbone.strides[:-1], class_losses, _classifier(classifier))
+    heads = Cascade(
+        config, backbone.channels, backbone.strides[:-1], class_losses, _classifier(classifier, class_losses)
+    )
     return _detector(backbone, config, heads, ensembles)
 
 
@@ -58,7 +62,12 @@ def hybrid_task_cascade(
     """
     class_losses = StageLosses(losses, config.num_stages, config.num_classes)
     heads = HybridTaskCascade(
-        config, backbone.channels, backbone.strides[:-1], class_losses, _classifier(classifier), semantic_classes
+        config,
+        backbone.channels,
+        backbone.strides[:-1],
+        class_losses,
+        _classifier(classifier, class_losses),
+        semantic_classes,
     )
     return _detector(backbone, config, heads, ensembles)
 
@@ -87,7 +96,7 @@ def build_detector(
         backbone: See ``build_backbone``.
         backbone_options: Further arguments of ``build_backbone`` (``weights``, ``norm``, ``frozen_stages``, …).
         losses: See ``cascade_rcnn``.
-        classifier: ``linear`` or ``cosine``.
+        classifier: ``linear``, ``cosine`` or ``deconfound``.
         ensembles: See ``cascade_rcnn``.
         semantic_classes: See ``hybrid_task_cascade``.
         **settings: Fields of ``CascadeConfig`` that differ from the dialect; nested ones may be dicts.
@@ -124,9 +133,12 @@ def _detector(
     return CascadeDetector(backbone, proposals, heads, ensembles)
 
 
-def _classifier(classifier: ClassifierFactory | str) -> ClassifierFactory:
+def _classifier(classifier: ClassifierFactory | str, losses: StageLosses) -> ClassifierFactory:
     if not isinstance(classifier, str):
         return classifier
     if classifier not in CLASSIFIERS:
         raise ConfigError(f"no classifier {classifier!r}", fix=f"choose one of {sorted(CLASSIFIERS)}")
-    return CLASSIFIERS[classifier]
+    factory = CLASSIFIERS[classifier]
+    if factory is DeconfoundClassifier:  # it must know which outputs are classes
+        return partial(DeconfoundClassifier, exempt=losses.num_logits - losses.num_classes)
+    return factory

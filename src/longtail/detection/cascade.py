@@ -17,6 +17,7 @@ from longtail.detection.pooling import PyramidPooler
 from longtail.detection.stage import BoxStage, ClassifierFactory, LinearClassifier, StageLosses, box_loss, class_loss
 from longtail.detection.targets import Objects, Samples, relabel_stage, sample_stage
 from longtail.errors import DataError
+from longtail.losses.classifier import start_bias
 
 _BOX_SIDE, _MASK_SIDE = 7, 14
 _SMALLEST_PROPOSAL = 1e-3
@@ -66,6 +67,8 @@ class CascadeHeads(nn.Module, ABC):
             BoxStage(channels * _BOX_SIDE**2, config.head_channels, losses.num_logits, classifier)
             for _ in config.stages
         )
+        for k, stage in enumerate(self.stages):
+            start_bias(cast(BoxStage, stage).classifier, losses.loss(k))
 
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
         """What the stages pool from."""
@@ -136,8 +139,8 @@ class CascadeHeads(nn.Module, ABC):
     ) -> tuple[dict[str, Tensor], Float[Tensor, "r 4"]]:
         """Weighted losses of the box head of a stage, and the box changes that it predicts."""
         pooled = scale_gradient(self.pool_boxes(pyramid, samples.boxes), self.config.gradient_scale)
-        logits, deltas = self.stages[stage](pooled)
         labels = torch.cat(samples.labels)
+        logits, deltas = self.stages[stage](pooled, labels != self.config.num_classes)
         matched = torch.cat(
             [
                 image.boxes[index] if len(image.boxes) else boxes

@@ -6,17 +6,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from longtail.boxes import BoxCoder
+from longtail.detection.deconfound import DeconfoundClassifier
 from longtail.errors import ConfigError
+from longtail.losses.base import ClassificationLoss
 
 #: A classification loss of one stage: a ``ClassificationLoss`` for C+1 classes, or any callable
 #: ``(logits (R, num_logits), labels (R,)) -> scalar``. ``num_logits`` (default C+1) and
 #: ``probabilities(logits) -> (R, C+1)`` (default softmax) are taken from it where it has them.
 StageLoss = Callable[[Tensor, Tensor], Tensor]
-#: Builds a classifier from its numbers of inputs and outputs.
+#: Builds a classifier from its numbers of inputs and outputs. One that has ``observe(features, foreground)`` is shown
+#: the training features (R, inputs) and which of them show an object, (R,), in every step.
 ClassifierFactory = Callable[[int, int], nn.Module]
 
 
@@ -61,7 +64,11 @@ class CosineClassifier(nn.Module):
         return F.linear(directions, F.normalize(self.weight, dim=1, eps=1e-6), self.bias)
 
 
-CLASSIFIERS: dict[str, ClassifierFactory] = {"linear": LinearClassifier, "cosine": CosineClassifier}
+CLASSIFIERS: dict[str, ClassifierFactory] = {
+    "linear": LinearClassifier,
+    "cosine": CosineClassifier,
+    "deconfound": DeconfoundClassifier,
+}
 
 
 class BoxStage(nn.Module):
@@ -94,9 +101,19 @@ class BoxStage(nn.Module):
         nn.init.normal_(self.regressor.weight, std=0.001)
         nn.init.zeros_(self.regressor.bias)
 
-    def forward(self, pooled: Float[Tensor, "r c s s"]) -> tuple[Float[Tensor, "r logits"], Float[Tensor, "r 4"]]:
-        """Class logits and box changes, in float32."""
+    def forward(
+        self, pooled: Float[Tensor, "r c s s"], foreground: Bool[Tensor, " r"] | None = None
+    ) -> tuple[Float[Tensor, "r logits"], Float[Tensor, "r 4"]]:
+        """Class logits and box changes, in float32.
+
+        Args:
+            pooled: Features of the boxes.
+            foreground: Which boxes show an object; given in training, for classifiers that keep count of them.
+        """
         shared = self.shared(pooled)
+        observe = getattr(self.classifier, "observe", None)
+        if observe is not None and foreground is not None and self.training:
+            observe(shared.detach(), foreground)
         return self.classifier(shared).float(), self.regressor(shared).float()
 
 
@@ -125,7 +142,9 @@ def box_loss(
 
 def class_loss(loss: StageLoss, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Float[Tensor, ""]:
     """The injected loss; 0, connected to the graph, where nothing was sampled."""
-    return loss(logits, labels) if len(labels) else logits.sum() * 0
+    if len(labels) or isinstance(loss, ClassificationLoss):  # these may wait for the other ranks
+        return loss(logits, labels)
+    return logits.sum() * 0
 
 
 class SoftmaxLoss(nn.Module):
