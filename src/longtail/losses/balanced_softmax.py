@@ -10,7 +10,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.class_counts import training_counts
-from longtail.losses.cross_entropy import Normalizer, cross_entropy
+from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
 from longtail.losses.logit_adjustment import log_prior, over_classes
 
 
@@ -48,7 +48,7 @@ class BalancedSoftmax(ClassificationLoss):
         if counts not in ("data", "seen"):
             raise ConfigError(f"the balanced softmax has counts={counts!r}", fix="choose 'data' or 'seen'")
         self.counts = counts
-        self.normalizer: Normalizer = normalizer
+        self.normalizer: Normalizer = known_normalizer(normalizer)
         self.register_buffer("prior", prior.float(), persistent=False)
         if counts == "seen":
             self.register_buffer("seen", torch.ones(len(prior), dtype=torch.int64))

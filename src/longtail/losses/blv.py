@@ -10,7 +10,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.class_counts import append_background, training_counts
-from longtail.losses.cross_entropy import Normalizer, cross_entropy
+from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
 from longtail.losses.logit_adjustment import over_classes
 
 
@@ -22,7 +22,12 @@ def variation_of_classes(
     Args:
         counts: Samples of each class, at least 1.
         reference: N is the count of the ``largest`` class, which then does not vary, or of ``all`` classes together.
+
+    Raises:
+        ConfigError: Another reference.
     """
+    if reference not in ("largest", "all"):
+        raise ConfigError(f"the reference of BLV is {reference!r}", fix="choose 'largest' or 'all'")
     base = counts.max() if reference == "largest" else counts.sum()
     rarity = torch.log(base / counts)
     return rarity / rarity.max().where(rarity.max() > 0, 1)
@@ -69,7 +74,7 @@ class BLVLoss(ClassificationLoss):
         self.sigma = sigma
         self.limit = limit
         self.signed = signed
-        self.normalizer: Normalizer = normalizer
+        self.normalizer: Normalizer = known_normalizer(normalizer)
         self.register_buffer("variation", variation.float(), persistent=False)
 
     @classmethod

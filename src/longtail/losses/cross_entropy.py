@@ -1,7 +1,7 @@
 """Softmax cross-entropy with the three normalisers of the field."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,17 @@ def cross_entropy(
     return total / mass.where(mass > 0, 1)
 
 
+def known_normalizer(normalizer: str, known: Sequence[str] = ("valid", "all", "sum")) -> Any:
+    """The normaliser itself.
+
+    Raises:
+        ConfigError: There is no such normaliser.
+    """
+    if normalizer not in known:
+        raise ConfigError(f"normalizer is {normalizer!r}", fix=f"choose one of {', '.join(known)}")
+    return normalizer
+
+
 class CrossEntropy(ClassificationLoss):
     """``cross_entropy`` as a module.
 
@@ -81,7 +92,7 @@ class CrossEntropy(ClassificationLoss):
             raise ConfigError(
                 f"{len(class_weight)} class weights for {num_classes} classes", fix="give one weight for each class"
             )
-        self.normalizer: Normalizer = normalizer
+        self.normalizer: Normalizer = known_normalizer(normalizer)
         self.register_buffer("class_weight", class_weight)
         self.class_weight: Tensor | None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
-from longtail.losses.cross_entropy import Normalizer
+from longtail.losses.cross_entropy import Normalizer, known_normalizer
 from longtail.losses.sigmoid import prior_logit, with_background
 
 Kind = Literal["softmax", "sigmoid"]
@@ -127,7 +127,8 @@ class FocalLoss(ClassificationLoss):
         self.gamma = gamma
         self.alpha = alpha
         self.background = background
-        self.normalizer = normalizer or ("foreground" if kind == "sigmoid" else "valid")
+        chosen = normalizer or ("foreground" if kind == "sigmoid" else "valid")
+        self.normalizer = known_normalizer(chosen, ("foreground", "valid", "all", "sum"))
         self.prior = prior
 
     @classmethod

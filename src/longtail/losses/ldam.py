@@ -11,7 +11,7 @@ from longtail.frequency.counts import ClassFrequency, Unit
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.class_balanced import effective_number_weights, sample_unit
 from longtail.losses.class_counts import append_background, training_counts
-from longtail.losses.cross_entropy import Normalizer, cross_entropy
+from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
 
 
 def class_margins(counts: Float[Tensor, " c"], max_margin: float = 0.5) -> Float[Tensor, " c"]:
@@ -64,7 +64,7 @@ class LDAMLoss(ClassificationLoss):
     def __init__(
         self,
         margins: Float[Tensor, " classes"],
-        weights: Float[Tensor, " classes"] | None = None,
+        weights: Float[Tensor, " c"] | None = None,
         ignore_index: int = 255,
         *,
         scale: float = 30.0,
@@ -82,7 +82,7 @@ class LDAMLoss(ClassificationLoss):
             )
         self.scale = scale
         self.defer = defer
-        self.normalizer: Normalizer = normalizer
+        self.normalizer: Normalizer = known_normalizer(normalizer)
         self.progress = 0.0
         self.register_buffer("margins", margins.float(), persistent=False)
         self.register_buffer("weights", None if weights is None else weights.float(), persistent=False)

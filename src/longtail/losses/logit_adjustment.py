@@ -10,7 +10,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.class_counts import training_counts
-from longtail.losses.cross_entropy import Normalizer, cross_entropy
+from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
 
 
 def log_prior(
@@ -71,7 +71,7 @@ class LogitAdjustedLoss(ClassificationLoss):
         if tau < 0:
             raise ConfigError(f"tau of the logit adjustment is {tau}", fix="give a value >= 0; usual is 1")
         self.tau = tau
-        self.normalizer: Normalizer = normalizer
+        self.normalizer: Normalizer = known_normalizer(normalizer)
         self.register_buffer("prior", prior.float(), persistent=False)
 
     @classmethod
