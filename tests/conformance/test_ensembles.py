@@ -5,6 +5,7 @@ import torch
 
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble, TrainableEnsemble
+from longtail.ensembles.calibration import Calibrated, LogitNormalized
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
@@ -19,10 +20,19 @@ GROUPS = CategoryGroups.explicit({"rare": [0, 3], "common": [1, 4], "frequent": 
 PIXEL_GROUPS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1]]).bool()
 NESTED = torch.stack([torch.ones(6).bool(), PIXEL_GROUPS[1] | PIXEL_GROUPS[2], PIXEL_GROUPS[2]])
 
+
+def normalized() -> LogitNormalized:
+    ensemble = LogitNormalized(Average(), K, C - 1)
+    ensemble.observe(torch.randn(K, 20, C))
+    return ensemble
+
+
 #: One example of every ensemble.
 EXAMPLES = {
+    Calibrated: lambda: Calibrated(Average(), torch.tensor([50.0, 9.0, 1.0, 2.0, 7.0])),
     DynamicEnsemble: lambda: DynamicEnsemble(GROUPS),
     GroupAverage: lambda: GroupAverage(NESTED),
+    LogitNormalized: normalized,
     LearnedEnsemble: lambda: LearnedEnsemble(K, C),
     MostConfident: MostConfident,
     SoftmaxThreshold: lambda: SoftmaxThreshold(PIXEL_GROUPS),

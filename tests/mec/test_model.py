@@ -7,10 +7,11 @@ from longtail.ensembles.average import Average
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
 from longtail.errors import ConfigError
-from longtail.frequency.groups import CategoryGroups
+from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.mec.build import build_detection_method
 from longtail.mec.model import MultiStageDetector, build_ensemble, make_multi_expert
+from longtail.mec.rescore import StageRecorder
 
 from ..detection.conftest import scene, tiny_cascade, tiny_htc
 
@@ -99,6 +100,57 @@ def test_ensembles_by_name() -> None:
         build_ensemble("mean", GROUPS)
     with pytest.raises(ConfigError, match="tau"):
         build_ensemble({"name": "dynamic", "tau": 3.0}, GROUPS)
+
+
+FREQUENCY = ClassFrequency.from_dict(
+    {"class_names": ["a", "b", "c"], "images": [40, 90, 0], "instances": [50, 900, 0], "num_images": 100}
+)
+
+
+def test_calibrated_by_name(batch, tmp_path) -> None:
+    norcal = build_ensemble({"name": "calibrated", "by": "norcal", "inner": "dynamic"}, GROUPS, None, FREQUENCY)
+    assert isinstance(norcal.inner, DynamicEnsemble)
+    torch.testing.assert_close(norcal.divisors, torch.tensor([40.0, 90.0, 1.0]) ** 0.6)
+    spec = {"name": "calibrated", "by": "logit_adjustment", "tau": 0.5, "independent": True}
+    adjusted = build_ensemble(spec, GROUPS, None, FREQUENCY)
+    torch.testing.assert_close(adjusted.divisors, (torch.tensor([50.0, 900.0, 1.0]) / 951) ** 0.5)
+    assert adjusted.independent and isinstance(adjusted.inner, Average)
+    # logn takes its statistics from a recording
+    detector = tiny_cascade().eval()
+    outputs = detector.stage_outputs(batch[0])
+    with StageRecorder(tmp_path / "train") as recorder:
+        recorder.add([1, 2], outputs, [(96, 80), (64, 100)])
+    spec = {"name": "calibrated", "by": "logn", "recording": str(tmp_path / "train")}
+    normalized = build_ensemble(spec, GROUPS)
+    logits = torch.cat([o.logits for o in outputs], dim=1)
+    torch.testing.assert_close(normalized.mean, logits[:, :, :3].mean(1))
+    torch.testing.assert_close(normalized(logits).sum(1), torch.ones(logits.shape[1]))
+
+
+def test_calibrated_readouts_of_a_detector(batch) -> None:
+    further = {"norcal": {"name": "calibrated", "by": "norcal", "inner": "dynamic"}}
+    detector = make_multi_expert(tiny_cascade(), GROUPS, further=further, frequency=FREQUENCY).eval()
+    outputs = detector.stage_outputs(batch[0])[0]
+    plain, found = (detector.readouts()[name](outputs) for name in ("mec", "norcal"))
+    # the class of no image is divided by 1, the others and the total by more
+    assert (found[:, 2] > plain[:, 2]).all() and (found[:, 1] < plain[:, 1]).all()
+    assert len(detector.predict_readouts(batch[0], names=["norcal"])["norcal"]) == 2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"by": "norcal"}, "counts of the training split"),
+        ({"by": "logn"}, "logits of training images"),
+        ({"by": "size"}, "'size'"),
+        ({"by": "norcal", "power": 2}, "power"),
+        ({}, "by"),
+        ({"by": "norcal", "inner": "best"}, "'best'"),
+    ],
+)
+def test_calibrated_refusals(options, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_ensemble({"name": "calibrated", **options}, GROUPS)
 
 
 TINY = {"backbone": "torchvision/resnet18", "head_channels": 16, "mask_channels": 8, "masks": "none"}

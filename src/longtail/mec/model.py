@@ -3,15 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
+import torch
+
 from longtail.ensembles.alignment import Activation
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
+from longtail.ensembles.calibration import Calibrated, LogitNormalized, prior_divisors, size_divisors
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
 from longtail.errors import ConfigError
+from longtail.frequency.counts import ClassFrequency, Unit
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.mec.losses import MultiExpertLoss, expert_losses
+from longtail.mec.rescore import read_recording
 
 #: An ensemble by name, or as ``{"name": …, option: …}``.
 EnsembleSpec = str | Mapping[str, Any]
@@ -21,7 +26,7 @@ TABLE_2C: dict[str, EnsembleSpec] = {
     "average_aligned": {"name": "average", "align": True},
     "sparse": "sparse",
 }
-_ENSEMBLES = ("average", "sparse", "dynamic")
+_ENSEMBLES = ("average", "sparse", "dynamic", "calibrated")
 
 
 @runtime_checkable
@@ -57,6 +62,7 @@ def make_multi_expert(
     base: Callable[[], ClassificationLoss] | None = None,
     ensemble: EnsembleSpec = "dynamic",
     further: Mapping[str, EnsembleSpec] | None = None,
+    frequency: ClassFrequency | None = None,
 ) -> Detector:
     """Make stage k of a detector the expert of group k, in training and in inference.
 
@@ -71,6 +77,7 @@ def make_multi_expert(
         ensemble: The detector's own prediction, ``mec``: ``dynamic`` (with group alignment), ``sparse``, ``average``,
             or a dict of that name and options of its class.
         further: Other ensembles to read beside it; None for those of the paper's Table 2c.
+        frequency: Counts of the training split, for ensembles that calibrate.
 
     Raises:
         ConfigError: Numbers of stages or classes that do not fit, or an unknown ensemble.
@@ -80,12 +87,15 @@ def make_multi_expert(
     _check_fit(detector, groups)
     losses = expert_losses(groups, overall_weight=overall_weight, outside=outside, base=base)
     detector.set_class_losses(losses)
-    detector.set_ensembles(named_ensembles({"mec": ensemble, **_further(further)}, groups, losses))
+    detector.set_ensembles(named_ensembles({"mec": ensemble, **_further(further)}, groups, losses, frequency))
     return detector
 
 
 def named_ensembles(
-    specs: Mapping[str, EnsembleSpec], groups: CategoryGroups, losses: Sequence[MultiExpertLoss] | None = None
+    specs: Mapping[str, EnsembleSpec],
+    groups: CategoryGroups,
+    losses: Sequence[MultiExpertLoss] | None = None,
+    frequency: ClassFrequency | None = None,
 ) -> dict[str, Ensemble]:
     """Ensembles by the names under which they are read.
 
@@ -93,30 +103,95 @@ def named_ensembles(
         specs: Name -> ensemble.
         groups: Groups of the foreground classes.
         losses: The stages' losses, which say how logits are read; None for softmax.
+        frequency: See ``build_ensemble``.
     """
     base = losses[-1].base if losses else None
     activation = None if base is None else base.probabilities
-    return {name: build_ensemble(spec, groups, activation) for name, spec in specs.items()}
+    return {name: build_ensemble(spec, groups, activation, frequency) for name, spec in specs.items()}
 
 
-def build_ensemble(spec: EnsembleSpec, groups: CategoryGroups, activation: Activation | None = None) -> Ensemble:
+def build_ensemble(
+    spec: EnsembleSpec,
+    groups: CategoryGroups,
+    activation: Activation | None = None,
+    frequency: ClassFrequency | None = None,
+) -> Ensemble:
     """One ensemble of stages by name.
 
     Args:
         spec: ``average``, ``sparse`` or ``dynamic``; or ``{"name": …}`` with options of ``Average``,
-            ``SparseEnsemble`` or ``DynamicEnsemble``.
+            ``SparseEnsemble`` or ``DynamicEnsemble``; or one of these calibrated, with arguments of
+            ``build_calibrated``: ``{"name": "calibrated", "by": "norcal", "inner": …, …}``.
         groups: Groups of the foreground classes.
         activation: How the loss reads logits; None for softmax.
+        frequency: Counts of the training split, for ``calibrated``.
     """
     options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if name not in _ENSEMBLES:
         raise ConfigError(f"there is no ensemble of stages {name!r}", fix=f"choose one of {_ENSEMBLES}")
+    if name == "calibrated":
+        inner = build_ensemble(options.pop("inner", "average"), groups, activation, frequency)
+        try:
+            return build_calibrated(inner, groups, frequency, **options)
+        except TypeError as error:
+            raise ConfigError(f"ensemble {name!r}: {error}", fix="see the arguments of build_calibrated") from error
     kind = {"average": Average, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
     try:
         return kind(groups=groups, activation=activation, **options)
     except TypeError as error:
         raise ConfigError(f"ensemble {name!r}: {error}", fix=f"see the arguments of {kind.__name__}") from error
+
+
+def build_calibrated(
+    inner: Ensemble,
+    groups: CategoryGroups,
+    frequency: ClassFrequency | None = None,
+    *,
+    by: Literal["norcal", "logit_adjustment", "logn"],
+    gamma: float = 0.6,
+    tau: float = 1.0,
+    unit: Unit | None = None,
+    independent: bool = False,
+    recording: str | None = None,
+    stages: int | None = None,
+) -> Ensemble:
+    """An ensemble calibrated after training.
+
+    Args:
+        inner: The ensemble.
+        groups: Groups of the foreground classes.
+        frequency: Counts of the training split, for ``norcal`` and ``logit_adjustment``.
+        by: ``norcal`` divides by the size of the classes, ``logit_adjustment`` by their share of the training
+            objects, ``logn`` normalises their logits.
+        gamma: Power of the size; only for ``norcal``.
+        tau: Power of the share; only for ``logit_adjustment``.
+        unit: What is counted; None for images with ``norcal``, instances with ``logit_adjustment``.
+        independent: The loss reads logits as one sigmoid a class.
+        recording: Recorded stages of training images, whose statistics ``logn`` takes.
+        stages: Number of stages; None for as many as groups. Only for ``logn``.
+
+    Raises:
+        ConfigError: An unknown way, or nothing to take its numbers from.
+        DataError: There is no recording in the folder.
+    """
+    if by == "logn":
+        if recording is None:
+            raise ConfigError(
+                "logn needs logits of training images",
+                fix='give "recording": a folder of `longtail evaluate RUN --split train --record FOLDER`',
+            )
+        normalized = LogitNormalized(inner, stages or groups.num_groups, groups.num_classes)
+        for image in read_recording(recording):
+            normalized.observe(image.outputs.logits)
+        return normalized
+    if by not in ("norcal", "logit_adjustment"):
+        raise ConfigError(f"cannot calibrate by {by!r}", fix="choose 'norcal', 'logit_adjustment' or 'logn'")
+    if frequency is None:
+        raise ConfigError(f"{by} needs the counts of the training split", fix="pass frequency=")
+    counts = torch.tensor(frequency.counts(unit or ("images" if by == "norcal" else "instances")), dtype=torch.float32)
+    divisors = size_divisors(counts, gamma) if by == "norcal" else prior_divisors(counts, tau)
+    return Calibrated(inner, divisors, independent=independent)
 
 
 def _further(further: Mapping[str, EnsembleSpec] | None) -> dict[str, EnsembleSpec]:

@@ -115,7 +115,7 @@ def stage_readouts(
 
     Args:
         detector: Says the groups and how its loss reads logits.
-        ensembles: Name -> ``average``, ``sparse``, ``dynamic``, or ``{"name": …, option: …}``.
+        ensembles: Name -> spec, see ``build_ensemble``.
         own: Readouts of the detector to score; None for its own prediction, and all where there are no ``ensembles``.
 
     Raises:
@@ -132,5 +132,8 @@ def stage_readouts(
         if name in names:
             raise ConfigError(f"ensemble {name!r} has the name of a readout of the detector", fix="choose another")
     activation = partial(method.heads.class_losses.probabilities, method.num_stages - 1)
-    others = {name: build_ensemble(spec, detector.groups, activation) for name, spec in (ensembles or {}).items()}
+    others = {
+        name: build_ensemble(spec, detector.groups, activation, detector.frequency)
+        for name, spec in (ensembles or {}).items()
+    }
     return {**{name: known[name] for name in names}, **others}
