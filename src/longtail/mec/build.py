@@ -1,15 +1,18 @@
 """Detection methods by name, from plain settings."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from longtail.detection.build import build_detector
 from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.errors import ConfigError
+from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.build import LossSpec, build_loss
 from longtail.mec.losses import expert_losses
-from longtail.mec.model import EnsembleSpec, make_multi_expert, named_ensembles
+from longtail.mec.model import EnsembleSpec, build_ensemble, make_multi_expert
 
 _IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -22,6 +25,8 @@ def build_detection_method(
     overall_weight: float = 0.7,
     outside: Literal["plain", "lambda"] = "plain",
     base: Callable[[], ClassificationLoss] | None = None,
+    loss: LossSpec | None = None,
+    frequency: ClassFrequency | None = None,
     ensemble: EnsembleSpec = "dynamic",
     further: Mapping[str, EnsembleSpec] | None = None,
 ) -> CascadeDetector:
@@ -35,7 +40,9 @@ def build_detection_method(
             thresholds 0.5, 0.6, ….
         overall_weight: λ; only for ``mec``.
         outside: See ``MultiExpertLoss``; only for ``mec``.
-        base: Makes the classification loss of one stage; None for cross-entropy.
+        base: Makes the classification loss of one stage; None for cross-entropy. ``mec`` mixes it with the groups' own.
+        loss: ``base`` as plain settings: a name, or ``{"name": …, option: …}``; see ``losses.build_loss``.
+        frequency: Counts of the training split; only for ``loss``.
         ensemble: See ``make_multi_expert``; only for ``mec``.
         further: Other ensembles to read beside the method's own; None for the paper's Table 2c with ``mec`` and none
             with ``baseline``.
@@ -43,6 +50,8 @@ def build_detection_method(
     Raises:
         ConfigError: An unknown name or setting, or numbers of stages and groups that do not fit.
     """
+    if loss is not None:
+        base = _stage_loss(loss, frequency, base)
     settings = {"ious": _IOUS[: groups.num_groups], "num_classes": groups.num_classes, **dict(detector or {})}
     if settings["num_classes"] != groups.num_classes:
         raise ConfigError(
@@ -50,12 +59,14 @@ def build_detection_method(
             fix="leave num_classes to the groups",
         )
     if name == "baseline":
-        plain = build_detector(**settings, losses=None if base is None else [base() for _ in settings["ious"]])
+        plain_losses = None if base is None else [base() for _ in settings["ious"]]
+        plain = build_detector(**settings, losses=plain_losses)
         if further:
             # the plain average stays the method's own prediction
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}
-            readers = None if base is None else expert_losses(groups, overall_weight=1.0, base=base)
-            plain.set_ensembles(named_ensembles({"baseline": own, **further}, groups, readers))
+            activation = None if plain_losses is None else plain_losses[-1].probabilities
+            specs: dict[str, EnsembleSpec] = {"baseline": own, **further}
+            plain.set_ensembles({key: build_ensemble(spec, groups, activation) for key, spec in specs.items()})
         return plain
     if name != "mec":
         raise ConfigError(f"there is no detection method {name!r}", fix="choose 'baseline' or 'mec'")
@@ -70,3 +81,14 @@ def build_detection_method(
         ensemble=ensemble,
         further=further,
     )
+
+
+def _stage_loss(
+    loss: LossSpec, frequency: ClassFrequency | None, base: Callable[[], ClassificationLoss] | None
+) -> Callable[[], ClassificationLoss]:
+    if frequency is None or base is not None:
+        raise ConfigError(
+            f"the loss {loss!r} comes {'without a frequency' if frequency is None else 'beside another, base'}",
+            fix="pass frequency=, the counts of the training split" if frequency is None else "leave one of them out",
+        )
+    return partial(build_loss, loss, frequency, background=True, ignore_index=-100)

@@ -71,7 +71,9 @@ class Detector(
         self.frequency = ClassFrequency.from_dict(frequency)
         self.input: dict[str, Any] = DETECTION_INPUT | dict(input or {})
         self.settings = {"model": dict(model), "method": dict(method)}
-        self.method = network if network is not None else build_from_settings(model, method, self.groups)
+        self.method = (
+            network if network is not None else build_from_settings(model, method, self.groups, self.frequency)
+        )
         self._resize = detection_eval(
             self.input["short_side"], self.input["max_side"], mean=self.input["mean"], std=self.input["std"]
         )
@@ -131,7 +133,9 @@ def augmented(method: DetectionMethod, scales: Sequence[float], flip: bool) -> A
     return AugmentedDetector(method, scales, flip).eval()
 
 
-def build_from_settings(model: Mapping[str, Any], method: Mapping[str, Any], groups: CategoryGroups) -> DetectionMethod:
+def build_from_settings(
+    model: Mapping[str, Any], method: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency
+) -> DetectionMethod:
     """The detection method that the settings of a ``Detector`` describe.
 
     Raises:
@@ -140,6 +144,6 @@ def build_from_settings(model: Mapping[str, Any], method: Mapping[str, Any], gro
     options = dict(method)
     name = options.pop("name")
     try:
-        return build_detection_method(name, groups=groups, detector=dict(model), **options)
+        return build_detection_method(name, groups=groups, frequency=frequency, detector=dict(model), **options)
     except TypeError as error:
         raise ConfigError(f"method {name!r}: {error}", fix="see the arguments of build_detection_method") from error

@@ -15,6 +15,7 @@ from longtail.ensembles.most_confident import MostConfident
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.cross_entropy import CrossEntropy, Normalizer
 from longtail.medoe.bank import ExpertDecoders, SharedDecoderHeads, copies
 from longtail.medoe.experts import LabelSets, Overlap
@@ -70,9 +71,29 @@ def baseline(
     groups: CategoryGroups,
     ignore_index: int,
     normalizer: Normalizer = "valid",
+    loss: LossSpec | None = None,
 ) -> Baseline:
-    """The plain segmentor; ``normalizer`` as in ``losses.cross_entropy``."""
-    return Baseline(model, CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer), ignore_index)
+    """The plain segmentor.
+
+    Args:
+        model: Any encoder-decoder.
+        frequency: Counts of the training split, which losses read.
+        groups: Not read.
+        ignore_index: Target value of pixels without a label.
+        normalizer: See ``losses.cross_entropy``; of cross-entropy.
+        loss: Loss of the main head, as ``losses.build_loss`` reads it; None for cross-entropy.
+
+    Raises:
+        ConfigError: An unknown loss or option, or a ``normalizer`` beside the loss's own.
+    """
+    if loss is None:
+        return Baseline(model, CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer), ignore_index)
+    if normalizer != "valid":
+        raise ConfigError(
+            f"the baseline has normalizer={normalizer!r} beside a loss of its own",
+            fix="give it to the loss: {name: …, normalizer: …}",
+        )
+    return Baseline(model, build_loss(loss, frequency, ignore_index=ignore_index), ignore_index)
 
 
 def medoe(

@@ -5,16 +5,17 @@ from torch import Tensor
 
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy, cross_entropy
+from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder, full_size
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
 
 
 class Baseline(SegmentationMethod):
-    """One encoder, one decoder, one loss; the recipe's auxiliary heads included.
+    """One encoder, one decoder, one loss; the recipe's auxiliary heads included, which have cross-entropy.
 
     Args:
-        model: Any encoder-decoder.
+        model: Any encoder-decoder; its classifier is given the outputs and the bias that the loss wants.
         loss: Loss of the main head; cross-entropy over the labelled pixels where None.
         ignore_index: Target value of pixels without a label.
     """
@@ -23,13 +24,24 @@ class Baseline(SegmentationMethod):
         super().__init__(model.num_classes, ignore_index)
         self.model = model
         self.loss = loss or CrossEntropy(model.num_classes, ignore_index)
+        model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
+
+    @property
+    def num_logits(self) -> int:
+        """The loss's."""
+        return self.loss.num_logits
+
+    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
+        """The loss's reading of the logits."""
+        return self.loss.probabilities(logits)
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         model = self.model
         features = model.encode(image)
         output = model.expert(features)
         auxiliary = [*output.auxiliary, *([model.auxiliary_head(features)] if model.auxiliary_head else [])]
-        terms = {"ce": self.loss(self._full_size(output.logits, image), target)}
+        name = "ce" if isinstance(self.loss, CrossEntropy) else "class"
+        terms = {name: self.loss(self._full_size(output.logits, image), target)}
         for index, logits in enumerate(auxiliary):
             value = cross_entropy(self._full_size(logits, image), target, ignore_index=self.ignore_index)
             terms[f"auxiliary_{index + 1}"] = model.auxiliary_weight * value

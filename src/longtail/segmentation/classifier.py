@@ -8,35 +8,42 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.classifier import start_bias
 
 
-def fit_classifier(head: nn.Module, loss: ClassificationLoss) -> nn.Module:
-    """A head whose last convolution gives the logits that a loss wants, and starts at its initial bias.
+def fit_classifier(head: nn.Module, num_classes: int, loss: ClassificationLoss) -> nn.Module:
+    """A head that gives the logits that a loss wants, and starts at its initial bias.
 
-    A classifier of another width is replaced; the outputs that both have keep their weights, so that those of a
-    trained head are not lost.
+    The classifier is the last convolution with as many outputs as classes. One of another width takes its place where
+    the loss wants other logits; the outputs that both have keep their weights.
 
     Args:
         head: Any head; changed in place, unless it is the convolution itself.
+        num_classes: Number of classes C that the head tells apart.
         loss: The loss.
 
     Raises:
-        ConfigError: The head has no convolution to be replaced.
+        ConfigError: The loss wants other logits, and the head has no convolution to be replaced.
     """
-    layers = [(name, m) for name, m in head.named_modules() if isinstance(m, nn.Conv2d)]
+    if loss.num_logits == num_classes and loss.initial_bias is None:
+        return head
+    layers = [
+        (name, layer)
+        for name, layer in head.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.out_channels in (num_classes, loss.num_logits)
+    ]
     if not layers:
-        if loss.num_logits == loss.num_classes and loss.initial_bias is None:
+        if loss.num_logits == num_classes:
             return head
         raise ConfigError(
-            f"the head {type(head).__name__} has no convolution that could give {type(loss).__name__} its "
-            f"{loss.num_logits} logits",
+            f"{type(loss).__name__} wants {loss.num_logits} logits, but the head {type(head).__name__} has no "
+            f"convolution of {num_classes} outputs that could be replaced",
             fix="end the head in a torch.nn.Conv2d",
         )
     name, layer = layers[-1]
     if layer.out_channels != loss.num_logits:
         layer = _resized(layer, loss.num_logits)
-        if not name:
-            head = layer
-        else:
+        if name:
             head.set_submodule(name, layer)
+        else:
+            head = layer
     start_bias(layer, loss)
     return head
 

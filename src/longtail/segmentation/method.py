@@ -14,7 +14,7 @@ class ExpertMaps(NamedTuple):
     """Outputs of every expert at the image's size; a plain segmentor is one expert.
 
     Attributes:
-        logits: (experts, n, classes, h, w).
+        logits: (experts, n, logits, h, w); as many logits as classes, unless the method's loss wants others.
         features: (experts, n, channels, h', w') decoded features at the decoder's resolution, only where the method's
             ensemble needs them.
     """
@@ -47,6 +47,15 @@ class SegmentationMethod(nn.Module, ABC):
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.phase = self.phases[0]
+
+    @property
+    def num_logits(self) -> int:
+        """Number of logits of every expert."""
+        return self.num_classes
+
+    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
+        """Class probabilities of one expert's logits."""
+        return logits.softmax(dim=1)
 
     def start_phase(self, phase: str) -> None:
         """Make ``phase`` the current one: exactly its parameters require a gradient.

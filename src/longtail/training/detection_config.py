@@ -203,6 +203,9 @@ class DetectionMethodConfig:
 
     Args:
         name: baseline or mec
+        loss: classification loss of every stage: cross_entropy when not given, focal, ldam, class_balanced,
+            logit_adjustment, balanced_softmax, blv, seesaw, equalization, equalization_v2, balanced_group_softmax,
+            federated, the dotted path of your own, or such as {name: focal, gamma: 1}
         overall_weight: lambda, the weight of the loss over all classes in an expert's group; of mec
         outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec
         ensemble: the method's own prediction: dynamic (with group alignment), sparse, average, or such as {name:
@@ -211,6 +214,7 @@ class DetectionMethodConfig:
     """
 
     name: Literal["baseline", "mec"] = "mec"
+    loss: str | dict[str, Any] | None = None
     overall_weight: float = 0.7
     outside: Literal["plain", "lambda"] = "plain"
     ensemble: str | dict[str, Any] = "dynamic"
@@ -223,10 +227,12 @@ class DetectionMethodConfig:
 
     def settings(self) -> dict[str, Any]:
         """Arguments of ``mec.build_detection_method``."""
+        loss = {} if self.loss is None else {"loss": self.loss}
         if self.name == "baseline":
-            return {"name": self.name, "further": self.further}
+            return {"name": self.name, **loss, "further": self.further}
         return {
             "name": self.name,
+            **loss,
             "overall_weight": self.overall_weight,
             "outside": self.outside,
             "ensemble": self.ensemble,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from longtail.distributed import all_gather_objects, all_reduce_sum, is_distributed
 from longtail.errors import ConfigError, TrainingError
+from longtail.losses.base import ClassificationLoss
 from longtail.training.checkpoints import read_state, save_weights, write_whole
 from longtail.training.config import RunConfig
 from longtail.training.console import PhaseProgress
@@ -101,6 +102,7 @@ class PhaseWatch(Callback):
         self.best: float | None = None
         self.stop_signal = 0
         self._lr = 0.0
+        self._losses: list[ClassificationLoss] = []
         self._names: list[str] = []
         self._pending: list[Tensor] = []
         self._first_pending = self.iteration + 1
@@ -109,6 +111,7 @@ class PhaseWatch(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Take the signals back from Lightning, and set the generators."""
         self.signals.install()
+        self._losses = [m for m in module.modules() if isinstance(m, ClassificationLoss)]
         self._pending = [values.to(module.device) for values in self._pending]
         if self._random_states is None:
             seed_generators(self.config.seed, self.phase, "run", trainer.global_rank)
@@ -118,8 +121,10 @@ class PhaseWatch(Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
     ) -> None:
-        """Note the learning rate before the schedule moves on."""
+        """Note the learning rate before the schedule moves on; tell the losses how far the phase is."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        for loss in self._losses:
+            loss.set_progress(trainer.global_step / self.iterations)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, index: int

@@ -144,11 +144,11 @@ def expert_maps(
             raise ConfigError(
                 "sliding windows give no features to an ensemble that reads them", fix="evaluate whole images"
             )
-        return maps.logits.transpose(0, 1).flatten(1, 2)  # (n, experts x classes, h, w)
+        return maps.logits.transpose(0, 1).flatten(1, 2)  # (n, experts x logits, h, w)
 
     step = stride or [max(1, side * 2 // 3) for side in window]
     logits = slide(crop_logits, images, list(window), list(step))
-    return ExpertMaps(logits.unflatten(1, (-1, method.num_classes)).transpose(0, 1))
+    return ExpertMaps(logits.unflatten(1, (-1, method.num_logits)).transpose(0, 1))
 
 
 def _at_label_size(maps: ExpertMaps, size: Sequence[int]) -> ExpertMaps:
@@ -170,6 +170,7 @@ class _Scores:
                 raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
         device = next(method.parameters()).device
         classes, ignore = method.num_classes, method.ignore_index
+        self.method = method
         self.readouts = {name: known[name] for name in names}
         self.confusion = {name: ConfusionMatrix(classes, ignore).to(device) for name in names}
         experts = [name for name in names if name.startswith("expert_")] if len(known) > 1 else names
@@ -183,7 +184,8 @@ class _Scores:
         for name, metric in self.bias.items():
             expert = int(name.removeprefix("expert_")) - 1 if name.startswith("expert_") else 0
             for rows in _row_blocks(maps.logits[expert]):
-                metric.update(maps.logits[expert][..., rows, :].softmax(dim=1), target[..., rows, :])
+                read = self.method.probabilities(maps.logits[expert][..., rows, :])
+                metric.update(read, target[..., rows, :])
         return labels
 
     def predictions(self, groups: CategoryGroups, frequency: ClassFrequency | None) -> dict[str, Any]:
