@@ -124,6 +124,17 @@ def test_everything_undefined(tmp_path):
     check(write_report(runs, tmp_path))
 
 
+def test_runs_of_both_tasks_share_a_page(tmp_path):
+    pixels = [write_run(tmp_path / m, make_results(m, 11), pictures=1) for m in ("baseline", "medoe")]
+    boxes = [write_run(tmp_path / m, make_detection_results(m, g)) for m, g in (("cascade", 0.0), ("mec", 0.02))]
+    path = write_report([boxes[0], *pixels, boxes[1]], tmp_path)
+    page, text = check(path), path.read_text()
+    assert [s for s in page.sections if "summary" in s] == ["detection-summary", "segmentation-summary"]
+    assert {"detection", "segmentation"} <= set(page.ids)
+    assert "<title>MEC against Cascade · MEDOE against Baseline" in text
+    assert text.count("<h1>") == 2 and text.count("data:text/csv") == 2
+
+
 def test_detection(tmp_path):
     runs = [write_run(tmp_path / m, make_detection_results(m, g)) for m, g in (("cascade", 0.0), ("mec", 0.02))]
     path = write_report(runs, tmp_path)

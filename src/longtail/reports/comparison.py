@@ -31,7 +31,7 @@ _NAMES = {
     "softmax_threshold": "Softmax threshold",
     "group_average": "Group average",
 }
-_AVERAGE_PRECISIONS = ("AP", "AP_fixed", "mask_AP", "mask_AP_fixed")
+_AVERAGE_PRECISIONS = ("AP", "mask_AP", "AP_fixed", "mask_AP_fixed")
 _NUMBERED = re.compile(r"(expert|stage)_(\d+)")
 
 

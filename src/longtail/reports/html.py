@@ -2,27 +2,48 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from longtail.metrics.results import Results
 from longtail.reports.comparison import Comparison
 from longtail.reports.export import class_csv
-from longtail.reports.sections import SECTIONS, warnings
-from longtail.reports.svg import group_colours
+from longtail.reports.sections import SECTIONS, Section, warnings
+from longtail.reports.svg import group_colours, with_prefix
 from longtail.version import __version__
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the page says about the runs of one task.
+
+    Args:
+        title: Who is compared with whom.
+        task: ``segmentation`` or ``detection``; its anchor.
+        sections: In order.
+        warnings: What makes the comparison doubtful.
+        csv: The class table, base64.
+    """
+
+    title: str
+    task: str
+    sections: list[Section]
+    warnings: list[str]
+    csv: str
 
 
 def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     """Write the report of one or several evaluations.
 
     The page needs no network and no further file: plots are inline SVG, pictures and the CSV of the class table are
-    data URIs. Equal results give an equal page.
+    data URIs. Equal results give an equal page. Runs of both tasks give a page of two parts.
 
     Args:
-        runs: Run folders or ``results.json`` files; the first of several is the baseline, the last the method that
-            the report is about.
+        runs: Run folders or ``results.json`` files; of the runs of a task, the first of several is the baseline, the
+            last the method that the report is about.
         out: The file to write (``….html``), or a folder, in which it is called ``report.html``.
 
     Returns:
@@ -31,7 +52,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     Raises:
         DataError: Results are missing or unreadable, or the runs cannot be compared.
     """
-    page = render(Comparison.load(runs))
+    page = render(*(Comparison.load(of_task) for of_task in by_task(runs)))
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         path = path / "report.html"
@@ -42,8 +63,17 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     return path
 
 
-def render(comparison: Comparison) -> str:
-    """The report as HTML text."""
+def by_task(runs: Sequence[str | Path]) -> list[list[str | Path]]:
+    """The runs of each task, in the order in which tasks and runs come."""
+    tasks: dict[str, list[str | Path]] = {}
+    for run in runs:
+        file = Path(run) / "results.json" if Path(run).is_dir() else Path(run)
+        tasks.setdefault(Results.load(file).task, []).append(run)
+    return list(tasks.values()) or [[]]
+
+
+def render(*comparisons: Comparison) -> str:
+    """The report as HTML text, a part for each comparison."""
     environment = Environment(
         loader=PackageLoader("longtail.reports"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -52,16 +82,31 @@ def render(comparison: Comparison) -> str:
         lstrip_blocks=True,
     )
     environment.filters["svg"] = Markup  # our own plots; everything else is escaped
-    names = comparison.groups.names
+    parts = [_part(comparison, apart=len(comparisons) > 1) for comparison in comparisons]
+    names = [comparison.groups.names for comparison in comparisons]
+    return environment.get_template("report.html.j2").render(
+        title=" · ".join(part.title for part in parts),
+        parts=parts,
+        colours={name: colour for n in names for name, colour in zip(n, group_colours(n), strict=True)},
+        version=__version__,
+    )
+
+
+def _part(comparison: Comparison, *, apart: bool) -> Part:
+    """One part; ids that another part has, too, are told ``apart`` by the task."""
     title = comparison.method.label
     if comparison.baseline is not None:
         title = f"{title} against {comparison.baseline.label}"
-    return environment.get_template("report.html.j2").render(
-        title=title,
-        task=comparison.task,
-        sections=[section for make in SECTIONS if (section := make(comparison)) is not None],
-        warnings=warnings(comparison),
-        colours=dict(zip(names, group_colours(names), strict=True)),
-        csv=base64.b64encode(class_csv(comparison).encode()).decode(),
-        version=__version__,
-    )
+    sections = [section for make in SECTIONS if (section := make(comparison)) is not None]
+    if apart:
+        sections = [_renamed(section, comparison.task) for section in sections]
+    csv = base64.b64encode(class_csv(comparison).encode()).decode()
+    return Part(title, comparison.task, sections, warnings(comparison), csv)
+
+
+def _renamed(section: Section, prefix: str) -> Section:
+    blocks = [
+        replace(block, content=with_prefix(block.content, prefix)) if block.kind == "plot" else block
+        for block in section.blocks
+    ]
+    return replace(section, name=f"{prefix}-{section.name}", blocks=blocks)

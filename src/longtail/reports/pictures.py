@@ -51,8 +51,7 @@ def picture_rows(comparison: Comparison) -> list[PictureRow]:
     folder = comparison.focus.pictures
     if folder is None:
         return []
-    index = _index(folder)
-    palette = _palette(index, folder, len(comparison.class_names))
+    index, palette = read_index(folder, len(comparison.class_names))
     classes = index.get("classes", {})
     return [_row(comparison, folder, name, palette, classes.get(name, [])) for name in index["images"]]
 
@@ -70,14 +69,14 @@ def _row(comparison: Comparison, folder: Path, name: str, palette: np.ndarray, s
     pictures = []
     photo = next((f for suffix in (".jpg", ".png") if (f := folder / f"{name}.input{suffix}").is_file()), None)
     if photo is not None:
-        pictures.append(("Input", _photo_uri(photo)))
+        pictures.append(("Input", uri_of(small_photo(photo))))
     classes: list[Swatch] = []
     if (truth_file := folder / f"{name}.truth.png").is_file():
         truth = _labels(truth_file)
         pictures.append(("Truth", _label_uri(truth, palette)))
         classes = _rarest(comparison, set(np.unique(truth).tolist()), palette)
     elif (drawn := folder / f"{name}.truth.jpg").is_file():
-        pictures.append(("Truth", _photo_uri(drawn)))
+        pictures.append(("Truth", uri_of(small_photo(drawn))))
         classes = _rarest(comparison, set(shown), palette)
     for entry in comparison.headline:
         if (where := entry.run.pictures) is None:
@@ -85,8 +84,18 @@ def _row(comparison: Comparison, folder: Path, name: str, palette: np.ndarray, s
         if (file := where / f"{name}.{entry.name}.png").is_file():
             pictures.append((entry.label, _label_uri(_labels(file), palette)))
         elif (drawn := where / f"{name}.{entry.name}.jpg").is_file():
-            pictures.append((entry.label, _photo_uri(drawn)))
+            pictures.append((entry.label, uri_of(small_photo(drawn))))
     return PictureRow(name, pictures, classes)
+
+
+def read_index(folder: Path, num_classes: int) -> tuple[dict[str, Any], np.ndarray]:
+    """What a folder of pictures holds, and uint8 (256, 3) colours of its classes.
+
+    Raises:
+        DataError: ``index.json`` is not what it should be.
+    """
+    index = _index(folder)
+    return index, _palette(index, folder, num_classes)
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -132,13 +141,23 @@ def _label_uri(labels: np.ndarray, palette: np.ndarray) -> str:
     return _uri("image/png", buffer)
 
 
-def _photo_uri(path: Path) -> str:
+def small_photo(path: Path) -> Image.Image:
+    """A photograph at the size of the page.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         with Image.open(path) as image:
             photo = image.convert("RGB")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}", fix="evaluate again, or remove the pictures") from error
     photo.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return photo
+
+
+def uri_of(photo: Image.Image) -> str:
+    """A photograph as a data URI."""
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=84)
     return _uri("image/jpeg", buffer)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from longtail.frequency import CategoryGroups
-from longtail.reports import plots, tables
+from longtail.reports import detection_plots, plots, tables
+from longtail.reports.changes import changed_rows
 from longtail.reports.comparison import Comparison, Entry
 from longtail.reports.detection_tables import calibration_table
 from longtail.reports.pictures import PictureRow, picture_rows
@@ -75,6 +76,8 @@ def by_group(comparison: Comparison) -> Section:
         blocks.append(Block("plot", bars))
     if further := tables.overall_table(comparison):
         blocks.append(Block("table", further))
+    if weights := detection_plots.score_against_weight(comparison):
+        blocks.append(Block("plot", weights))
     return Section("groups", "Rare against frequent", "", blocks)
 
 
@@ -113,6 +116,22 @@ def confusions(comparison: Comparison) -> Section | None:
     return Section("confusion", f"Confusion{' among the worst classes' if maps else ''}", lead if maps else "", blocks)
 
 
+def changes(comparison: Comparison) -> Section | None:
+    """Pictures of what the method gained and lost."""
+    if comparison.task != "detection" or comparison.baseline is None:
+        return None
+    gains, losses = changed_rows(comparison)
+    if not gains and not losses:
+        return None
+    lead = (
+        f"The images on which {comparison.method.label} finds more of the objects than {comparison.baseline.label}, then "
+        "those on which it finds fewer, rare classes weighing more. As many detections are drawn as there are objects: "
+        "those that are right in the colour of their class, the others grey."
+    )
+    blocks = [Block("pictures", rows) for rows in (gains, losses) if rows]
+    return Section("changes", "Gains and losses", lead, blocks)
+
+
 def qualitative(comparison: Comparison) -> Section | None:
     """Pictures."""
     rows: list[PictureRow] = picture_rows(comparison)
@@ -133,7 +152,9 @@ def experts(comparison: Comparison) -> Section | None:
         return None
     word = "stage" if comparison.of("expert")[0].name.startswith("stage") else "expert"
     lead = f"Each {word} read on its own, beside the method that combines them."
-    return Section("experts", f"{word.capitalize()}s", lead, [Block("table", table)])
+    curves = detection_plots.stage_curves(comparison)
+    blocks = [*([Block("plot", curves)] if curves else []), Block("table", table)]
+    return Section("experts", f"{word.capitalize()}s", lead, blocks)
 
 
 def calibration(comparison: Comparison) -> Section | None:
@@ -142,7 +163,9 @@ def calibration(comparison: Comparison) -> Section | None:
     if table is None:
         return None
     lead = "The score of a detection against how often it is right, by group: rare classes are usually scored too low."
-    return Section("calibration", "Scores by group", lead, [Block("table", table)])
+    curves = detection_plots.reliability(comparison)
+    blocks = [*([Block("plot", curves)] if curves else []), Block("table", table)]
+    return Section("calibration", "Scores by group", lead, blocks)
 
 
 def uniform(comparison: Comparison) -> Section | None:
@@ -185,6 +208,7 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     frequency,
     by_class,
     confusions,
+    changes,
     qualitative,
     experts,
     calibration,

@@ -98,9 +98,7 @@ def to_svg(figure: Figure, name: str, label: str, hovers: Mapping[str, Sequence[
     for gid, texts in (hovers or {}).items():
         text = _with_hovers(text, gid, texts)
     text = re.sub(r"(-?\d+\.\d{2})\d+", r"\1", text)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"\n\s+", "\n", text)
+    text = re.sub(r"\n\s+", "\n", with_prefix(text, name))
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     natural = round(float(size[1]) * 4 / 3) if size else 960
     width = f' style="max-width:{natural}px;min-width:{min(natural, 620)}px"'
@@ -110,6 +108,12 @@ def to_svg(figure: Figure, name: str, label: str, hovers: Mapping[str, Sequence[
         text,
         count=1,
     )
+
+
+def with_prefix(svg: str, prefix: str) -> str:
+    """The same picture with ``prefix-`` before all its ids and the references to them."""
+    text = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
 
 
 def _with_hovers(text: str, gid: str, texts: Sequence[str]) -> str:

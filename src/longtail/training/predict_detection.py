@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.progress import track
 
 from longtail.datasets.coco_file import read_coco_file
+from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError
 from longtail.mec.detector import Detector
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.training.checkpoints import write_whole
-from longtail.training.detection_pictures import best_detections, draw
 from longtail.training.predict import Predicted, environment_world_size, read_ahead
 from longtail.training.run_folder import environment_rank
 

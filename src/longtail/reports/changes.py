@@ -1,0 +1,152 @@
+"""The images on which one run finds more of the objects than another, or fewer: read from what both runs kept."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from longtail.detection.drawing import draw, from_record
+from longtail.detection.method import Detections
+from longtail.errors import DataError
+from longtail.reports.comparison import Comparison, Entry
+from longtail.reports.pictures import PictureRow, Swatch, read_index, small_photo, uri_of
+
+_IOU = 0.5
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Change:
+    """An image that two runs saw.
+
+    Args:
+        name: Its name.
+        gain: Objects found more than before, each weighted by the rarity of its class; negative where fewer.
+        found: Classes of the objects that only the later run found.
+        lost: Classes of the objects that only the earlier run found.
+    """
+
+    name: str
+    gain: float
+    found: tuple[int, ...]
+    lost: tuple[int, ...]
+
+
+def changed_rows(comparison: Comparison) -> tuple[list[PictureRow], list[PictureRow]]:
+    """The images with the largest gains and those with the largest losses of the method against the baseline.
+
+    Raises:
+        DataError: What a run kept of its objects cannot be read.
+    """
+    before, after = comparison.baseline, comparison.method
+    if before is None or before.run.pictures is None or after.run.pictures is None:
+        return [], []
+    kept = {entry.run.pictures: _objects(entry.run.pictures) for entry in (before, after) if entry.run.pictures}
+    old, new = kept[before.run.pictures], kept[after.run.pictures]
+    names = [n for n in old if n in new and before.name in old[n] and after.name in new[n]]
+    weights = class_weights(comparison)
+    changes = [
+        _change(name, old[name][before.name], new[name][after.name], new[name]["truth"], weights) for name in names
+    ]
+    gains = sorted((c for c in changes if c.gain > 0), key=lambda c: (-c.gain, c.name))[:_SHOWN]
+    losses = sorted((c for c in changes if c.gain < 0), key=lambda c: (c.gain, c.name))[:_SHOWN]
+    columns = [(before, old), (after, new)]
+    return [_row(comparison, c, columns) for c in gains], [_row(comparison, c, columns) for c in losses]
+
+
+def class_weights(comparison: Comparison) -> np.ndarray:
+    """What an object of each class counts, float64 (C,): one over the square root of its training instances."""
+    if comparison.counts is None:
+        return np.ones(len(comparison.class_names))
+    return 1 / np.sqrt(np.maximum(comparison.counts[0], 1))
+
+
+def matched(truth: Detections, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """Which objects are found, and which detections are right.
+
+    Detections in order of score take the object of their class that they overlap most, by at least half, and that no
+    better one has taken: COCO's rule at its first threshold.
+
+    Args:
+        truth: n objects.
+        detections: m detections, best first.
+
+    Returns:
+        bool (n,) and bool (m,).
+    """
+    found, right = np.zeros(len(truth), dtype=bool), np.zeros(len(detections), dtype=bool)
+    if not len(truth) or not len(detections):
+        return found, right
+    overlap = _overlaps(detections.boxes.double().numpy(), truth.boxes.double().numpy())
+    overlap[detections.labels.numpy()[:, None] != truth.labels.numpy()] = 0
+    for place, row in enumerate(overlap):
+        best = int(np.where(found, 0, row).argmax())
+        if not found[best] and row[best] >= _IOU:
+            found[best] = right[place] = True
+    return found, right
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU (n, m) of boxes xyxy."""
+    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    common = sides.clip(min=0).prod(axis=2)
+    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others)]
+    return common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-9)
+
+
+def _change(name: str, old: Any, new: Any, truth: Any, weights: np.ndarray) -> Change:
+    objects = from_record(truth)
+    before, after = (matched(objects, from_record(record))[0] for record in (old, new))
+    labels = objects.labels.numpy()
+    gain = float((weights[labels] * (after.astype(float) - before)).sum())
+    return Change(name, gain, tuple(labels[after & ~before].tolist()), tuple(labels[before & ~after].tolist()))
+
+
+def _row(comparison: Comparison, change: Change, columns: Sequence[tuple[Entry, dict[str, Any]]]) -> PictureRow:
+    """Truth, and what each run finds: right in the colour of its class, the rest pale."""
+    folder = comparison.focus.pictures
+    assert folder is not None
+    palette = read_index(folder, len(comparison.class_names))[1]
+    photo = small_photo(folder / f"{change.name}.input.jpg")
+    truth = from_record(columns[-1][1][change.name]["truth"])
+    pictures = [("Truth", _uri(photo, truth, comparison, palette, None))]
+    for entry, objects in columns:
+        detections = from_record(objects[change.name][entry.name])
+        wrong = (~matched(truth, detections)[1]).tolist()
+        pictures.append((entry.label, _uri(photo, detections, comparison, palette, wrong)))
+    groups = comparison.groups
+    swatches = [
+        Swatch(
+            f"{sign} {comparison.class_names[c]}", groups.names[groups.group_of[c]], f"#{palette[c].tobytes().hex()}"
+        )
+        for sign, classes in (("found:", change.found), ("lost:", change.lost))
+        for c in classes
+    ]
+    return PictureRow(change.name, pictures, swatches)
+
+
+def _uri(
+    photo: Image.Image, detections: Detections, comparison: Comparison, palette: np.ndarray, wrong: list[bool] | None
+) -> str:
+    return uri_of(
+        draw(photo, detections, comparison.class_names, palette[: len(comparison.class_names)].tolist(), wrong)
+    )
+
+
+def _objects(folder: Path) -> dict[str, Any]:
+    """Image name -> truth and detections; empty where the run has kept none."""
+    path = folder / "objects.json"
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        names = list(record)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {error!r}", fix="evaluate again, or remove the pictures") from error
+    if any(Path(name).is_absolute() or ".." in name for name in names):
+        raise DataError(f"{path} names images outside its folder", fix="evaluate again, or remove the pictures")
+    return record
