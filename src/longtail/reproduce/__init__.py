@@ -1,0 +1,1 @@
+"""The tables and figures of both papers as data, and the runs that fill them."""

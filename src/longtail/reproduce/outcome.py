@@ -1,0 +1,178 @@
+"""The table of an experiment: what the paper prints beside what the runs gave."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longtail.metrics.results import Results
+from longtail.reproduce.catalogue import Experiment, Row
+from longtail.reproduce.plan import PlannedRun
+from longtail.reproduce.significance import PairedDifference, paired_difference
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a row.
+
+    Args:
+        published: What the paper prints, in percent; None where it prints nothing.
+        values: Ours in percent, seed -> value.
+        difference: From the row that this one is compared with, over the seeds of both; None for that row itself.
+    """
+
+    published: float | None
+    values: dict[int, float]
+    difference: PairedDifference | None = None
+
+    @property
+    def ours(self) -> str:
+        """Mean and standard deviation over seeds."""
+        values = list(self.values.values())
+        if not values:
+            return "–"
+        mean = statistics.mean(values)
+        return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+
+    @property
+    def change(self) -> str:
+        """Difference, and how likely it is by chance."""
+        if self.difference is None or not self.difference.pairs:
+            return ""
+        p = self.difference.p
+        return f"{self.difference.mean:+.1f}" + ("" if p is None else f" (p = {p:.2f})")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An experiment with its numbers.
+
+    Args:
+        experiment: The table or figure.
+        data: Data set that the runs used.
+        budget: Budget that they had.
+        cells: Row name -> header -> cell.
+        missing: Runs without results.
+    """
+
+    experiment: Experiment
+    data: str
+    budget: str
+    cells: dict[str, dict[str, Cell]]
+    missing: int
+
+    def markdown(self) -> str:
+        """The table as Markdown: published, ours, and the change against the row compared with."""
+        experiment = self.experiment
+        lines = [
+            f"# {experiment.paper} {experiment.name}, {experiment.part}: {experiment.title}",
+            "",
+            f"Runs on `{self.data}`, budget `{self.budget}`. Published numbers are of {experiment.part} at the paper's "
+            "schedule. Ours: mean ± standard deviation over seeds; the change is paired by seed (t-test).",
+            "",
+            "| | seeds | " + " | ".join(f"{c} published | ours | change" for c in experiment.columns) + " |",
+            "|---|---|" + "---:|---:|---:|" * len(experiment.columns),
+        ]
+        for name, cells in self.cells.items():
+            seeds = max((len(cell.values) for cell in cells.values()), default=0)
+            shown = [f"{_number(cell.published)} | {cell.ours} | {cell.change}" for cell in cells.values()]
+            lines.append(f"| {name} | {seeds} | " + " | ".join(shown) + " |")
+        notes = [experiment.note] if experiment.note else []
+        notes += [f"{row.name}: {row.misprint}." for row in experiment.rows if row.misprint]
+        if self.missing:
+            notes.append(f"{self.missing} runs have no results yet.")
+        return "\n".join([*lines, *(["", *(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, for machines."""
+        return {
+            "paper": self.experiment.paper,
+            "experiment": self.experiment.name,
+            "part": self.experiment.part,
+            "data": self.data,
+            "budget": self.budget,
+            "rows": {
+                name: {
+                    header: {
+                        "published": cell.published,
+                        "values": {str(seed): value for seed, value in cell.values.items()},
+                        "change": None if cell.difference is None else cell.difference._asdict(),
+                    }
+                    for header, cell in cells.items()
+                }
+                for name, cells in self.cells.items()
+            },
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``EXPERIMENT-PART.md`` and ``.json``; returns the path of the first."""
+        path = Path(folder) / f"{self.experiment.name}-{self.experiment.part}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.markdown(), encoding="utf-8")
+        path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def outcome(experiment: Experiment, runs: Sequence[PlannedRun], *, data: str, budget: str) -> Outcome:
+    """Read the results of an experiment's runs.
+
+    Args:
+        experiment: The table or figure.
+        runs: Its runs; those without results leave gaps.
+        data: Data set of the runs.
+        budget: Their budget.
+    """
+    results = {(run.key, run.seed): Results.load(run.folder / "results.json") for run in runs if run.state == "done"}
+    seeds = sorted({run.seed for run in runs})
+    values = {row.name: _row_values(row, experiment, results, seeds) for row in experiment.rows}
+    cells = {}
+    for row in experiment.rows:
+        other = values.get(row.against or experiment.baseline, {})
+        of_row = {}
+        for index, header in enumerate(experiment.columns):
+            mine, theirs = values[row.name][header], other.get(header, {})
+            both = [seed for seed in mine if seed in theirs]
+            compared = row.name != (row.against or experiment.baseline) and _is_compared(row, experiment)
+            difference = paired_difference([theirs[s] for s in both], [mine[s] for s in both]) if compared else None
+            published = row.published[index] if row.published else None
+            of_row[header] = Cell(published, mine, difference)
+        cells[row.name] = of_row
+    missing = sum(run.state != "done" for run in runs)
+    return Outcome(experiment, data, budget, cells, missing)
+
+
+def _is_compared(row: Row, experiment: Experiment) -> bool:
+    """Where rows name what they are compared with, those that name nothing are themselves compared with."""
+    return row.against is not None or not any(other.against for other in experiment.rows)
+
+
+def _row_values(
+    row: Row, experiment: Experiment, results: Mapping[tuple[str, int], Results], seeds: Sequence[int]
+) -> dict[str, dict[int, float]]:
+    """Header -> seed -> percent."""
+    found: dict[str, dict[int, float]] = {header: {} for header in experiment.columns}
+    for seed in seeds:
+        result = results.get((row.run, seed))
+        prediction = result and result.predictions.get(row.readout or result.method)
+        if not prediction:
+            continue
+        for header, place in experiment.columns.items():
+            value = _at(vars(prediction), place)
+            if value is not None and math.isfinite(value):
+                found[header][seed] = 100 * value
+    return found
+
+
+def _at(record: Any, place: str) -> float | None:
+    for key in place.split("."):
+        if not isinstance(record, Mapping) or key not in record:
+            return None
+        record = record[key]
+    return record
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"

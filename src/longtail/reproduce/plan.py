@@ -1,0 +1,175 @@
+"""Which runs an experiment needs, with what settings, in which folders, and which of them are there."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from longtail.errors import ConfigError
+from longtail.reproduce.catalogue import Budget, Catalogue, Experiment, merged
+
+State = Literal["done", "begun", "missing"]
+#: Method -> its training phases; all others have one, ``train``.
+_PHASES = {"medoe": ("experts", "ensemble"), "mcn": ("experts", "ensemble")}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training run.
+
+    Args:
+        key: ``MODEL/METHOD`` of the catalogue.
+        seed: Its seed.
+        task: ``segmentation`` or ``detection``.
+        folder: Its run folder.
+        settings: All settings that differ from the defaults.
+        start_from: Folder of the run whose weights it begins with.
+    """
+
+    key: str
+    seed: int
+    task: str
+    folder: Path
+    settings: dict[str, Any] = field(hash=False)
+    start_from: Path | None = None
+
+    @property
+    def state(self) -> State:
+        """Whether the run is scored, begun or not there."""
+        if (self.folder / "results.json").is_file():
+            return "done"
+        return "begun" if self.folder.is_dir() and any(self.folder.iterdir()) else "missing"
+
+    @property
+    def iterations(self) -> int:
+        """Optimiser steps of all phases that this run trains itself."""
+        phases = self.settings["iterations"]
+        return sum(n for phase, n in phases.items() if self.start_from is None or phase != "train")
+
+    @property
+    def images(self) -> int:
+        """Images that these steps see."""
+        return self.iterations * int(self.settings["loading"]["batch_size"])
+
+    @property
+    def speed(self) -> float | None:
+        """Iterations a second of a run that is there, as its ``metrics.csv`` has them last."""
+        try:
+            with (self.folder / "metrics.csv").open(newline="") as file:
+                speeds = [float(row["iterations_per_second"]) for row in csv.DictReader(file) if row.get("loss")]
+        except (OSError, KeyError, ValueError):
+            return None
+        return speeds[-1] if speeds else None
+
+
+def plan(
+    catalogue: Catalogue,
+    experiment: Experiment,
+    *,
+    data: str,
+    budget: Budget,
+    seeds: Sequence[int],
+    out: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+) -> list[PlannedRun]:
+    """All runs of an experiment; those that others begin with come first.
+
+    Runs of the same model, method, data, budget and seed have the same folder, whatever table asks for them.
+
+    Args:
+        catalogue: Of the paper.
+        experiment: The table or figure.
+        data: Data set to run on, as ``data.dataset`` takes it.
+        budget: How much to spend.
+        seeds: One run of each for every seed.
+        out: Folder of all reproductions.
+        changes: Settings over all others, for every run.
+        weights: File of encoder weights for every run.
+    """
+    runs: dict[tuple[str, int], PlannedRun] = {}
+    base = Path(out) / catalogue.paper / _folder_name(data) / budget.name
+    for seed in seeds:
+        for key in experiment.runs:
+            _add(runs, key, seed, catalogue, experiment, data, budget, base, changes or {}, weights)
+    return list(runs.values())
+
+
+def _add(
+    runs: dict[tuple[str, int], PlannedRun],
+    key: str,
+    seed: int,
+    catalogue: Catalogue,
+    experiment: Experiment,
+    data: str,
+    budget: Budget,
+    base: Path,
+    changes: Mapping[str, Any],
+    weights: str | None,
+) -> PlannedRun:
+    if (key, seed) in runs:
+        return runs[key, seed]
+    model, method = key.split("/")
+    first = catalogue.methods[method].get("start_from")
+    start = None
+    if first:
+        before = _add(runs, f"{model}/{first}", seed, catalogue, experiment, data, budget, base, changes, weights)
+        start = before.folder
+    settings = run_settings(catalogue, experiment.part, key, data=data, budget=budget, seed=seed)
+    if weights is not None:
+        settings["model"]["weights"] = weights
+    settings = merged(settings, changes)
+    folder = base / f"{model}-{method}-seed{seed}"
+    runs[key, seed] = PlannedRun(key, seed, catalogue.task, folder, settings, start)
+    return runs[key, seed]
+
+
+def run_settings(
+    catalogue: Catalogue, part: str, key: str, *, data: str, budget: Budget, seed: int = 0
+) -> dict[str, Any]:
+    """Settings of one run: paper, data, model, method and budget, later ones over earlier ones.
+
+    Args:
+        catalogue: Of the paper.
+        part: Data set of the paper; its settings hold where ``data`` is this data set.
+        key: ``MODEL/METHOD``.
+        data: Data set to run on.
+        budget: How much to spend.
+        seed: Seed of the run.
+    """
+    model, method = key.split("/")
+    spending = budget.tasks[catalogue.task]
+    of_part = catalogue.data[part]
+    of_model = dict(catalogue.models[model])
+    if model in spending["models"]:
+        of_model["model"] = spending["models"][model]
+        of_model.pop("optimiser", None)
+    of_method = {name: value for name, value in catalogue.methods[method].items() if name != "start_from"}
+    settings = merged(
+        {"task": catalogue.task, "seed": seed, "iterations": {"train": 80_000, "experts": 80_000, "ensemble": 1_600}},
+        {"loading": {"batch_size": 16}},
+        catalogue.settings,
+        of_part["settings"] if data.split(":")[0] == of_part["dataset"] else {},
+        of_model,
+        of_method,
+        spending["settings"],
+        {"data": {"dataset": data}},
+    )
+    phases = phases_of_method(settings)
+    settings["iterations"] = {phase: settings["iterations"][phase] for phase in phases}
+    kept = {phase: value for phase, value in settings.pop("phase_optimisers", {}).items() if phase in phases}
+    return {**settings, "phase_optimisers": kept} if kept else settings
+
+
+def phases_of_method(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the training phases that these settings have."""
+    method = settings["method"]
+    return _PHASES.get(method["name"], ("train", "classifier") if method.get("classifier_phase") else ("train",))
+
+
+def _folder_name(data: str) -> str:
+    name = data.rstrip("/").replace("\\", "/").split("/")[-1].split(":")[-1]
+    if not name:
+        raise ConfigError(f"cannot name the data set {data!r}", fix="give a folder, or NAME:FOLDER")
+    return name

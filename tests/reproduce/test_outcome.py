@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from longtail.metrics.results import Prediction, Results
+from longtail.reproduce.catalogue import Experiment, Row
+from longtail.reproduce.outcome import outcome
+from longtail.reproduce.plan import PlannedRun
+
+EXPERIMENT = Experiment(
+    paper="medoe",
+    name="table-x",
+    part="cityscapes",
+    title="two rows",
+    columns={"mIoU": "overall.mIoU", "tail": "groups.tail.mIoU", "uniform": "extra.uniform.overall.mIoU"},
+    rows=(
+        Row("plain", "m/baseline", published=(80.0, None, 10.5)),
+        Row("ours", "m/medoe", published=(81.0, 70.0, 11.0), misprint="off by one"),
+        Row("oracle", "m/medoe", readout="oracle"),
+    ),
+    baseline="plain",
+    note="read me",
+)
+
+
+def scored(value: float) -> Prediction:
+    return Prediction({"mIoU": value}, {"tail": {"mIoU": None}}, extra={"uniform": {"overall": {"mIoU": value / 2}}})
+
+
+@pytest.fixture
+def runs(tmp_path) -> list[PlannedRun]:
+    made = []
+    for seed in (0, 1, 2):
+        for method, value in (("baseline", 0.40 + 0.1 * seed), ("medoe", 0.41 + 0.1 * seed)):
+            run = PlannedRun(f"m/{method}", seed, "segmentation", tmp_path / f"{method}{seed}", {})
+            made.append(run)
+            if (method, seed) == ("medoe", 2):
+                continue
+            predictions = {method: scored(value)} | ({"oracle": scored(0.9)} if method == "medoe" else {})
+            Results("segmentation", method, ["a"], {"tail": [0]}, predictions).save(run.folder / "results.json")
+    return made
+
+
+def test_numbers_by_hand(runs):
+    made = outcome(EXPERIMENT, runs, data="my/data", budget="smoke")
+    plain, ours = made.cells["plain"]["mIoU"], made.cells["ours"]["mIoU"]
+    assert plain.values == pytest.approx({0: 40.0, 1: 50.0, 2: 60.0})
+    assert plain.ours == "50.0 ± 10.0"
+    assert plain.difference is None
+    assert ours.values == pytest.approx({0: 41.0, 1: 51.0})
+    # two seeds are paired, the third baseline has no partner
+    assert ours.difference.pairs == 2
+    assert ours.difference.mean == pytest.approx(1.0)
+    assert ours.change.startswith("+1.0 (p = ")
+    assert made.cells["oracle"]["mIoU"].values[1] == pytest.approx(90.0)
+    assert made.cells["ours"]["uniform"].values[0] == pytest.approx(20.5)
+    assert made.cells["ours"]["tail"].values == {}
+    assert made.cells["ours"]["tail"].ours == "–"
+    assert made.missing == 1
+
+
+def test_written_for_readers_and_machines(runs, tmp_path):
+    path = outcome(EXPERIMENT, runs, data="my/data", budget="smoke").save(tmp_path / "out")
+    text = path.read_text()
+    assert "| plain | 3 | 80 | 50.0 ± 10.0 |" in text
+    assert "- read me" in text
+    assert "- ours: off by one." in text
+    assert "1 runs have no results yet" in text
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["rows"]["ours"]["mIoU"]["published"] == 81.0
+    assert record["rows"]["ours"]["mIoU"]["change"]["pairs"] == 2
+
+
+def test_rows_that_name_their_partner(runs):
+    rows = (EXPERIMENT.rows[0], Row("ours", "m/medoe", against="plain"), Row("alone", "m/medoe"))
+    made = outcome(
+        Experiment("medoe", "t", "p", "x", EXPERIMENT.columns, rows, "plain"), runs, data="d", budget="smoke"
+    )
+    assert made.cells["ours"]["mIoU"].difference is not None
+    assert made.cells["alone"]["mIoU"].difference is None
