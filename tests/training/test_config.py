@@ -95,3 +95,19 @@ def test_settings_load_without_torch():
     modules = "longtail.training.segmentation_config, longtail.training.run_folder, longtail.training.console"
     script = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_epochs_become_iterations_once_the_data_are_known():
+    config = from_dict(RunConfig, {"epochs": {"train": 1.5}, "loading": {"batch_size": 4}})
+    assert config.length_of("train") == "1.5 epochs" and config.length_of("ensemble") == "1600"
+    with pytest.raises(ConfigError, match=r"epochs\.train is of data"):
+        config.iterations_of("train")
+    resolved = config.resolved(("train", "ensemble"), samples=10)
+    assert resolved.iterations == {"train": 4, "ensemble": 1600} and resolved.epochs == {}  # 15 samples in fours
+    assert resolved.resolved(("train", "ensemble"), samples=10) == resolved
+    with pytest.raises(ConfigError, match=r"both iterations\.train and epochs\.train"):
+        from_dict(RunConfig, {"epochs": {"train": 2}, "iterations": {"train": 3}})
+    with pytest.raises(ConfigError, match=r"epochs\.train is 0"):
+        from_dict(RunConfig, {"epochs": {"train": 0}})
+    with pytest.raises(ConfigError, match="epochs names phase 'experts'"):
+        from_dict(RunConfig, {"epochs": {"experts": 2}}).resolved(("train",), 10)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from longtail.errors import ConfigError, DataError
 from longtail.mec.detector import Detector
@@ -120,6 +121,21 @@ def test_a_run_resumes_where_it_was(run, tmp_path):
     done = fit(config, tmp_path / "run", resume=True, quiet=True)
     one, other = Detector.from_pretrained(run.path).state_dict(), Detector.from_pretrained(done.path).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_length_in_epochs_counts_what_the_sampler_shows(tmp_path):
+    sampling = {"by": "repeat_factor", "threshold": 0.9}
+    settings = tiny_settings(epochs={"train": 1}, data={**tiny_settings()["data"], "sampling": sampling})
+    config = from_dict(DetectionConfig, {**settings, "iterations": {}})
+    assert ("phases", "train 1 epochs") in DetectionTask(config).describe()
+    done = fit(config, tmp_path / "run", quiet=True)
+    resolved = read_yaml(done.settings)
+    shown = len(sampling_order(config, open_detection(config, "train"))(torch.Generator().manual_seed(0)))
+    assert shown > 6  # more than the images of data.limit
+    assert resolved["iterations"] == {"train": math.ceil(shown / 2)} and resolved["epochs"] == {}
+    settings = {key: value for key, value in resolved.items() if key != "epochs"}  # as older versions wrote it
+    done.settings.write_text(yaml.safe_dump(settings))
+    fit(config, done.path, resume=True, quiet=True)
 
 
 class DetectionTaskThatStops(DetectionTask):

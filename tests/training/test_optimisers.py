@@ -66,8 +66,10 @@ def test_step_schedule_of_detection():
     assert seen[:5] == pytest.approx([0.002, 0.0065, 0.011, 0.0155, 0.02])
     assert seen[5:] == pytest.approx([0.02] * 11 + [0.002] * 2 + [0.0002] * 2)
     assert [rate for rate, _ in rates(replace(config, steps=None), 20)] == seen  # 0.8 and 0.9 of the phase
-    with pytest.raises(ConfigError, match="steps"):
-        OptimiserConfig(steps=(5, 3))
+    assert [rate for rate, _ in rates(replace(config, steps=(0.8, 0.9)), 20)] == seen
+    for steps in ((5, 3), (0, 4), (0.5, 4)):
+        with pytest.raises(ConfigError, match="steps"):
+            OptimiserConfig(steps=steps)
 
 
 def test_frozen_parameters_are_left_out_and_counted():

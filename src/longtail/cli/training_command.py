@@ -64,7 +64,7 @@ def train(arguments: Namespace, kind: type, input_size: Callable[[Any], str], sc
         config = replace(config, data=replace(config.data, limit=2 * config.loading.batch_size))
         task = build_task(config)
         phases: tuple[str, ...] = task.method.phases  # type: ignore[assignment]
-        config = replace(config, iterations=dict.fromkeys(phases, 2))
+        config = replace(config, iterations=dict.fromkeys(phases, 2), epochs={})
     done = fit(
         config,
         folder,
@@ -90,6 +90,7 @@ def default_folder(config: Any) -> Path:
 def _dry_run(config: Any, folder: Path, images: str) -> int:
     from longtail.training.console import Console, table
     from longtail.training.fit import build_task
+    from longtail.training.loading import pass_length
     from longtail.training.optimisers import count_parameters
 
     console = Console()
@@ -97,7 +98,8 @@ def _dry_run(config: Any, folder: Path, images: str) -> int:
     for subject, words in task.describe():
         console.say(f"[bold]{subject:<9}[/] {words}")
     rows = []
-    size = len(task.train_data)  # type: ignore[arg-type]
+    size = pass_length(task.order)
+    config = config.resolved(task.method.phases, size)
     for phase in task.method.phases:  # type: ignore[union-attr]
         task.method.start_phase(phase)  # type: ignore[operator]
         iterations, optimiser = config.iterations_of(phase), config.optimiser_of(phase)

@@ -1,5 +1,6 @@
 """What a training run is, in numbers: the settings that every task shares. This module does not import torch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -48,8 +49,8 @@ class OptimiserConfig:
         weight_decay: weight decay [sgd 5e-4, adamw 0.01]
         schedule: poly, a polynomial decay over the whole phase, or step, a fall to a tenth at each of steps [poly]
         power: power of the polynomial decay [sgd 0.9, adamw 1.0]
-        steps: iterations at which schedule = step falls; at 0.8 and 0.9 of the phase when not given (epochs 16 and 18
-            of 20)
+        steps: where schedule = step falls: iterations, or shares of the phase below 1; at 0.8 and 0.9 of it when not
+            given (epochs 16 and 18 of 20)
         min_lr: learning rate at the end of the decay (mmsegmentation's sgd recipe: 1e-4)
         warmup_iterations: iterations of linear warm-up before the decay [sgd 0, adamw 1500]
         warmup_start: fraction of the learning rate at which the warm-up starts [1e-6]
@@ -64,7 +65,7 @@ class OptimiserConfig:
     weight_decay: float | None = None
     schedule: Literal["poly", "step"] | None = None
     power: float | None = None
-    steps: tuple[int, ...] | None = None
+    steps: tuple[int | float, ...] | None = None
     min_lr: float = 0.0
     warmup_iterations: int | None = None
     warmup_start: float | None = None
@@ -85,8 +86,12 @@ class OptimiserConfig:
         not_negative("optimiser.warmup_iterations", self.warmup_iterations)
         within("optimiser.momentum", self.momentum, 0, 1)
         within("optimiser.warmup_start", self.warmup_start, 0, 1)
-        if self.steps is not None and (list(self.steps) != sorted(set(self.steps)) or min(self.steps, default=1) < 1):
-            raise ConfigError(f"optimiser.steps is {list(self.steps)}", fix="give ascending iterations >= 1")
+        steps = list(self.steps or ())
+        if steps != sorted(set(steps)) or (steps and not (steps[0] > 0 and (steps[0] >= 1) == (steps[-1] >= 1))):
+            raise ConfigError(
+                f"optimiser.steps is {steps}",
+                fix="give ascending iterations >= 1, or ascending shares of the phase below 1",
+            )
 
     def recipe(self, setting: str) -> Any:
         """Value of a setting: as given, else the recipe's."""
@@ -178,6 +183,7 @@ class RunConfig:
         optimiser: Optimiser and learning-rate schedule of every phase
         phase_optimisers: differences of single phases, such as {ensemble: {name: sgd, lr: 0.01}}
         iterations: optimiser steps of each phase by name [80000; ensemble 1600]
+        epochs: length of a phase in passes over the training data instead, such as {train: 12}
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training
@@ -188,6 +194,7 @@ class RunConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     phase_optimisers: dict[str, dict[str, Any]] = field(default_factory=dict)
     iterations: dict[str, int] = field(default_factory=dict)
+    epochs: dict[str, float] = field(default_factory=dict)
     loading: LoadingConfig = field(default_factory=LoadingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
@@ -198,6 +205,10 @@ class RunConfig:
         not_negative("seed", self.seed)
         for phase, iterations in self.iterations.items():
             positive(f"iterations.{phase}", iterations)
+        for phase, epochs in self.epochs.items():
+            positive(f"epochs.{phase}", epochs)
+            if phase in self.iterations:
+                raise ConfigError(f"both iterations.{phase} and epochs.{phase} are given", fix="give one of them")
         for phase in self.phase_optimisers:
             self.optimiser_of(phase)
         if self.loading.batch_size % self.hardware.accumulate:
@@ -208,8 +219,18 @@ class RunConfig:
             )
 
     def iterations_of(self, phase: str) -> int:
-        """Number of optimiser steps of a phase."""
+        """Number of optimiser steps of a phase.
+
+        Raises:
+            ConfigError: It is given in epochs and was not resolved.
+        """
+        if phase in self.epochs:
+            raise ConfigError(f"epochs.{phase} is of data that are not known", fix="resolve the settings with the data")
         return self.iterations.get(phase, PHASE_ITERATIONS.get(phase, DEFAULT_ITERATIONS))
+
+    def length_of(self, phase: str) -> str:
+        """Length of a phase, in words."""
+        return f"{self.epochs[phase]:g} epochs" if phase in self.epochs else str(self.iterations_of(phase))
 
     def optimiser_of(self, phase: str) -> OptimiserConfig:
         """Optimiser settings of a phase: the run's, with the differences of the phase."""
@@ -219,23 +240,33 @@ class RunConfig:
         base = {} if changes.get("name", self.optimiser.name) != self.optimiser.name else to_dict(self.optimiser)
         return from_dict(type(self.optimiser), {**base, **changes}, where=f"phase_optimisers.{phase}")
 
-    def resolved(self, phases: Sequence[str]) -> "RunConfig":
-        """The same run with everything written out that its phases take from recipes.
+    def resolved(self, phases: Sequence[str], samples: int = 0) -> "RunConfig":
+        """The same run with everything written out that its phases take from recipes, epochs as iterations.
+
+        Args:
+            phases: Phases of the method.
+            samples: Samples of one pass over the training data; needed where there are epochs.
 
         Raises:
             ConfigError: A setting names a phase that is none of ``phases``.
         """
-        for name, keys in (("iterations", self.iterations), ("phase_optimisers", self.phase_optimisers)):
-            for key in keys:
+        for name in ("iterations", "epochs", "phase_optimisers"):
+            for key in getattr(self, name):
                 if key not in phases:
                     raise ConfigError(
                         f"{name} names phase {key!r}, which the method does not have",
                         fix=f"its phases are {', '.join(phases)}",
                     )
-        return replace(
+        given = {phase: math.ceil(e * samples / self.loading.batch_size) for phase, e in self.epochs.items() if samples}
+        known = replace(
             self,
+            iterations={**self.iterations, **given},
+            epochs={phase: epochs for phase, epochs in self.epochs.items() if phase not in given},
+        )
+        return replace(
+            known,
             optimiser=self.optimiser.resolved(),
-            iterations={phase: self.iterations_of(phase) for phase in phases},
+            iterations={phase: known.iterations_of(phase) for phase in phases},
         )
 
 

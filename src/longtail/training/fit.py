@@ -10,10 +10,10 @@ import torch
 from longtail.errors import CheckpointError, ConfigError
 from longtail.training.checkpoints import find_weights, load_for_phase, read_state
 from longtail.training.config import RunConfig
-from longtail.training.config_file import differences, read_yaml, to_dict, write_yaml
+from longtail.training.config_file import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.console import Console
 from longtail.training.engine import PhaseModule, PhaseWatch, build_trainer, quiet_lightning
-from longtail.training.loading import BatchPlan, training_loader
+from longtail.training.loading import BatchPlan, pass_length, training_loader
 from longtail.training.metrics_file import MetricsFile
 from longtail.training.optimisers import count_parameters
 from longtail.training.randomness import seed_generators
@@ -74,7 +74,7 @@ def fit(
     state = read_state(run.last)["longtail"] if resume and run.last.is_file() else None
     task = task or build_task(config)
     phases = phases_of(task.method)
-    config = config.resolved(phases)
+    config = config.resolved(phases, pass_length(task.order))
     if state is not None:
         _check_unchanged(config, run)
     first = environment_rank() == 0
@@ -181,11 +181,9 @@ def _run_phase(
 def _check_unchanged(config: RunConfig, run: RunFolder) -> None:
     if not run.settings.is_file():
         raise CheckpointError(f"{run.settings} is missing", fix="put it back, or start again with --overwrite")
-    changed = {
-        key: values
-        for key, values in differences(read_yaml(run.settings), to_dict(config)).items()
-        if not key.startswith(_FREE)
-    }
+    # settings that are newer than the run have their defaults
+    before = to_dict(from_dict(type(config), read_yaml(run.settings)))
+    changed = {key: values for key, values in differences(before, to_dict(config)).items() if not key.startswith(_FREE)}
     if changed:
         listed = "; ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
         raise ConfigError(

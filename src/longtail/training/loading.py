@@ -40,6 +40,11 @@ class Shuffled:
         return torch.randperm(self.size, generator=generator).tolist()
 
 
+def pass_length(order: IndexOrder) -> int:
+    """Samples of one pass; of passes that differ in length, that of one fixed draw, whatever the seed of a run."""
+    return len(order(torch.Generator().manual_seed(0)))
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """Which positions of the stream each batch of each rank takes.

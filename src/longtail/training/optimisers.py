@@ -1,5 +1,6 @@
 """Parameter groups, optimisers and learning-rate schedules, as the field's recipes set them."""
 
+import math
 from collections.abc import Callable
 
 from torch import nn
@@ -103,7 +104,9 @@ def _poly_decay(config: OptimiserConfig, iterations: int) -> Callable[[int], flo
 
 
 def _step_decay(config: OptimiserConfig, iterations: int) -> Callable[[int], float]:
-    steps = config.steps if config.steps is not None else (iterations * 8 // 10, iterations * 9 // 10)
+    given = (0.8, 0.9) if config.steps is None else config.steps
+    # a share of 0.9 is a little above or below nine tenths: 1e-6 of an iteration keeps it from costing a whole one
+    steps = [step if step >= 1 else math.floor(step * iterations + 1e-6) for step in given]
     return lambda i: 0.1 ** sum(i >= step for step in steps)
 
 

@@ -160,6 +160,7 @@ class SegmentationConfig(RunConfig):
         optimiser: Optimiser and learning-rate schedule of every phase
         phase_optimisers: differences of single phases, such as {ensemble: {name: sgd, lr: 0.01}}
         iterations: optimiser steps of each phase by name [80000; ensemble 1600]
+        epochs: length of a phase in passes over the training data instead, such as {train: 12}
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training

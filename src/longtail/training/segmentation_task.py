@@ -129,7 +129,7 @@ class SegmentationTask:
         data = self.config.data
         val = "no validation" if self.val_data is None else f"{len(self.val_data)} {data.val_split}"
         groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
-        phases = ", ".join(f"{phase} {self.config.iterations_of(phase)}" for phase in self.method.phases)
+        phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
         total = sum(p.numel() for p in self.method.parameters())
         return [
             ("data", f"{data.dataset}: {len(self.train_data)} {data.train_split}, {val} images"),
