@@ -74,3 +74,8 @@ def test_foreign_files_are_refused(tmp_path, text):
         ClassFrequency.from_json(tmp_path / "f.json")
     with pytest.raises(DataError, match=r"none\.json"):
         ClassFrequency.from_json(tmp_path / "none.json")
+
+
+def test_the_number_of_images_is_kept():
+    counted = frequency()
+    assert counted.num_images and ClassFrequency.from_dict(counted.to_dict()).num_images == counted.num_images

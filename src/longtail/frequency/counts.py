@@ -87,7 +87,6 @@ class ClassFrequency:
         """Write the counts as a JSON file."""
         record = {
             "schema": _SCHEMA,
-            "num_images": self.num_images,
             "ignored_pixels": self.ignored_pixels,
             "fingerprint": self.fingerprint,
             **self.to_dict(),
@@ -95,12 +94,12 @@ class ClassFrequency:
         Path(path).write_text(json.dumps(record, indent=1) + "\n")
 
     def to_dict(self) -> dict:
-        """Counts as plain lists, as ``to_json`` and ``results.json`` hold them."""
+        """Counts as plain numbers and lists, as ``to_json`` and ``results.json`` hold them."""
         listed = {
             unit: None if (c := getattr(self, unit)) is None else c.tolist()
             for unit in ("images", "pixels", "instances")
         }
-        return {"class_names": list(self.class_names), **listed}
+        return {"class_names": list(self.class_names), **listed, "num_images": self.num_images}
 
     @classmethod
     def from_dict(cls, record: dict) -> "ClassFrequency":

@@ -1,6 +1,6 @@
 """Settings of a detection run. This module does not import torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from longtail.errors import ConfigError
@@ -50,8 +50,8 @@ class DetectionOptimiserConfig(OptimiserConfig):
         weight_decay: weight decay [sgd 1e-4, adamw 0.05]
         schedule: step, a fall to a tenth at each of steps, or poly, a polynomial decay over the whole phase [step]
         power: power of the polynomial decay [sgd 0.9, adamw 1.0]
-        steps: iterations at which schedule = step falls; at 0.8 and 0.9 of the phase when not given (epochs 16 and 18
-            of 20)
+        steps: where schedule = step falls: iterations, or shares of the phase below 1; at 0.8 and 0.9 of it when not
+            given (epochs 16 and 18 of 20)
         min_lr: learning rate at the end of the decay
         warmup_iterations: iterations of linear warm-up before the decay [1000]
         warmup_start: fraction of the learning rate at which the warm-up starts [sgd 0.1, adamw 0.001]
@@ -176,7 +176,7 @@ class DetectorConfig:
         weights: file of backbone weights, or `pretrained` for the published ones; random when not given
         backbone_options: further arguments of the backbone (norm, frozen_stages, deformable_stages, channels …)
         ious: IoU threshold of every stage; 0.5, 0.6 … for as many stages as groups when not given
-        classifier: linear or cosine (normalised)
+        classifier: linear, cosine (normalised) or deconfound (normalised, total direct effect)
         options: further fields of CascadeConfig, such as {samples: 256, postprocess: {max_detections: 100}}
     """
 
@@ -186,15 +186,45 @@ class DetectorConfig:
     weights: str | None = None
     backbone_options: dict[str, Any] = field(default_factory=dict)
     ious: tuple[float, ...] | None = None
-    classifier: Literal["linear", "cosine"] = "linear"
+    classifier: Literal["linear", "cosine", "deconfound"] = "linear"
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         one_of("model.name", self.name, ("cascade", "htc"))
         one_of("model.dialect", self.dialect, ("mmdetection", "detectron2"))
-        one_of("model.classifier", self.classifier, ("linear", "cosine"))
+        one_of("model.classifier", self.classifier, ("linear", "cosine", "deconfound"))
         for iou in self.ious or ():
             within("model.ious", iou, 0, 1)
+
+
+@dataclass
+class ClassifierPhaseConfig:
+    """A further phase, ``classifier``, that trains second classifiers alone on the finished detector.
+
+    Args:
+        loss: their loss, as method.loss; that of the first classifiers when not given
+        head: what is trained: the classifier, or box: a copy of the shared layers before it, too
+        reset: begin with random classifiers instead of the trained ones
+        beside: keep the first classifiers for classes with more than threshold instances, and the background
+        threshold: number of instances from which on a class is left to the first classifier; of beside
+        sampling: as data.sampling.by, or two_level: first a class, then an image, of which only that class's objects
+            count; that of the data when not given
+    """
+
+    loss: str | dict[str, Any] | None = None
+    head: Literal["classifier", "box"] = "classifier"
+    reset: bool = False
+    beside: bool = False
+    threshold: int = 300
+    sampling: Literal["shuffled", "repeat_factor", "class_aware", "two_level"] | None = None
+
+    def __post_init__(self) -> None:
+        one_of("method.classifier_phase.head", self.head, ("classifier", "box"))
+        not_negative("method.classifier_phase.threshold", self.threshold)
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of ``mec.classifier_phase.add_classifier_phase``."""
+        return {name: value for name, value in asdict(self).items() if name != "sampling"}
 
 
 @dataclass
@@ -210,7 +240,9 @@ class DetectionMethodConfig:
         outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec
         ensemble: the method's own prediction: dynamic (with group alignment), sparse, average, or such as {name:
             dynamic, align: false, temperature: 2}; of mec
-        further: other ensembles to read beside it, by name; those of the paper's Table 2c when not given
+        further: other ensembles to read beside it, by name, such as {norcal: {name: calibrated, by: norcal, inner:
+            dynamic}}; those of the paper's Table 2c when not given
+        classifier_phase: Train second classifiers afterwards; of baseline
     """
 
     name: Literal["baseline", "mec"] = "mec"
@@ -219,17 +251,23 @@ class DetectionMethodConfig:
     outside: Literal["plain", "lambda"] = "plain"
     ensemble: str | dict[str, Any] = "dynamic"
     further: dict[str, Any] | None = None
+    classifier_phase: ClassifierPhaseConfig | None = None
 
     def __post_init__(self) -> None:
         one_of("method.name", self.name, ("baseline", "mec"))
         one_of("method.outside", self.outside, ("plain", "lambda"))
         within("method.overall_weight", self.overall_weight, 0, 1)
+        if self.name != "baseline" and self.classifier_phase is not None:
+            raise ConfigError(
+                f"method.classifier_phase with method.name {self.name}", fix="set method.name to baseline"
+            )
 
     def settings(self) -> dict[str, Any]:
         """Arguments of ``mec.build_detection_method``."""
         loss = {} if self.loss is None else {"loss": self.loss}
         if self.name == "baseline":
-            return {"name": self.name, **loss, "further": self.further}
+            later = {} if self.classifier_phase is None else {"classifier_phase": self.classifier_phase.settings()}
+            return {"name": self.name, **loss, **later, "further": self.further}
         return {
             "name": self.name,
             **loss,
@@ -290,6 +328,7 @@ class DetectionConfig(RunConfig):
         phase_optimisers: differences of single phases
         iterations: optimiser steps of each phase by name, such as {train: 90000}; --dry_run says how many passes
             they are
+        epochs: length of a phase in passes over the training data instead, such as {train: 12}
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training
