@@ -290,6 +290,7 @@ def score_detection_run(
     recording: str | Path | None = None,
     progress: bool = True,
     changes: dict[str, Any] | None = None,
+    trust_code: bool = False,
 ) -> Results:
     """Evaluate the best weights of a run with every readout; writes ``results.json`` and ``pictures/``.
 
@@ -302,13 +303,14 @@ def score_detection_run(
         recording: Folder to record every stage's outputs in.
         progress: Show a bar on a terminal.
         changes: Settings to evaluate with other than those of the run, as nested values.
+        trust_code: Whether the run may name code outside this library, such as a loss.
     """
     run, target = RunFolder(Path(run_dir)), RunFolder(Path(out or run_dir))
     config = from_dict(DetectionConfig, {**read_yaml(run.settings), **(changes or {})})
     split = split or config.data.val_split
     if not split:
         raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
-    detector = Detector.from_pretrained(run.path).to(device)
+    detector = Detector.from_pretrained(run.path, trust_code=trust_code).to(device)
     if config.evaluation.flip or config.evaluation.scales != (1.0,):
         detector.method = augmented(detector.method, config.evaluation.scales, config.evaluation.flip)
     dataset = open_validation(config, split)

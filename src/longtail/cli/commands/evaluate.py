@@ -103,6 +103,7 @@ def _score_detection_run(arguments: Namespace, folder: Path, out: Path) -> None:
         out=out,
         readouts=arguments.readouts,
         recording=arguments.record,
+        trust_code=arguments.trust_code,
         changes=_changes(arguments, read_yaml(folder / "config.yaml"), **views),
     )
 
@@ -142,7 +143,8 @@ def _score_detector_elsewhere(arguments: Namespace, out: Path) -> None:
     from longtail.training.evaluate_detection import evaluate_detection
     from longtail.training.run_folder import RunFolder, environment_rank
 
-    detector = Detector.from_pretrained(arguments.model).to(chosen_device(arguments.device))
+    detector = Detector.from_pretrained(arguments.model, trust_code=arguments.trust_code)
+    detector = detector.to(chosen_device(arguments.device))
     if arguments.flip or arguments.scales:
         detector.method = augmented(detector.method, arguments.scales or (1.0,), arguments.flip)
     target = RunFolder(out)

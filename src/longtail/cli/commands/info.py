@@ -1,27 +1,30 @@
-"""Versions for bug reports, and what there is to choose from: models, methods, data sets."""
+"""Versions for bug reports, and what there is to choose from: models, methods, losses, data sets."""
 
 from longtail.cli.parser import Namespace, Parser
 
 NAME = "info"
-SUMMARY = "versions for bug reports; models, methods, data sets"
+SUMMARY = "versions for bug reports; models, methods, losses, data sets"
 ORDER = 90
 
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
     parser.add_argument("--model", type=str | None, default=None, help="show the options of this model instead")
+    parser.add_argument("--loss", type=str | None, default=None, help="show the options of this loss instead")
 
 
 def run(arguments: Namespace) -> int:
     """Print."""
     from rich.console import Console
 
+    from longtail.losses.build import LOSSES, loss_options
     from longtail.segmentation.models import MODELS, model_options
     from longtail.training.environment import environment
 
     console = Console(highlight=False, soft_wrap=True)
-    if arguments.model:
-        for name, default in model_options(arguments.model).items():
+    if arguments.model or arguments.loss:
+        options = model_options(arguments.model) if arguments.model else loss_options(arguments.loss)
+        for name, default in options.items():
             console.print(f"[bold]{name:<24}[/] {default!r}")
         return 0
     for name, value in environment().items():
@@ -33,6 +36,7 @@ def run(arguments: Namespace) -> int:
         "models": ", ".join(MODELS),
         "methods": ", ".join(METHODS),
         "ensembles": ", ".join(ENSEMBLES),
+        "losses": ", ".join(LOSSES),
         "data sets": "a folder, cityscapes:ROOT, ade20k:ROOT, folder:ROOT, longtail-scenes, my.package.Dataset",
     }
     for what, names in listed.items():

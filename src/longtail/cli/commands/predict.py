@@ -79,7 +79,7 @@ def _detect(arguments: Namespace, images: dict[str, Path]) -> Any:
     from longtail.training.predict_detection import predict_detection
 
     return predict_detection(
-        Detector.from_pretrained(arguments.model).to(chosen_device(arguments.device)),
+        Detector.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device)),
         images,
         arguments.out,
         annotations=arguments.annotations,

@@ -36,4 +36,4 @@ def _input_size(config: DetectionConfig) -> str:
 def _score(folder: Path, device: str) -> Any:
     from longtail.training.detection_task import score_detection_run
 
-    return score_detection_run(folder, device=device)
+    return score_detection_run(folder, device=device, trust_code=True)  # the model that was just trained
