@@ -5,6 +5,7 @@ Importing this package imports no model library; a builder's file is imported wh
 
 import difflib
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,12 @@ MODELS: dict[str, str] = {
 
 
 def build_model(
-    name: str, num_classes: int, *, weights: "str | Path | None" = None, **options: Any
+    name: str,
+    num_classes: int,
+    *,
+    weights: "str | Path | None" = None,
+    classifier: "str | Mapping[str, Any]" = "linear",
+    **options: Any,
 ) -> "EncoderDecoder":
     """A segmentation model by name.
 
@@ -41,6 +47,7 @@ def build_model(
             ``num_classes`` and keyword options that returns an ``EncoderDecoder`` or any model that ``wrap`` knows.
         num_classes: Number of classes C.
         weights: None, a local file, or ``"pretrained"`` for the published ones of the encoder (needs a network).
+        classifier: ``linear``, ``cosine``, or ``{"name": "cosine", "temperature": 20}``: what ends the head.
         options: Arguments of the builder; all of them plain JSON values.
 
     Raises:
@@ -51,7 +58,12 @@ def build_model(
     _check_options(name, builder, options)
     if weights is not None:
         options["weights"] = weights
-    return wrap(builder(num_classes, **options), num_classes)
+    model = wrap(builder(num_classes, **options), num_classes)
+    if classifier == "linear":
+        return model
+    from longtail.segmentation.cosine import set_classifier
+
+    return set_classifier(model, classifier)
 
 
 def wrap(model: "nn.Module", num_classes: int | None = None) -> "EncoderDecoder":

@@ -1,0 +1,109 @@
+"""A cosine classifier in the place of a segmentation model's linear one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from longtail.errors import ConfigError
+from longtail.segmentation.encoder_decoder import EncoderDecoder
+
+
+class CosineConv2d(nn.Conv2d):
+    """A convolution that gives the scaled cosine between what lies under its kernel and its weights, plus a bias.
+
+    o_c = temperature <x / |x|, w_c / |w_c|> + b_c
+
+    Arguments as of ``torch.nn.Conv2d``, for one group and stride 1; and the ``temperature``. The parameters have the
+    names and shapes of the plain convolution's.
+
+    Source: the pixels' form of ``detection.stage.CosineClassifier``.
+    """
+
+    def __init__(self, *arguments: Any, temperature: float = 20.0, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.groups != 1 or self.stride != (1, 1):
+            raise ConfigError(
+                f"a cosine classifier of {self.groups} groups and stride {self.stride}",
+                fix="end the head in a convolution of one group and stride 1",
+            )
+        self.temperature = temperature
+
+    def forward(self, input: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n classes _ _"]:
+        """Logits of a map."""
+        exact = torch.float32 if input.dtype in (torch.float16, torch.bfloat16) else None
+        length = torch.linalg.vector_norm(input, dim=1, keepdim=True, dtype=exact)
+        if self.kernel_size != (1, 1):
+            ones = length.new_ones(1, 1, *self.kernel_size)
+            squares = F.conv2d(length.square(), ones, None, 1, self.padding, self.dilation)
+            length = squares.clamp(min=1e-12).sqrt()
+        directions = F.normalize(self.weight.flatten(1), dim=1, eps=1e-6).view_as(self.weight)
+        products = F.conv2d(input, directions, None, 1, self.padding, self.dilation)
+        logits = self.temperature * products / length.clamp(min=1e-6)
+        return logits if self.bias is None else logits + self.bias.view(-1, 1, 1)
+
+    def reset_parameters(self) -> None:
+        """Small weights and no bias; only the weights' directions count."""
+        nn.init.normal_(self.weight, std=0.01)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+def set_classifier(model: EncoderDecoder, classifier: str | Mapping[str, Any]) -> EncoderDecoder:
+    """Give a new model the classifier that is asked for: ``linear``, as it is, or ``cosine``.
+
+    The classifier is the last convolution of the head with as many outputs as classes. A model's auxiliary heads keep
+    theirs.
+
+    Args:
+        model: Changed in place.
+        classifier: A name, or ``{"name": "cosine", "temperature": 30}``.
+
+    Raises:
+        ConfigError: No such classifier, or the head does not end in a convolution.
+    """
+    options: dict[str, Any] = {"name": classifier} if isinstance(classifier, str) else dict(classifier)
+    name = options.pop("name", None)
+    if name not in ("linear", "cosine") or not set(options) <= ({"temperature"} if name == "cosine" else set()):
+        raise ConfigError(
+            f"no classifier {classifier!r}", fix="choose 'linear', 'cosine' or {name: cosine, temperature: 20}"
+        )
+    if name == "linear":
+        return model
+    head = model.expert.head
+    layers = [
+        (where, layer)
+        for where, layer in head.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.out_channels == model.num_classes
+    ]
+    if not layers:
+        raise ConfigError(
+            f"the head {type(head).__name__} has no convolution of {model.num_classes} outputs",
+            fix="end the head in a torch.nn.Conv2d, or leave classifier='linear'",
+        )
+    where, old = layers[-1]
+    new = _cosine(old, **options)
+    if where:
+        head.set_submodule(where, new)
+    else:
+        model.expert.head = new
+    return model
+
+
+def _cosine(layer: nn.Conv2d, **options: Any) -> CosineConv2d:
+    return CosineConv2d(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        layer.bias is not None,
+        device=layer.weight.device,
+        dtype=layer.weight.dtype,
+        **options,
+    ).train(layer.training)
