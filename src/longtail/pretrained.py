@@ -69,7 +69,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         Args:
             pretrained_model_name_or_path: Folder, or Hub id.
             options: Those of the Hub mixin (``revision``, ``token``, …), ``network`` for a model of your own, and
-                ``trust_code=True`` to let the configuration name a model builder outside this library.
+                ``trust_code=True`` to let the configuration name a model builder or a loss outside this library.
 
         Raises:
             CheckpointError: No configuration, weights that do not fit it, or code that was not trusted.
