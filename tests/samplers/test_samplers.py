@@ -8,6 +8,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.samplers.base import Sampler
 from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor, class_factors
+from longtail.samplers.two_level import TwoLevel, split
 
 
 def labels(*images: tuple[int, ...]) -> list[np.ndarray]:
@@ -84,3 +85,17 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="length"):
         ClassAware(LONG_TAIL, length=0)
     assert RepeatFactor(labels((), ())).factors.tolist() == [1.0, 1.0]
+
+
+def test_two_levels_say_which_class_an_image_was_drawn_for() -> None:
+    labels = [np.array([0, 0, 2]), np.array([2]), np.array([], dtype=np.int64), np.array([5])]
+    sampler = TwoLevel(labels, length=300)
+    drawn = [split(index, len(labels)) for index in sampler(torch.Generator().manual_seed(0))]
+    assert all(drawn_for in labels[image] for image, drawn_for in drawn)
+    counts = np.bincount([drawn_for for _, drawn_for in drawn], minlength=6)
+    assert counts.tolist() == [100, 0, 100, 0, 0, 100]
+    # the same images as class-aware sampling
+    plain = ClassAware(labels, length=300)(torch.Generator().manual_seed(0))
+    assert [image for image, _ in drawn] == plain
+    # indices of other samplers are images
+    assert split(3, len(labels)) == (3, None)

@@ -14,6 +14,7 @@ from longtail.detection.config import CascadeConfig
 from longtail.detection.mask_head import MaskHead, mask_loss, mask_targets, mean_probabilities
 from longtail.detection.method import StageOutputs
 from longtail.detection.pooling import PyramidPooler
+from longtail.detection.second_head import SecondHead, two_level_sample
 from longtail.detection.stage import BoxStage, ClassifierFactory, LinearClassifier, StageLosses, box_loss, class_loss
 from longtail.detection.targets import Objects, Samples, relabel_stage, sample_stage
 from longtail.errors import DataError
@@ -59,6 +60,8 @@ class CascadeHeads(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.class_losses = losses
+        self.second_losses: StageLosses | None = None
+        self.uses_second = False
         pooling: tuple[Any, ...] = (strides, config.pooling_samples, config.pooling_aligned)
         self.box_pooler = PyramidPooler(_BOX_SIDE, *pooling)
         self.mask_pooler = PyramidPooler(_MASK_SIDE, *pooling)
@@ -69,6 +72,29 @@ class CascadeHeads(nn.Module, ABC):
         )
         for k, stage in enumerate(self.stages):
             start_bias(cast(BoxStage, stage).classifier, losses.loss(k))
+
+    def add_second(self, heads: Sequence[SecondHead], losses: StageLosses) -> None:
+        """Give every stage a second classifier, trained with these losses; it is used from now on."""
+        self.second_losses = losses
+        for stage, head in zip(self.box_stages, heads, strict=True):
+            stage.second = head
+        self.use_second(True)
+
+    def use_second(self, chosen: bool) -> None:
+        """Classify with the second classifiers, or with the first."""
+        self.uses_second = chosen
+        for stage in self.box_stages:
+            stage.uses_second = chosen
+
+    @property
+    def box_stages(self) -> list[BoxStage]:
+        """The stages."""
+        return [cast(BoxStage, stage) for stage in self.stages]
+
+    @property
+    def current_losses(self) -> StageLosses:
+        """Losses of the classifiers in use."""
+        return self.second_losses if self.uses_second and self.second_losses is not None else self.class_losses
 
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
         """What the stages pool from."""
@@ -149,8 +175,10 @@ class CascadeHeads(nn.Module, ABC):
         )
         foreground = torch.where(labels != self.config.num_classes)[0]
         boxes = torch.cat(samples.boxes)
+        learned = two_level_sample(samples.labels, objects, self.config.num_classes)
+        rows = slice(None) if learned is None else learned
         losses = {
-            f"stage_{stage + 1}_class": class_loss(self.class_losses.loss(stage), logits, labels),
+            f"stage_{stage + 1}_class": class_loss(self.current_losses.loss(stage), logits[rows], labels[rows]),
             f"stage_{stage + 1}_box": box_loss(
                 deltas, boxes, matched, foreground, self.coders[stage], self.config.box_beta
             ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from longtail.detection.method import DetectionMethod, Detections, DetectionTarg
 from longtail.detection.postprocess import Selected, read_stages
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
+from longtail.detection.second_head import SecondHead
 from longtail.detection.stage import StageLoss, StageLosses
 from longtail.detection.targets import clean_objects
 from longtail.ensembles.average import Average
@@ -78,6 +79,39 @@ class CascadeDetector(DetectionMethod):
         """Read the stages through these ensembles from now on; the first is the detector's own prediction."""
         self.ensembles = nn.ModuleDict(ensembles)
 
+    def add_classifier_phase(self, heads: Sequence[SecondHead], losses: StageLosses, *, reset: bool = False) -> None:
+        """Train second classifiers in a further phase, ``classifier``, while everything else stands still.
+
+        Args:
+            heads: One a stage.
+            losses: Their losses, which also say how their logits are read.
+            reset: Begin with their own weights instead of those of the first classifiers.
+        """
+        self.phases = ("train", "classifier")
+        self._trained_first = [name for name, p in self.named_parameters() if p.requires_grad]
+        self._reset = reset
+        self.heads.add_second(heads, losses)
+
+    def start_phase(self, phase: str) -> None:
+        """See ``DetectionMethod.start_phase``."""
+        super().start_phase(phase)
+        if self.heads.second_losses is None:
+            return
+        second = phase == "classifier"
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(".second." in name if second else name in self._trained_first)
+        self.heads.use_second(second)
+        if second:
+            for stage in self.heads.box_stages:
+                cast(SecondHead, stage.second).begin(stage.shared, stage.classifier, reset=self._reset)
+
+    def train(self, mode: bool = True) -> "CascadeDetector":
+        """As of any module; what a phase does not train keeps its running statistics."""
+        super().train(mode)
+        if self.phase == "classifier":
+            self.backbone.eval()
+        return self
+
     def losses(
         self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
     ) -> dict[str, Float[Tensor, ""]]:
@@ -89,7 +123,10 @@ class CascadeDetector(DetectionMethod):
         ]
         pyramid = self.heads.embed(self.backbone(batch))
         proposals, losses = self.proposals.propose(batch, sizes, pyramid.levels, objects)
-        return losses | self.heads.losses(pyramid, proposals, objects, sizes)
+        losses |= self.heads.losses(pyramid, proposals, objects, sizes)
+        if self.phase == "classifier":
+            return {name: value for name, value in losses.items() if name.endswith("_class")}
+        return losses
 
     def stage_outputs(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[StageOutputs]:
         """See ``DetectionMethod.stage_outputs``."""
@@ -116,7 +153,7 @@ class CascadeDetector(DetectionMethod):
         return {name: self._ensemble_readout(name, ensemble) for name, ensemble in ensembles.items()} | stages
 
     def _read_last(self, logits: Tensor) -> Tensor:
-        return self.heads.class_losses.probabilities(self.config.num_stages - 1, logits)
+        return self.heads.current_losses.probabilities(self.config.num_stages - 1, logits)
 
     def _ensemble_readout(self, name: str, ensemble: nn.Module) -> Readout:
         def read(outputs: StageOutputs) -> Tensor:
@@ -132,7 +169,7 @@ class CascadeDetector(DetectionMethod):
         return read
 
     def _stage_readout(self, stage: int) -> Readout:
-        return lambda outputs: self.heads.class_losses.probabilities(stage, outputs.logits[stage])
+        return lambda outputs: self.heads.current_losses.probabilities(stage, outputs.logits[stage])
 
     @torch.no_grad()
     def predict_readouts(

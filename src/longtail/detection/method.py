@@ -13,7 +13,8 @@ from longtail.errors import ConfigError
 
 #: Annotations of one training image in pixels of the network's input: ``boxes`` (n, 4) float xyxy, ``labels`` (n,)
 #: ids 0 … C-1, ``masks`` (n, h, w) bool where masks are trained, ``crowd`` (n,) bool where there are crowd regions,
-#: ``semantic`` (h, w) ids where a semantic branch is trained. A ``DetectionSample`` is one.
+#: ``semantic`` (h, w) ids where a semantic branch is trained, ``focus`` the class that the image was drawn for where
+#: two-level sampling drew it. A ``DetectionSample`` is one.
 DetectionTarget = Mapping[str, Any]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from longtail.boxes import BoxCoder
 from longtail.detection.deconfound import DeconfoundClassifier
+from longtail.detection.second_head import SecondHead
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 
@@ -94,6 +95,8 @@ class BoxStage(nn.Module):
         )
         self.classifier = classifier(channels, num_logits)
         self.regressor = nn.Linear(channels, 4)
+        self.second: SecondHead | None = None
+        self.uses_second = False
         for layer in self.shared:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -112,9 +115,12 @@ class BoxStage(nn.Module):
         """
         shared = self.shared(pooled)
         observe = getattr(self.classifier, "observe", None)
-        if observe is not None and foreground is not None and self.training:
+        if observe is not None and foreground is not None and self.training and not self.uses_second:
             observe(shared.detach(), foreground)
-        return self.classifier(shared).float(), self.regressor(shared).float()
+        deltas = self.regressor(shared).float()
+        if self.second is not None and self.uses_second:
+            return self.second(pooled, shared, self.classifier), deltas
+        return self.classifier(shared).float(), deltas
 
 
 def box_loss(

@@ -28,6 +28,7 @@ class Objects(NamedTuple):
         crowd: (m, 4), boxes of crowd regions.
         masks: (g, h, w) bool, or None.
         semantic: (h, w) class ids of the semantic branch, or None.
+        focus: Class that the image was drawn for, or None.
     """
 
     boxes: Tensor
@@ -35,6 +36,7 @@ class Objects(NamedTuple):
     crowd: Tensor
     masks: Tensor | None = None
     semantic: Tensor | None = None
+    focus: int | None = None
 
 
 class Samples(NamedTuple):
@@ -88,7 +90,10 @@ def clean_objects(target: DetectionTarget, size: tuple[int, int], num_classes: i
         masks = masks[kept.to(masks.device)].to(device, torch.bool)
     semantic = target.get("semantic")
     semantic = None if semantic is None else semantic.as_subclass(Tensor).to(device)
-    return Objects(boxes[kept], labels[kept], boxes[visible & crowd], masks, semantic)
+    focus = target.get("focus")
+    return Objects(
+        boxes[kept], labels[kept], boxes[visible & crowd], masks, semantic, None if focus is None else int(focus)
+    )
 
 
 def assign(

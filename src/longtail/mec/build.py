@@ -11,6 +11,7 @@ from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
+from longtail.mec.classifier_phase import add_classifier_phase
 from longtail.mec.losses import expert_losses
 from longtail.mec.model import EnsembleSpec, build_ensemble, make_multi_expert
 
@@ -29,6 +30,7 @@ def build_detection_method(
     frequency: ClassFrequency | None = None,
     ensemble: EnsembleSpec = "dynamic",
     further: Mapping[str, EnsembleSpec] | None = None,
+    classifier_phase: Mapping[str, Any] | None = None,
 ) -> CascadeDetector:
     """A detection method: the plain cascade, or the multi-expert one.
 
@@ -42,14 +44,21 @@ def build_detection_method(
         outside: See ``MultiExpertLoss``; only for ``mec``.
         base: Makes the classification loss of one stage; None for cross-entropy. ``mec`` mixes it with the groups' own.
         loss: ``base`` as plain settings: a name, or ``{"name": …, option: …}``; see ``losses.build_loss``.
-        frequency: Counts of the training split; only for ``loss``.
+        frequency: Counts of the training split, for ``loss`` and ensembles that calibrate.
         ensemble: See ``make_multi_expert``; only for ``mec``.
         further: Other ensembles to read beside the method's own; None for the paper's Table 2c with ``mec`` and none
             with ``baseline``.
+        classifier_phase: Train second classifiers afterwards: arguments of ``add_classifier_phase``; only for
+            ``baseline``.
 
     Raises:
         ConfigError: An unknown name or setting, or numbers of stages and groups that do not fit.
     """
+    if classifier_phase is not None and (name != "baseline" or further):
+        raise ConfigError(
+            f"classifier_phase with method {name!r}{' and further ensembles' if further else ''}",
+            fix="second classifiers are trained on a baseline and read by its plain average",
+        )
     if loss is not None:
         base = _stage_loss(loss, frequency, base)
     settings = {"ious": _IOUS[: groups.num_groups], "num_classes": groups.num_classes, **dict(detector or {})}
@@ -61,12 +70,17 @@ def build_detection_method(
     if name == "baseline":
         plain_losses = None if base is None else [base() for _ in settings["ious"]]
         plain = build_detector(**settings, losses=plain_losses)
+        if classifier_phase is not None:
+            kind = settings.get("classifier", "linear")
+            add_classifier_phase(plain, frequency, classifier=kind, base=base, **classifier_phase)
         if further:
             # the plain average stays the method's own prediction
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}
             activation = None if plain_losses is None else plain_losses[-1].probabilities
             specs: dict[str, EnsembleSpec] = {"baseline": own, **further}
-            plain.set_ensembles({key: build_ensemble(spec, groups, activation) for key, spec in specs.items()})
+            plain.set_ensembles(
+                {key: build_ensemble(spec, groups, activation, frequency) for key, spec in specs.items()}
+            )
         return plain
     if name != "mec":
         raise ConfigError(f"there is no detection method {name!r}", fix="choose 'baseline' or 'mec'")
@@ -80,6 +94,7 @@ def build_detection_method(
         base=base,
         ensemble=ensemble,
         further=further,
+        frequency=frequency,
     )
 
 

@@ -40,17 +40,21 @@ class ClassAware(Sampler):
         if not len(label):
             raise DataError("no image shows any class", fix="check the annotations, or sample without classes")
         order = np.argsort(label, kind="stable")
-        starts = np.unique(label[order], return_index=True)[1]
+        self.classes, starts = np.unique(label[order], return_index=True)
         self.images_of = [torch.from_numpy(part) for part in np.split(image[order], starts[1:])]
 
     def draw(self, generator: torch.Generator) -> Int[Tensor, " n"]:
         """Indices of one pass."""
+        return self.draw_pairs(generator)[1]
+
+    def draw_pairs(self, generator: torch.Generator) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        """Classes of one pass, and the image that each is shown by."""
         classes = _rounds(len(self.images_of), self.length, generator)
         indices = torch.empty(self.length, dtype=torch.long)
         for c, images in enumerate(self.images_of):
             turns = (classes == c).nonzero().squeeze(1)
             indices[turns] = images[_rounds(len(images), len(turns), generator)]
-        return indices
+        return torch.from_numpy(self.classes)[classes], indices
 
 
 def _rounds(size: int, length: int, generator: torch.Generator) -> Int[Tensor, " n"]:

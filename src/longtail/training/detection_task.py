@@ -20,6 +20,7 @@ from longtail.mec.detector import Detector, augmented
 from longtail.metrics.results import Results
 from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor
+from longtail.samplers.two_level import TwoLevel, split
 from longtail.training.checkpoints import writing
 from longtail.training.config_file import as_arguments, from_dict, read_yaml, to_dict
 from longtail.training.console import percent, table
@@ -31,7 +32,7 @@ from longtail.training.task import Validation
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, detection_train
 
 #: What training needs of a sample.
-_KEPT = ("boxes", "labels", "masks", "crowd")
+_KEPT = ("boxes", "labels", "masks", "crowd", "semantic")
 
 
 class DetectionTask:
@@ -52,11 +53,18 @@ class DetectionTask:
         labelled = open_detection(config, config.data.train_split, training=True)
         self.frequency = frequency_of(config, labelled)
         self.groups = detection_groups(config.data.groups, self.frequency)
-        self.order = sampling_order(config, labelled)
-        self.has_masks = "masks" in labelled[0]
+        self._orders = {phase: sampling_order(config, labelled, phase) for phase in ("train", "classifier")}
+        size = _size(labelled, config.data.limit)
+        first = labelled[0]
+        self.has_masks = "masks" in first
+        if config.model.options.get("semantic_classes") is not None and "semantic" not in first:
+            raise ConfigError(
+                "model.options.semantic_classes is given, but the training data have no semantic maps",
+                fix="set data.train_options.semantic to a folder of maps or to 'objects', or leave the branch out",
+            )
         augmented = copy.copy(labelled)
         augmented.transform = transform
-        self.train_data: Dataset = _ImagesAndTargets(augmented)
+        self.train_data: Dataset = _ImagesAndTargets(augmented, size)
         self.val_data = open_validation(config, config.data.val_split) if config.data.val_split else None
         if self.val_data is not None and self.val_data.classes.names != labelled.classes.names:
             raise DataError(
@@ -99,6 +107,11 @@ class DetectionTask:
                 "max_side": config.augmentation.max_side,
             },
         )
+
+    @property
+    def order(self) -> IndexOrder:
+        """What a pass over the training data shows in the method's current phase."""
+        return self._orders[self.method.phase]
 
     @staticmethod
     def collate(samples: list) -> tuple[list, list]:
@@ -158,7 +171,7 @@ class DetectionTask:
         val = "no validation" if self.val_data is None else f"{len(self.val_data)} {data.val_split}"
         groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
         instances = self.frequency.instances.sum() if self.frequency.instances is not None else 0
-        phases = ", ".join(f"{phase} {self.config.iterations_of(phase)}" for phase in self.method.phases)
+        phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
         total = sum(p.numel() for p in self.method.parameters())
         return [
             ("data", f"{data.dataset}: {len(self.train_data)} {data.train_split}, {val} images; {instances} objects"),  # type: ignore[arg-type]
@@ -174,17 +187,26 @@ class DetectionTask:
 
 
 class _ImagesAndTargets(Dataset):
-    """Samples as (image, target): plain tensors, and only those that training reads."""
+    """Samples as (image, target): plain tensors, and only those that training reads.
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    Args:
+        dataset: The samples.
+        sampled: Number of images that the sampler draws from.
+    """
+
+    def __init__(self, dataset: DetectionDataset, sampled: int) -> None:
         self.dataset = dataset
+        self.sampled = sampled
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        sample: Any = self.dataset[index]
+        image, drawn_for = split(index, self.sampled)
+        sample: Any = self.dataset[image]
         target = {name: sample[name].as_subclass(Tensor) for name in _KEPT if name in sample}
+        if drawn_for is not None:
+            target["focus"] = torch.tensor(drawn_for)
         return sample["image"].as_subclass(Tensor), target
 
 
@@ -262,13 +284,17 @@ def evaluation_groups(config: DetectionConfig, training: CategoryGroups, truth: 
     return truth.groups if of_file else training
 
 
-def sampling_order(config: DetectionConfig, dataset: DetectionDataset) -> IndexOrder:
-    """What a pass over the training data shows."""
+def sampling_order(config: DetectionConfig, dataset: DetectionDataset, phase: str = "train") -> IndexOrder:
+    """What a pass over the training data shows in a phase."""
     sampling, size = config.data.sampling, _size(dataset, config.data.limit)
-    if sampling.by == "shuffled":
+    later = config.method.classifier_phase
+    by = (later and phase == "classifier" and later.sampling) or sampling.by
+    if by == "shuffled":
         return Shuffled(size)
     labels = dataset.image_labels[:size]
-    return ClassAware(labels) if sampling.by == "class_aware" else RepeatFactor(labels, sampling.threshold)
+    if by == "repeat_factor":
+        return RepeatFactor(labels, sampling.threshold)
+    return TwoLevel(labels) if by == "two_level" else ClassAware(labels)
 
 
 def evaluation_arguments(config: DetectionConfig) -> dict[str, Any]:

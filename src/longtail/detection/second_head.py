@@ -1,0 +1,79 @@
+"""A second classifier of every stage, trained in a phase of its own while all else stands still."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from longtail.detection.targets import Objects
+
+
+class SecondHead(nn.Module):
+    """Classifies a stage's boxes anew, from its shared features or from features of its own.
+
+    Args:
+        shared: The stage's layers between the pooled map and its classifier.
+        classifier: The second classifier.
+        whole: Whether the head has a copy of the shared layers, which it trains too.
+        beside: Whether the first classifier's logits stay in front of its own.
+    """
+
+    def __init__(self, shared: nn.Module, classifier: nn.Module, *, whole: bool = False, beside: bool = False) -> None:
+        super().__init__()
+        self.shared = copy.deepcopy(shared) if whole else None
+        self.classifier = classifier
+        self.beside = beside
+
+    def forward(
+        self,
+        pooled: Float[Tensor, "r c s s"],
+        shared: Float[Tensor, "r f"],
+        first: Callable[[Float[Tensor, "r f"]], Float[Tensor, "r _"]],
+    ) -> Float[Tensor, "r logits"]:
+        """Class logits in float32.
+
+        Args:
+            pooled: Features of the boxes.
+            shared: The stage's shared features of them.
+            first: The stage's first classifier.
+        """
+        logits = self.classifier(shared if self.shared is None else self.shared(pooled)).float()
+        return torch.cat([first(shared).float(), logits], dim=1) if self.beside else logits
+
+    @torch.no_grad()
+    def begin(self, shared: nn.Module, classifier: nn.Module, *, reset: bool) -> None:
+        """Take over the trained weights; the classifier's not where ``reset`` or where its shapes differ."""
+        if self.shared is not None:
+            self.shared.load_state_dict(shared.state_dict())
+        old, new = classifier.state_dict(), self.classifier.state_dict()
+        if not reset and {k: v.shape for k, v in old.items()} == {k: v.shape for k, v in new.items()}:
+            self.classifier.load_state_dict(old)
+
+
+def two_level_sample(
+    labels: Sequence[Int[Tensor, " _"]], objects: Sequence[Objects], background: int
+) -> Int[Tensor, " s"] | None:
+    """Proposals that two-level sampling learns from: of every image the foreground of the one class that it was drawn
+    for, and as much background as that in all.
+
+    Args:
+        labels: Of the sampled proposals of every image.
+        objects: Of every image; ``focus`` is the class that it was drawn for.
+        background: Label of the background, C.
+
+    Returns:
+        Indices into the concatenated proposals; None where no image was drawn for a class.
+
+    Source: SimCal (Wang 2020), §4.1 (bi-level sampling).
+    """
+    if all(image.focus is None for image in objects):
+        return None
+    wanted = torch.cat(
+        [label == (-1 if o.focus is None else o.focus) for label, o in zip(labels, objects, strict=True)]
+    )
+    every = torch.cat(list(labels))
+    negative = torch.where(every == background)[0]
+    chosen = torch.randperm(len(negative), device=every.device)[: int(wanted.sum())]
+    return torch.cat([torch.where(wanted)[0], negative[chosen]])

@@ -1,0 +1,77 @@
+"""A classifier trained anew on a finished detector, from plain settings: the two-step comparison methods."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+
+from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.detection.second_head import SecondHead
+from longtail.detection.stage import CLASSIFIERS, StageLosses
+from longtail.errors import ConfigError
+from longtail.frequency.counts import ClassFrequency
+from longtail.losses.base import ClassificationLoss
+from longtail.losses.build import LossSpec, build_loss
+from longtail.losses.classifier import start_bias
+from longtail.losses.two_heads import TwoHeadsLoss
+
+
+def add_classifier_phase(
+    detector: CascadeDetector,
+    frequency: ClassFrequency | None,
+    *,
+    classifier: str = "linear",
+    base: Callable[[], ClassificationLoss] | None = None,
+    loss: LossSpec | None = None,
+    head: Literal["classifier", "box"] = "classifier",
+    reset: bool = False,
+    beside: bool = False,
+    threshold: int = 300,
+) -> CascadeDetector:
+    """Give a detector a further training phase, ``classifier``, in which second classifiers alone are trained.
+
+    With nothing but another sampling it is the classifier-only fine-tuning of MEC's comparisons 3 and 5; with
+    ``loss="balanced_group_softmax"``, BAGS (10); with ``head="box", beside=True`` and two-level sampling, the
+    classification calibration head (9).
+
+    Args:
+        detector: It is changed and given back.
+        frequency: Counts of the training split.
+        classifier: Kind of the second classifiers.
+        base: Makes the loss of the first classifiers; None for cross-entropy.
+        loss: Loss of the second classifiers; that of the first where None.
+        head: What is trained: the classifier, or a copy of the two shared layers before it, too.
+        reset: Begin with random classifiers instead of the trained ones.
+        beside: Keep the first classifiers for classes with more than ``threshold`` instances and the background.
+        threshold: See ``TwoHeadsLoss``.
+
+    Raises:
+        ConfigError: There is no frequency, or an unknown setting.
+
+    Source: Decoupling (Kang 2020) cRT; SimCal (Wang 2020); BAGS (Li 2020); PEERS part 2 §4.
+    """
+    if frequency is None:
+        raise ConfigError(
+            "classifier_phase without a frequency", fix="pass frequency=, the counts of the training split"
+        )
+    if classifier not in ("linear", "cosine"):
+        raise ConfigError(f"classifier_phase with a {classifier!r} classifier", fix="choose linear or cosine")
+    if head not in ("classifier", "box"):
+        raise ConfigError(f"classifier_phase.head is {head!r}", fix="choose 'classifier' or 'box'")
+    plain: Callable[[], ClassificationLoss] = partial(
+        build_loss, "cross_entropy", frequency, background=True, ignore_index=-100
+    )
+    first = base or plain
+    second = first if loss is None else partial(build_loss, loss, frequency, background=True, ignore_index=-100)
+    counts = torch.from_numpy(frequency.counts("instances").copy())
+    losses: list[Any] = []
+    heads = []
+    for stage in detector.heads.box_stages:
+        own = second()
+        made = CLASSIFIERS[classifier](stage.regressor.in_features, own.num_logits)
+        start_bias(made, own)
+        heads.append(SecondHead(stage.shared, made, whole=head == "box", beside=beside))
+        losses.append(TwoHeadsLoss(first(), own, counts, threshold) if beside else own)
+    detector.add_classifier_phase(heads, StageLosses(losses, detector.num_stages, detector.num_classes), reset=reset)
+    return detector
