@@ -156,17 +156,3 @@ def test_info(capsys):
     assert torch.__version__ in shown and "deeplabv3plus" in shown and "medoe" in shown
     assert main(["info", "--model", "deeplabv3plus"]) == 0
     assert "output_stride" in capsys.readouterr().out
-
-
-def test_demo(tmp_path, capsys, monkeypatch):
-    from longtail.cli import demo_segmentation
-
-    small = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 8}}
-    monkeypatch.setitem(demo_segmentation.SETTINGS, "data", small)
-    words = ["demo", "--out", str(tmp_path), "--iterations", "2", "--ensemble_iterations", "1"]
-    assert main(words) == 0
-    shown = capsys.readouterr().out
-    assert "Baseline" in shown and "MEDOE" in shown and "Oracle" in shown and "report.html" in shown
-    assert (tmp_path / "report.html").is_file()
-    assert main(words) == 0  # finished runs are not run again
-    assert "already trained" in capsys.readouterr().out

@@ -9,7 +9,9 @@ ORDER = 50
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
-    parser.add_argument("runs", nargs="+", help="run folders or results.json files, the baseline first")
+    parser.add_argument(
+        "runs", nargs="+", help="run folders or results.json files, the baseline first; of both tasks, a part each"
+    )
     parser.add_argument("--out", type=str, default="report.html", help="file or folder to write")
 
 
@@ -18,8 +20,9 @@ def run(arguments: Namespace) -> int:
     from rich.console import Console
 
     from longtail.cli.show import show_results
-    from longtail.reports.html import write_report
+    from longtail.reports.html import by_task, write_report
 
-    show_results(arguments.runs)
+    for runs in by_task(arguments.runs):
+        show_results(runs)
     Console(highlight=False, soft_wrap=True).print(f"report: {write_report(arguments.runs, arguments.out)}")
     return 0

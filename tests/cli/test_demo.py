@@ -1,0 +1,44 @@
+import pytest
+
+from longtail.cli import demo_detection, demo_segmentation, main
+from longtail.metrics.results import Results
+
+SMALL = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 8}}
+
+
+@pytest.fixture(autouse=True)
+def _small(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGTAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setitem(demo_segmentation.SETTINGS, "data", SMALL)
+    detection = {**demo_detection.SETTINGS["data"], **SMALL, "groups": {"edges": [2, 6]}}
+    monkeypatch.setitem(demo_detection.SETTINGS, "data", detection)
+
+
+def test_both_halves_share_a_report(tmp_path, capsys):
+    words = ["demo", "--out", str(tmp_path), "--seed", "3"]
+    words += ["--iterations", "2", "--ensemble_iterations", "1", "--detection_iterations", "2"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("seed 3", "MEDOE", "Oracle", "MEC", "report.html", "not evidence"))
+    page = (tmp_path / "report.html").read_text()
+    assert "segmentation-summary" in page and "detection-summary" in page
+    mec = Results.load(tmp_path / "detection/mec/results.json")
+    assert {"mec", "dynamic_unaligned", "average_aligned", "sparse", "average", "stage_3"} <= set(mec.predictions)
+    assert mec.seed == 3 and {"AP", "mask_AP"} <= set(mec.own.groups["rare"])
+    assert "dynamic_aligned" in Results.load(tmp_path / "detection/baseline/results.json").predictions
+    assert main(words) == 0  # finished runs are not run again
+    assert capsys.readouterr().out.count("already trained") == 4
+
+
+@pytest.mark.parametrize(("task", "other"), [("segmentation", "detection"), ("detection", "segmentation")])
+def test_one_half(tmp_path, task, other):
+    steps = ["--iterations", "2", "--ensemble_iterations", "1", "--detection_iterations", "1"]
+    assert main(["demo", "--task", task, "--out", str(tmp_path), *steps]) == 0
+    assert (tmp_path / "report.html").is_file() and not (tmp_path / other).exists()
+
+
+def test_both_methods_have_one_budget():
+    baseline, mec = demo_detection.detection_demo_configs(7, seed=0).values()
+    assert baseline.iterations == mec.iterations == {"train": 7}
+    assert (baseline.data, baseline.model, baseline.optimiser) == (mec.data, mec.model, mec.optimiser)
