@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from longtail.errors import ConfigError
 from longtail.medoe.bank import copies
 from longtail.segmentation.cosine import CosineConv2d, set_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
-from longtail.segmentation.models import build_model
+from longtail.segmentation.models import build_model, resolved_options
 
 
 def model(head):
@@ -76,3 +77,12 @@ def test_named_models_have_the_option():
     # experts may have copies of it, and new weights
     other = copies(built.expert.head, 1, "reset")[0]
     assert isinstance(other, CosineConv2d) and not torch.equal(other.weight, built.expert.head.weight)
+
+
+def test_kept_with_a_model_of_another_library(tmp_path):
+    widths = {"hidden_sizes": [8, 8, 8, 8], "num_attention_heads": [1, 1, 1, 1], "decoder_hidden_size": 8}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "segformer", **widths}))
+    kept = resolved_options("transformers", 3, {"config": str(tmp_path), "classifier": "cosine"})
+    assert kept["classifier"] == "cosine" and "config" not in kept
+    head = build_model("transformers", 3, **kept).expert.head
+    assert any(isinstance(m, CosineConv2d) for m in head.modules())
