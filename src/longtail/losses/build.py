@@ -29,6 +29,7 @@ LOSSES: dict[str, str] = {
         "equalization_v2": "equalization_v2:EqualizationLossV2",
         "balanced_group_softmax": "balanced_group_softmax:BalancedGroupSoftmax",
         "federated": "federated:FederatedLoss",
+        "under_sampling": "under_sampling:UnderSamplingLoss",
     }.items()
 }
 
