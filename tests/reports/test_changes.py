@@ -17,6 +17,7 @@ SIZE = (60, 80)
 OBJECTS = {
     "frequent": [((0, 0, 20, 20), 0), ((30, 0, 50, 20), 0)],
     "rare": [((0, 0, 20, 20), 38)],
+    "rarer": [((0, 0, 20, 20), 38)],
     "same": [((0, 0, 20, 20), 1)],
 }
 
@@ -55,7 +56,7 @@ def run(folder, method: str, found: dict[str, list[int]]):
 
 def test_images_by_what_changed_rare_classes_weighing_more(tmp_path):
     before = run(tmp_path / "a", "cascade", {"frequent": [0, 1], "same": [0]})
-    after = run(tmp_path / "b", "mec", {"rare": [0], "same": [0]})
+    after = run(tmp_path / "b", "mec", {"rare": [0], "rarer": [0], "same": [0]})  # the second shows nothing new
     comparison = Comparison.load([before, after])
     weights = class_weights(comparison)
     assert weights[38] > 10 * weights[0]
@@ -63,7 +64,7 @@ def test_images_by_what_changed_rare_classes_weighing_more(tmp_path):
     assert [row.name for row in gains] == ["rare"] and [row.name for row in losses] == ["frequent"]
     assert [heading for heading, _ in gains[0].pictures] == ["Truth", "Cascade", "MEC"]
     assert [(s.name, s.group) for s in gains[0].classes] == [("found: thing 38", "rare")]
-    assert [s.name for s in losses[0].classes] == ["lost: thing 0"] * 2
+    assert [s.name for s in losses[0].classes] == ["lost: thing 0 ×2"]
     back = changed_rows(Comparison.load([after, before]))
     assert [[row.name for row in rows] for rows in back] == [["frequent"], ["rare"]]
 

@@ -8,6 +8,8 @@ from PIL import Image
 
 from longtail.datasets.coco import Coco
 from longtail.datasets.synthetic import LongTailScenes
+from longtail.detection.drawing import from_record
+from longtail.detection.run_lengths import decode_mask
 from longtail.ensembles.average import Average
 from longtail.errors import ConfigError, DataError
 from longtail.mec.detector import Detector
@@ -114,12 +116,29 @@ def test_pictures_show_the_images_with_most_of_the_rarest(truthful, tmp_path):
     data = scenes(transform=detection_eval(48))
     evaluate_detection(truthful, data, groups=GROUPS, pictures=2, pictures_dir=tmp_path)
     index = json.loads((tmp_path / "index.json").read_text())
-    rare = {f"{i:06d}": [c for c in scenes()[i]["labels"].tolist() if c >= 6] for i in range(8)}
-    best = sorted(rare, key=lambda name: (-len(set(rare[name])), -len(rare[name]), name))[:2]
+    labels = {f"{i:06d}": scenes()[i]["labels"].tolist() for i in range(8)}
+    rare = {name: [c for c in classes if c >= 6] for name, classes in labels.items()}
+    ranked = sorted(rare, key=lambda name: (-len(set(rare[name])), -len(rare[name]), name))
+    best = [n for i, n in enumerate(ranked) if set(labels[n]) not in [set(labels[m]) for m in ranked[:i]]][:2]
     assert index["images"] == best and index["readouts"] == ["right", "wrong"]
     assert {c for c in index["classes"][best[0]] if c >= 6} == set(rare[best[0]])
     for part in ("input", "truth", "right", "wrong"):
         assert Image.open(tmp_path / f"{best[0]}.{part}.jpg").size == (64, 48)
+
+
+def test_objects_of_further_images_are_kept_for_comparison(truthful, tmp_path):
+    evaluate_detection(truthful, scenes(transform=detection_eval(48)), groups=GROUPS, pictures=1, pictures_dir=tmp_path)
+    kept = json.loads((tmp_path / "objects.json").read_text())
+    shown = [i for i in range(8) if len(scenes()[i]["labels"])]
+    assert list(kept) == [f"{i:06d}" for i in shown] and len(kept) > 1
+    for i, (name, record) in zip(shown, kept.items(), strict=True):
+        assert (tmp_path / f"{name}.input.jpg").is_file() and list(record) == ["truth", "right"]
+        sample, truth, found = scenes()[i], from_record(record["truth"]), from_record(record["right"])
+        assert truth.labels.tolist() == sample["labels"].tolist() == found.labels.tolist()
+        assert torch.allclose(truth.boxes, sample["boxes"].as_subclass(torch.Tensor), atol=0.05)
+        masks = torch.stack([torch.from_numpy(decode_mask(mask)) for mask in truth.masks])
+        assert torch.equal(masks, sample["masks"].as_subclass(torch.Tensor).bool())
+        assert truth.scores.isnan().all() and found.scores[0] == 1 and found.size == (48, 64)
 
 
 def test_what_cannot_be_is_refused(truthful, detector):

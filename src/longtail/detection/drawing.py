@@ -14,7 +14,7 @@ from longtail.detection.method import Detections
 from longtail.detection.run_lengths import decode_mask
 
 _OPACITY = 0.45
-_FADED = (128, 134, 142)
+_FADED = (186, 191, 199)
 
 
 def best_detections(detections: Detections, count: int, threshold: float = 0.0) -> Detections:
@@ -84,7 +84,7 @@ def draw(
     picture = Image.fromarray(pixels)
     pen = ImageDraw.Draw(picture)
     side = max(picture.size)
-    thick, font = max(1, side // 320), ImageFont.load_default(max(9, side // 45))
+    thick, font = max(1, side // 320), ImageFont.load_default(max(9, side // 38))
     for place, box in zip(order, resize_boxes(detections.boxes, detections.size, size)[order].tolist(), strict=True):
         score, label, pale = float(detections.scores[place]), labels[place], bool(faded and faded[place])
         colour = _FADED if pale else tuple(int(v) for v in palette[label])

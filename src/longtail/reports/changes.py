@@ -17,6 +17,7 @@ from longtail.reports.pictures import PictureRow, Swatch, read_index, small_phot
 
 _IOU = 0.5
 _SHOWN = 4
+_LONGEST_SIDE = 560
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,17 @@ def changed_rows(comparison: Comparison) -> tuple[list[PictureRow], list[Picture
     changes = [
         _change(name, old[name][before.name], new[name][after.name], new[name]["truth"], weights) for name in names
     ]
-    gains = sorted((c for c in changes if c.gain > 0), key=lambda c: (-c.gain, c.name))[:_SHOWN]
-    losses = sorted((c for c in changes if c.gain < 0), key=lambda c: (c.gain, c.name))[:_SHOWN]
     columns = [(before, old), (after, new)]
+    gains, losses = (_largest([c for c in changes if sign * c.gain > 0]) for sign in (1, -1))
     return [_row(comparison, c, columns) for c in gains], [_row(comparison, c, columns) for c in losses]
+
+
+def _largest(changes: list[Change]) -> list[Change]:
+    """The largest changes, one of each kind: frames of one film would else all show the same."""
+    kinds: dict[tuple[frozenset[int], frozenset[int]], Change] = {}
+    for change in sorted(changes, key=lambda c: (-abs(c.gain), c.name)):
+        kinds.setdefault((frozenset(change.found), frozenset(change.lost)), change)
+    return list(kinds.values())[:_SHOWN]
 
 
 def class_weights(comparison: Comparison) -> np.ndarray:
@@ -111,22 +119,28 @@ def _row(comparison: Comparison, change: Change, columns: Sequence[tuple[Entry, 
     folder = comparison.focus.pictures
     assert folder is not None
     palette = read_index(folder, len(comparison.class_names))[1]
-    photo = small_photo(folder / f"{change.name}.input.jpg")
+    photo = small_photo(folder / f"{change.name}.input.jpg", _LONGEST_SIDE)
     truth = from_record(columns[-1][1][change.name]["truth"])
     pictures = [("Truth", _uri(photo, truth, comparison, palette, None))]
     for entry, objects in columns:
         detections = from_record(objects[change.name][entry.name])
         wrong = (~matched(truth, detections)[1]).tolist()
         pictures.append((entry.label, _uri(photo, detections, comparison, palette, wrong)))
-    groups = comparison.groups
     swatches = [
-        Swatch(
-            f"{sign} {comparison.class_names[c]}", groups.names[groups.group_of[c]], f"#{palette[c].tobytes().hex()}"
-        )
-        for sign, classes in (("found:", change.found), ("lost:", change.lost))
-        for c in classes
+        *_swatches(comparison, "found", change.found, palette),
+        *_swatches(comparison, "lost", change.lost, palette),
     ]
     return PictureRow(change.name, pictures, swatches)
+
+
+def _swatches(comparison: Comparison, word: str, classes: tuple[int, ...], palette: np.ndarray) -> list[Swatch]:
+    """A swatch a class, the rarest first."""
+    groups, swatches = comparison.groups, []
+    for c in comparison.order[::-1].tolist():
+        if many := classes.count(c):
+            name = f"{word}: {comparison.class_names[c]}{f' ×{many}' if many > 1 else ''}"
+            swatches.append(Swatch(name, groups.names[groups.group_of[c]], f"#{palette[c].tobytes().hex()}"))
+    return swatches
 
 
 def _uri(

@@ -141,7 +141,7 @@ def _label_uri(labels: np.ndarray, palette: np.ndarray) -> str:
     return _uri("image/png", buffer)
 
 
-def small_photo(path: Path) -> Image.Image:
+def small_photo(path: Path, longest_side: int = _LONGEST_SIDE) -> Image.Image:
     """A photograph at the size of the page.
 
     Raises:
@@ -152,7 +152,7 @@ def small_photo(path: Path) -> Image.Image:
             photo = image.convert("RGB")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}", fix="evaluate again, or remove the pictures") from error
-    photo.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    photo.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return photo
 
 

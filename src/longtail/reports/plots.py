@@ -51,7 +51,8 @@ def frequency_histogram(comparison: Comparison) -> str | None:
 
 def group_bars(comparison: Comparison) -> str | None:
     """Scores over all classes and by group, before and after (MEDOE Fig. 1)."""
-    entries, metrics = comparison.headline, comparison.group_metrics[:3]
+    known = comparison.group_metrics
+    entries, metrics = comparison.headline, known[: 3 if len(known) <= 3 else 2]
     if not metrics:
         return None
     columns = ["all", *comparison.groups.names]

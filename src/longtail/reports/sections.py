@@ -30,7 +30,7 @@ class Card:
 class Block:
     """A part of a section; the template has a macro for each kind."""
 
-    kind: Literal["cards", "table", "long_table", "plot", "pictures", "provenance"]
+    kind: Literal["cards", "heading", "table", "long_table", "plot", "pictures", "provenance"]
     content: Any
 
 
@@ -71,7 +71,7 @@ def summary(comparison: Comparison) -> Section:
 
 def by_group(comparison: Comparison) -> Section:
     """Group table and bars."""
-    blocks = [Block("table", tables.group_table(comparison))]
+    blocks = [Block("table", table) for table in tables.group_tables(comparison)]
     if bars := plots.group_bars(comparison):
         blocks.append(Block("plot", bars))
     if further := tables.overall_table(comparison):
@@ -128,7 +128,8 @@ def changes(comparison: Comparison) -> Section | None:
         "those on which it finds fewer, rare classes weighing more. As many detections are drawn as there are objects: "
         "those that are right in the colour of their class, the others grey."
     )
-    blocks = [Block("pictures", rows) for rows in (gains, losses) if rows]
+    titled = (("Largest gains", gains), ("Largest losses", losses))
+    blocks = [block for words, rows in titled if rows for block in (Block("heading", words), Block("pictures", rows))]
     return Section("changes", "Gains and losses", lead, blocks)
 
 
@@ -162,7 +163,10 @@ def calibration(comparison: Comparison) -> Section | None:
     table = calibration_table(comparison)
     if table is None:
         return None
-    lead = "The score of a detection against how often it is right, by group: rare classes are usually scored too low."
+    lead = (
+        "The score of a detection against how often it is right, by group: below the diagonal, detections are less often "
+        "right than their score says. One threshold serves all groups only where their curves agree."
+    )
     curves = detection_plots.reliability(comparison)
     blocks = [*([Block("plot", curves)] if curves else []), Block("table", table)]
     return Section("calibration", "Scores by group", lead, blocks)

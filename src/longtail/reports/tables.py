@@ -1,7 +1,7 @@
 """Tables of a comparison: one description, shown in the console or in HTML."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from longtail.reports.comparison import Comparison, Entry
 Tone = Literal["", "good", "bad", "muted"]
 
 _WORDS = ("", "class", "called", "group", "true group")
-_FEW = 3  # overall-only metrics that fit beside the groups
+_FEW = 3  # metrics with their groups that fit on a page; overall-only metrics that fit beside them
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,33 @@ def signed(value: float | None, digits: int = 2) -> str:
     return text.replace("-", "−") if float(text) else f"±{text[1:]}"
 
 
-def group_table(comparison: Comparison, *, uniform: bool = False) -> Table:
+def group_tables(comparison: Comparison) -> list[Table]:
+    """``group_table`` in parts that fit on a page."""
+    metrics = comparison.group_metrics
+    size = _FEW if len(metrics) <= _FEW else 2
+    parts = [group_table(comparison, metrics=metrics[i : i + size]) for i in range(0, max(len(metrics), 1), size)]
+    last = len(parts) - 1
+    return [replace(t, title="" if i else t.title, caption=t.caption * (i == last)) for i, t in enumerate(parts)]
+
+
+def group_table(
+    comparison: Comparison,
+    *,
+    uniform: bool = False,
+    metrics: Sequence[str] | None = None,
+) -> Table:
     """Scores over all classes and by group, a row a way to predict, with differences to the baseline.
 
     Args:
         comparison: The runs.
         uniform: Show the evaluation on a uniform class distribution instead.
+        metrics: Which metrics; all where not given.
     """
+    shown = comparison.group_metrics if metrics is None else metrics
     entries = [e for e in comparison.of("baseline", "method", "ensemble", "oracle") if _scores(e, uniform)]
-    scored = [(metric, column) for metric in comparison.group_metrics for column in ("all", *comparison.groups.names)]
+    scored = [(metric, column) for metric in shown for column in ("all", *comparison.groups.names)]
     overall = _overall_only(comparison)
-    overall = overall if len(overall) <= _FEW else []
+    overall = overall if len(overall) <= _FEW and shown[:1] == comparison.group_metrics[:1] else []
     columns = scored + [("", metric) for metric in overall]
     wanted = scored + [(metric, "all") for metric in overall]
     values = _matrix([[_score(_scores(e, uniform), metric, column) for metric, column in wanted] for e in entries])
@@ -149,7 +165,9 @@ def expert_table(comparison: Comparison) -> Table | None:
         return None
     runs = list(dict.fromkeys(e.run.label for e in experts))
     entries = [e for e in comparison.entries if e.run.label in runs and (e.role in ("method", "baseline", "expert"))]
-    metrics = [m for m in (*comparison.group_metrics, "bias") if any(_has(e, m) for e in entries)]
+    # the others stand in the table by group
+    groups = comparison.group_metrics if len(comparison.group_metrics) <= _FEW else comparison.group_metrics[:2]
+    metrics = [m for m in (*groups, "bias") if any(_has(e, m) for e in entries)]
     columns = [(metric, column) for metric in metrics for column in ("all", *comparison.groups.names)]
     values = _matrix([[_score(_scores(e, False), m, c) for m, c in columns] for e in entries])
     with np.errstate(invalid="ignore"):
@@ -254,7 +272,7 @@ def class_table(comparison: Comparison) -> Table:
             for entry in entries:
                 value = comparison.values(entry, metric)[index]
                 gain = np.nan if reference is None or entry is base else value - reference
-                cells.append(Cell(percent(value, 1), signed(gain, 1), _tone(gain), key=_key(value)))
+                cells.append(Cell(percent(value, 1), signed(gain, 1), _tone(gain, 1), key=_key(value)))
         rows.append(cells)
     columns = [("", "id"), ("", "class"), ("", "group"), *([("", unit.split(" (")[0])] if counts is not None else [])]
     columns += [(metric, entry.label) for metric in metrics for entry in entries]
@@ -285,7 +303,7 @@ def extreme_classes_table(
         for entry in entries:
             value = comparison.values(entry, metric)[index]
             gain = np.nan if base is None or entry is base else value - comparison.values(base, metric)[index]
-            row.append(Cell(percent(value, 1), signed(gain, 1), _tone(gain)))
+            row.append(Cell(percent(value, 1), signed(gain, 1), _tone(gain, 1)))
         rows.append(row)
     columns = [("", "class"), ("", "group"), *((metric, entry.label) for entry in entries)]
     return Table(f"{'Best' if best else 'Worst'} classes by {metric}", columns, rows)
@@ -360,8 +378,8 @@ def _compared(values: np.ndarray, row: int, base: int | None, fair: Sequence[int
     return cells
 
 
-def _tone(gain: float) -> Tone:
-    if not np.isfinite(gain) or abs(gain) < 5e-5:
+def _tone(gain: float, digits: int = 2) -> Tone:
+    if not np.isfinite(gain) or abs(gain) < 0.5 * 10.0 ** -(digits + 2):
         return "muted"
     return "good" if gain > 0 else "bad"
 

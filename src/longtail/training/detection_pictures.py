@@ -3,8 +3,9 @@
 import copy
 import heapq
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +24,20 @@ from longtail.training.pictures import file_name
 _COMPARED = 10
 
 
+class _Candidate(NamedTuple):
+    """An image: number of rare classes, of their objects, minus its index; its name; its classes."""
+
+    rank: tuple[int, int, int]
+    name: str
+    classes: tuple[int, ...]
+
+
 class DetectionPictureBook:
     """Keeps the detections of the images that show most of the rarest classes, and draws them at the end.
 
     As many detections as there are objects are kept, the best first: what is shown does not depend on how high a
-    method's scores are. The images are chosen by their annotations, so that runs on the same data keep the same ones.
+    method's scores are. The images are chosen by their annotations alone, so that runs on the same data keep the same
+    ones; no two of the same classes are drawn while there are others, since frames of one film would all look alike.
 
     Args:
         folder: Where to write.
@@ -39,7 +49,7 @@ class DetectionPictureBook:
         self.folder = folder
         self.size = size
         self._rare = np.array(next(members for members in groups.members if members))
-        self._kept: list[tuple[tuple[int, int, int], str, dict[str, Detections]]] = []
+        self._kept: list[tuple[_Candidate, dict[str, Detections]]] = []
 
     def consider(self, index: int, name: str, labels: np.ndarray, found: dict[str, Detections]) -> None:
         """Look at an image.
@@ -51,30 +61,30 @@ class DetectionPictureBook:
             found: Readout -> detections, the method's own first.
         """
         rare = labels[np.isin(labels, self._rare)]
-        rank = (len(np.unique(rare)), len(rare), -index)
+        candidate = _Candidate((len(np.unique(rare)), len(rare), -index), name, tuple(np.unique(labels).tolist()))
         full = len(self._kept) == self.size * _COMPARED
-        if not len(labels) or (full and rank <= self._kept[0][0]):
+        if not len(labels) or (full and candidate <= self._kept[0][0]):
             return
         best = {readout: best_detections(detections, len(labels)) for readout, detections in found.items()}
-        (heapq.heappushpop if full else heapq.heappush)(self._kept, (rank, name, best))
+        (heapq.heappushpop if full else heapq.heappush)(self._kept, (candidate, best))
 
     def write(self, dataset: DetectionDataset, readouts: list[str]) -> None:
         """Write the pictures of the best images of all ranks; each rank writes its own."""
-        everyone = all_gather_objects([(rank, name) for rank, name, _ in self._kept])
-        ranked = sorted((entry for entries in everyone for entry in entries), reverse=True)
-        compared, drawn = set(ranked[: self.size * _COMPARED]), ranked[: self.size]
+        everyone = all_gather_objects([candidate for candidate, _ in self._kept])
+        ranked = sorted((entry for entries in everyone for entry in entries), reverse=True)[: self.size * _COMPARED]
+        compared, drawn = set(ranked), _varied(ranked)[: self.size]
         self.folder.mkdir(parents=True, exist_ok=True)
         untouched = copy.copy(dataset)
         untouched.transform = None  # the photograph as it is stored
         palette = dataset.classes.palette
         objects: dict[str, dict[str, Any]] = {}
-        for rank, name, found in self._kept:
-            if (rank, name) not in compared:
+        for candidate, found in self._kept:
+            if candidate not in compared:
                 continue
-            sample = untouched[-rank[-1]]
+            sample, name = untouched[-candidate.rank[-1]], candidate.name
             truth, image = true_objects(sample), sample["image"]
             pictures = {"input": Image.fromarray(image.as_subclass(Tensor).permute(1, 2, 0).numpy())}
-            if (rank, name) in drawn:
+            if candidate in drawn:
                 parts = {"truth": truth, **found}
                 pictures |= {part: draw(image, d, dataset.classes.names, palette) for part, d in parts.items()}
             for part, picture in pictures.items():
@@ -84,7 +94,7 @@ class DetectionPictureBook:
         everywhere = all_gather_objects(objects)
         if is_main_process():
             objects = {name: record for part in everywhere for name, record in part.items()}
-            names = [file_name(name) for _, name in drawn]
+            names = [file_name(candidate.name) for candidate in drawn]
             index = {
                 "images": names,
                 "readouts": readouts,
@@ -93,6 +103,16 @@ class DetectionPictureBook:
             }
             (self.folder / "index.json").write_text(json.dumps(index) + "\n")
             (self.folder / "objects.json").write_text(json.dumps(dict(sorted(objects.items()))) + "\n")
+
+
+def _varied(ranked: list[_Candidate]) -> list[_Candidate]:
+    """The first image of every set of classes, then the second ones, and so on."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    turns = []
+    for candidate in ranked:
+        turns.append(seen[candidate.classes])
+        seen[candidate.classes] += 1
+    return [candidate for _, candidate in sorted(zip(turns, ranked, strict=True), key=lambda entry: entry[0])]
 
 
 def true_objects(sample: DetectionSample) -> Detections:
