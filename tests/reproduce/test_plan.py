@@ -51,7 +51,11 @@ def test_the_papers_schedule():
     lvis = run_settings(mec, "lvis", "cascade_r50/mec", data="lvis:x", budget=budget("paper"))
     images = 100_170
     assert lvis["iterations"]["train"] == pytest.approx(20 * images / 16, rel=1e-3)
-    assert lvis["optimiser"]["steps"] == [pytest.approx(e * images / 16, rel=1e-3) for e in (16, 18)]
+    # the default falls are those of the paper: after 16 and 18 of 20 epochs
+    assert "steps" not in lvis["optimiser"]
+    coco = run_settings(mec, "coco_lt", "cascade_r50/mec", data="coco:x", budget=budget("paper"))
+    assert coco["iterations"]["train"] == pytest.approx(12 * 16_966 / 16, rel=1e-3)
+    assert coco["optimiser"]["steps"] == [pytest.approx(8 / 12, abs=1e-3), pytest.approx(10 / 12, abs=1e-3)]
 
 
 def test_data_of_ones_own_do_not_take_the_papers_groups():
