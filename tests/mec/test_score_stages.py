@@ -6,6 +6,7 @@ import torch
 from longtail.datasets.coco import Coco
 from longtail.errors import CheckpointError, ConfigError, DataError
 from longtail.mec.detector import Detector
+from longtail.mec.rescore import read_recording
 from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
 from longtail.training.evaluate_detection import evaluate_detection
 from support.tiny_detection import detector_arguments, write_coco
@@ -59,6 +60,24 @@ def test_other_ensembles_by_name(recorded):
     assert own.overall == again.overall and own.extra == again.extra
     assert results.predictions["warm"].extra["calibration"] != own.extra["calibration"]
     assert list(stage_readouts(detector, specs, ["stage_2"])) == ["stage_2", "again", "warm", "own"]
+
+
+def test_calibrated_ensembles_by_name(recorded):
+    recording, annotations, _ = recorded
+    detector, method = recorded_detector(recording)
+    specs = {
+        "unchanged": {"name": "calibrated", "by": "norcal", "gamma": 0, "inner": "dynamic"},
+        "adjusted": {"name": "calibrated", "by": "logit_adjustment"},
+        "normalized": {"name": "calibrated", "by": "logn", "recording": str(recording), "inner": "sparse"},
+    }
+    readouts = stage_readouts(detector, specs)
+    results = score_stages(recording, annotations, readouts, postprocess=method.config.postprocess, fixed=False)
+    assert results.predictions["unchanged"].overall == results.own.overall
+    torch.testing.assert_close(readouts["adjusted"].divisors, torch.tensor([20.0, 2, 200]) / 222)
+    normal = readouts["normalized"]
+    logits = torch.cat([image.outputs.logits for image in read_recording(recording)], dim=1)
+    found, variance = normal.normalized(logits)[:, :, :3], logits[:, :, :3].var(1, correction=0)
+    torch.testing.assert_close(found.var(1, correction=0), variance / (variance + 1e-5), rtol=1e-3, atol=1e-3)
 
 
 def test_images_that_were_not_recorded_are_left_out(recorded, tmp_path):
