@@ -72,4 +72,4 @@ def test_losses_are_imported_when_asked_for():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "['longtail.losses.base', 'longtail.losses.build']"
-    assert len(LOSSES) == 12
+    assert len(LOSSES) >= 12

@@ -4,6 +4,7 @@ import torch
 
 from longtail.detection.deconfound import DeconfoundClassifier
 from longtail.detection.stage import class_loss
+from longtail.losses.balanced_softmax import BalancedSoftmax
 from longtail.losses.equalization_v2 import EqualizationLossV2
 from longtail.losses.seesaw import SeesawLoss
 from support.two_ranks import run_on_two_ranks
@@ -25,16 +26,19 @@ def train(parts: list[slice]) -> dict[str, torch.Tensor]:
     seesaw = SeesawLoss(C + 1, -100, background=True)
     own = SeesawLoss(C + 1, -100, background=True, across_ranks=False)
     equalization = EqualizationLossV2(C + 1, -100, background=True)
+    balanced = BalancedSoftmax(torch.zeros(C + 1), -100, counts="seen")
     classifier = DeconfoundClassifier(4, C + 1)
     for part in parts:
         logits, target, features = (values[part] for values in batch())
         class_loss(seesaw, logits, target)
         class_loss(own, logits, target)
         class_loss(equalization, logits[:, :-1], target)
+        class_loss(balanced, logits[:, :-1], target)
         classifier.observe(features, target < C)
     return {
         "seesaw": seesaw.counts,
         "own": own.counts,
+        "balanced": balanced.seen,
         "positive": equalization.positive,
         "negative": equalization.negative,
         "embedding": classifier.embedding,

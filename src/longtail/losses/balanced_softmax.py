@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from longtail.distributed import all_reduce_sum
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
@@ -19,7 +20,7 @@ class BalancedSoftmax(ClassificationLoss):
 
     With the counts of the data it is ``LogitAdjustedLoss`` with τ = 1. With those of the labels that it has ``seen``
     it follows the sampler (repeat factors, crops, boxes drawn from proposals) and knows the background's share, which
-    nobody counts; that balances objects against background, too. Each rank of a distributed run counts its own.
+    nobody counts; that balances objects against background, too. The labels of all ranks are counted.
 
     Args:
         prior: Logarithm of each class's share, up to a constant: ``log_prior``; read where ``counts`` is ``data``.
@@ -88,7 +89,7 @@ class BalancedSoftmax(ClassificationLoss):
         if self.counts == "seen":
             if self.training:
                 labels = target[target != self.ignore_index].long()
-                self.seen += torch.bincount(labels, minlength=self.num_classes)
+                self.seen += all_reduce_sum(torch.bincount(labels, minlength=self.num_classes))
             prior = torch.log(self.seen / self.seen.sum())
         return cross_entropy(
             logits + over_classes(prior, logits),
