@@ -96,6 +96,11 @@ def test_semantic_loss_of_ignored_pixels_is_zero():
     assert loss == 0 and not logits.grad.any()
 
 
+def test_semantic_maps_of_other_classes_are_refused():
+    with pytest.raises(DataError, match="class 3, the semantic branch 3 classes"):
+        semantic_loss(torch.zeros(1, 3, 2, 2), [Objects(*NOTHING, semantic=torch.full((16, 16), 3))])
+
+
 def test_missing_semantic_maps_are_refused(batch):
     with pytest.raises(DataError, match="semantic"):
         tiny_htc(parts={"semantic_classes": 4}).losses(*batch)

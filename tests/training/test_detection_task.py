@@ -1,6 +1,8 @@
+import csv
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.mec.detector import Detector
 from longtail.metrics.results import Results
 from longtail.training.config_file import from_dict, read_yaml, write_yaml
-from longtail.training.detection_config import DetectionConfig
+from longtail.training.detection_config import DetectionConfig, DetectorConfig
 from longtail.training.detection_task import (
     DetectionTask,
     detection_groups,
@@ -121,6 +123,20 @@ def test_a_run_resumes_where_it_was(run, tmp_path):
     done = fit(config, tmp_path / "run", resume=True, quiet=True)
     one, other = Detector.from_pretrained(run.path).state_dict(), Detector.from_pretrained(done.path).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_htc_trains_its_semantic_branch(tmp_path):
+    model = tiny_settings()["model"]
+    model = {**model, "name": "htc", "options": {**model["options"], "semantic_classes": 16}}
+    config = with_data(train_options={"semantic": True})
+    config = replace(config, model=from_dict(DetectorConfig, model))
+    done = fit(config, tmp_path / "htc", quiet=True)
+    rows = list(csv.DictReader(done.metrics.open()))
+    assert all(0 < float(row["loss/semantic"]) < 1 for row in rows if row["loss"])  # 0.2 ln 16 = 0.55 at first
+    detector = Detector.from_pretrained(done.path)
+    assert detector.method.heads.semantic.classifier.out_channels == 16
+    with pytest.raises(ConfigError, match="no semantic maps"):
+        DetectionTask(replace(config, data=tiny_config().data))
 
 
 def test_a_length_in_epochs_counts_what_the_sampler_shows(tmp_path):

@@ -91,6 +91,8 @@ class DetectionSample(TypedDict):
         labels: int64 (n,), class ids 0 … C-1.
         masks: bool (n, h, w); absent where the annotations have boxes only.
         crowd: bool (n,), regions of many objects: neither targets nor false positives.
+        semantic: (h, w), class ids of a semantic branch, which need not be those of the objects, and 255 where none is
+            known; only where asked for.
         image_id: Id of the image in its annotation file.
         name: File stem or index: names predictions and errors.
     """
@@ -100,6 +102,7 @@ class DetectionSample(TypedDict):
     labels: Tensor
     masks: NotRequired[tv_tensors.Mask]
     crowd: Tensor
+    semantic: NotRequired[tv_tensors.Mask]
     image_id: int
     name: str
 

@@ -15,6 +15,7 @@ from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
 from longtail.datasets.coco_file import CocoFile, read_coco_file
 from longtail.datasets.image_files import read_image
 from longtail.datasets.palette import generate_palette
+from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map
 from longtail.errors import ConfigError, DataError
 
 
@@ -32,6 +33,8 @@ class Coco(DetectionDataset):
         images: Folder that the file names of the images are relative to; relative to ``root``.
         masks: Whether samples have masks; None where all objects have one.
         outside: Boxes that reach out of their image are cut at its border, or refused.
+        semantic: Also give semantic maps: a folder of single-channel PNGs named as the images (COCO-stuff's, 255 where
+            no class is known), relative to ``root``, or "objects" to paint them from the masks.
         keep_empty: Keep images without objects; they teach what is background.
         check_files: Look for all image files at once rather than fail when the first missing one is read.
         transform: Applied to every sample dict.
@@ -52,6 +55,7 @@ class Coco(DetectionDataset):
         images: str | Path | None = None,
         masks: bool | None = None,
         outside: Literal["clip", "refuse"] = "clip",
+        semantic: str | Path | None = None,
         keep_empty: bool = True,
         check_files: bool = True,
         transform: Callable[[DetectionSample], DetectionSample] | None = None,
@@ -70,6 +74,9 @@ class Coco(DetectionDataset):
         self.image_root = root / images if images else _image_root(self._image_roots(root, split), self._paths)
         self._boxes, self._kept = self._clip(outside)
         self.has_masks = self._decide_masks(masks)
+        self.semantic = semantic if semantic in (None, FROM_OBJECTS) else root / semantic
+        if semantic == FROM_OBJECTS and not self.has_masks:
+            raise DataError(f"{file} has no masks to paint semantic maps from", fix="give a folder of maps instead")
         owner = np.repeat(np.arange(len(self.file.images)), np.diff(self.file.first))
         counts = np.bincount(owner[self._kept], minlength=len(self.file.images))
         self._shown = np.arange(len(self.file.images)) if keep_empty else np.flatnonzero(counts)
@@ -98,6 +105,10 @@ class Coco(DetectionDataset):
         }
         if self.has_masks:
             sample["masks"] = tv_tensors.Mask(torch.from_numpy(self.file.masks(objects, size)).bool())
+        if self.semantic == FROM_OBJECTS:
+            sample["semantic"] = paint_semantic_map(sample["masks"], sample["labels"], self.classes.num_classes)
+        elif self.semantic is not None:
+            sample["semantic"] = read_semantic_map(Path(self.semantic), self._paths[place], size)
         return sample if self.transform is None else self.transform(sample)
 
     @property

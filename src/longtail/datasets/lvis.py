@@ -27,6 +27,7 @@ class Lvis(Coco):
         annotations: See ``Coco``.
         images: See ``Coco``.
         masks: See ``Coco``.
+        semantic: See ``Coco``.
         keep_empty: See ``Coco``.
         check_files: See ``Coco``.
         transform: Applied to every sample dict.
@@ -43,6 +44,7 @@ class Lvis(Coco):
         annotations: str | Path | None = None,
         images: str | Path | None = None,
         masks: bool | None = None,
+        semantic: str | Path | None = None,
         keep_empty: bool = True,
         check_files: bool = True,
         transform: Callable[[DetectionSample], DetectionSample] | None = None,
@@ -58,6 +60,7 @@ class Lvis(Coco):
             annotations=annotations,
             images=images or ".",
             masks=masks,
+            semantic=semantic,
             keep_empty=keep_empty,
             check_files=check_files,
             transform=transform,

@@ -49,6 +49,7 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
         seed: Another seed gives other scenes of the same world.
         imbalance: Draws of the most frequent object for one of the rarest.
         task: What a sample holds.
+        semantic: Detection: also give the label maps of segmentation (surroundings, then objects) as ``semantic``.
         transform: Applied to the whole sample dict.
 
     Raises:
@@ -67,6 +68,7 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
         seed: int = 0,
         imbalance: float = 40.0,
         task: Task = "segmentation",
+        semantic: bool = False,
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         if task not in ("segmentation", "detection"):
@@ -86,6 +88,7 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
             )
         self.split, self.num_images, self.size, self.seed = split, num_images, (int(size[0]), int(size[1])), seed
         self.task, self.imbalance, self.transform = task, float(imbalance), transform
+        self.semantic = semantic
         self.kinds = object_kinds(num_objects)
         palette = _object_colours(num_objects)
         names = tuple(kind.name for kind in self.kinds)
@@ -109,6 +112,8 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
             sample = {"image": image, "mask": mask, "name": f"{index:06d}"}
         else:
             sample = self._instances(image, [thing.kind for thing in things], owner, index)
+            if self.semantic:
+                sample["semantic"] = tv_tensors.Mask(torch.from_numpy(self._semantic(ground, things, owner)))
         return sample if self.transform is None else self.transform(sample)
 
     def mask(self, index: int) -> np.ndarray:

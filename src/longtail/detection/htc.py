@@ -168,7 +168,7 @@ def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Obje
     """Cross-entropy of the semantic branch; maps are read at the logits' resolution, 255 and padding are ignored.
 
     Raises:
-        DataError: An image has no semantic map.
+        DataError: An image has no semantic map, or one of classes that the branch does not know.
     """
     stride = _SEMANTIC_STRIDE
     size = (logits.shape[2] * stride, logits.shape[3] * stride)
@@ -181,5 +181,11 @@ def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Obje
         height, width = image.semantic.shape
         target[:height, :width] = image.semantic
     read = targets[:, stride // 2 :: stride, stride // 2 :: stride].long()
+    largest = int(read.where(read != _SEMANTIC_IGNORED, -1).max())
+    if largest >= logits.shape[1]:
+        raise DataError(
+            f"a semantic map has class {largest}, the semantic branch {logits.shape[1]} classes",
+            fix="set semantic_classes to the number of classes of the maps",
+        )
     total = F.cross_entropy(logits, read, ignore_index=_SEMANTIC_IGNORED, reduction="sum")
     return total / (read != _SEMANTIC_IGNORED).sum().clamp(min=1)
