@@ -1,5 +1,7 @@
 """Calibration of a trained classifier, after the fact: an ensemble within an ensemble that undoes the imbalance."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from longtail.ensembles.alignment import at_least_float32
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
+from longtail.frequency.counts import ClassFrequency, Unit
 
 
 def size_divisors(counts: Float[Tensor, " c"], gamma: float = 0.6) -> Float[Tensor, " c"]:
@@ -24,6 +27,32 @@ def prior_divisors(counts: Float[Tensor, " c"], tau: float = 1.0) -> Float[Tenso
     """
     counts = counts.clamp(min=1)
     return (counts / counts.sum()) ** tau
+
+
+def class_divisors(
+    frequency: ClassFrequency,
+    by: Literal["norcal", "logit_adjustment"],
+    *,
+    gamma: float = 0.6,
+    tau: float = 1.0,
+    unit: Unit = "images",
+) -> Float[Tensor, " c"]:
+    """``size_divisors`` or ``prior_divisors`` of counted data.
+
+    Args:
+        frequency: Counts of the training split.
+        by: ``norcal`` divides by the size of the classes, ``logit_adjustment`` by their share.
+        gamma: Power of the size; only for ``norcal``.
+        tau: Power of the share; only for ``logit_adjustment``.
+        unit: What is counted.
+
+    Raises:
+        ConfigError: An unknown way, or the unit was not counted.
+    """
+    if by not in ("norcal", "logit_adjustment"):
+        raise ConfigError(f"cannot calibrate by {by!r}", fix="choose 'norcal', 'logit_adjustment' or, of boxes, 'logn'")
+    counts = torch.tensor(frequency.counts(unit), dtype=torch.float32)
+    return size_divisors(counts, gamma) if by == "norcal" else prior_divisors(counts, tau)
 
 
 def divide_probabilities(

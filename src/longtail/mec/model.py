@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
-import torch
-
 from longtail.ensembles.alignment import Activation
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
-from longtail.ensembles.calibration import Calibrated, LogitNormalized, prior_divisors, size_divisors
+from longtail.ensembles.calibration import Calibrated, LogitNormalized, class_divisors
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
 from longtail.errors import ConfigError
@@ -185,12 +183,10 @@ def build_calibrated(
         for image in read_recording(recording):
             normalized.observe(image.outputs.logits)
         return normalized
-    if by not in ("norcal", "logit_adjustment"):
-        raise ConfigError(f"cannot calibrate by {by!r}", fix="choose 'norcal', 'logit_adjustment' or 'logn'")
     if frequency is None:
         raise ConfigError(f"{by} needs the counts of the training split", fix="pass frequency=")
-    counts = torch.tensor(frequency.counts(unit or ("images" if by == "norcal" else "instances")), dtype=torch.float32)
-    divisors = size_divisors(counts, gamma) if by == "norcal" else prior_divisors(counts, tau)
+    counted: Unit = unit or ("images" if by == "norcal" else "instances")
+    divisors = class_divisors(frequency, by, gamma=gamma, tau=tau, unit=counted)
     return Calibrated(inner, divisors, independent=independent)
 
 

@@ -9,12 +9,14 @@ import torch
 
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
+from longtail.ensembles.calibration import Calibrated, class_divisors
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.ensembles.most_confident import MostConfident
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.cross_entropy import CrossEntropy, Normalizer
 from longtail.medoe.bank import ExpertDecoders, SharedDecoderHeads, copies
@@ -72,6 +74,7 @@ def baseline(
     ignore_index: int,
     normalizer: Normalizer = "valid",
     loss: LossSpec | None = None,
+    calibrated: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Baseline:
     """The plain segmentor.
 
@@ -82,18 +85,22 @@ def baseline(
         ignore_index: Target value of pixels without a label.
         normalizer: See ``losses.cross_entropy``; of cross-entropy.
         loss: Loss of the main head, as ``losses.build_loss`` reads it; None for cross-entropy.
+        calibrated: Readouts beside the plain one, by name: arguments of ``calibration.class_divisors`` such as
+            ``{"by": "logit_adjustment", "tau": 1}``, of pixels unless ``unit`` says otherwise.
 
     Raises:
         ConfigError: An unknown loss or option, or a ``normalizer`` beside the loss's own.
     """
     if loss is None:
-        return Baseline(model, CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer), ignore_index)
+        chosen: ClassificationLoss = CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer)
+        return Baseline(model, chosen, ignore_index, _calibrated(calibrated, chosen, frequency))
     if normalizer != "valid":
         raise ConfigError(
             f"the baseline has normalizer={normalizer!r} beside a loss of its own",
             fix="give it to the loss: {name: …, normalizer: …}",
         )
-    return Baseline(model, build_loss(loss, frequency, ignore_index=ignore_index), ignore_index)
+    chosen = build_loss(loss, frequency, ignore_index=ignore_index)
+    return Baseline(model, chosen, ignore_index, _calibrated(calibrated, chosen, frequency))
 
 
 def medoe(
@@ -189,6 +196,23 @@ def build_ensemble(spec: EnsembleSpec, sets: LabelSets) -> Ensemble:
     builder, arguments = _choose("ensemble", name, _ENSEMBLES)
     _check_options(builder, f"ensemble {name!r}", options)
     return builder(**arguments(sets), **options)
+
+
+def _calibrated(
+    specs: Mapping[str, Mapping[str, Any]] | None, loss: ClassificationLoss, frequency: ClassFrequency
+) -> dict[str, Ensemble]:
+    """Readings of a single expert's logits, calibrated after training."""
+    found: dict[str, Ensemble] = {}
+    for name, spec in (specs or {}).items():
+        if name == "baseline" or "by" not in spec:
+            raise ConfigError(
+                f"the calibrated readout {name!r} is {dict(spec)}",
+                fix='give it a name of its own, and how: {"by": "logit_adjustment"}',
+            )
+        options = _check_options(class_divisors, f"calibrated readout {name!r}", {"unit": "pixels", **spec})
+        divisors = class_divisors(frequency, **options)
+        found[name] = Calibrated(Average(activation=loss.probabilities), divisors)
+    return found
 
 
 def _matrix_size(sets: LabelSets) -> dict[str, Any]:

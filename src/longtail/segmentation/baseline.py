@@ -1,8 +1,11 @@
 """The plain segmentor: the baseline of every table."""
 
-from jaxtyping import Float, Integer
-from torch import Tensor
+from collections.abc import Mapping
 
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from longtail.ensembles.base import Ensemble
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy, cross_entropy
 from longtail.segmentation.classifier import fit_classifier
@@ -18,13 +21,21 @@ class Baseline(SegmentationMethod):
         model: Any encoder-decoder; its classifier is given the outputs and the bias that the loss wants.
         loss: Loss of the main head; cross-entropy over the labelled pixels where None.
         ignore_index: Target value of pixels without a label.
+        further: Other ways to read the logits, by name: ensembles of this one expert, such as a calibration.
     """
 
-    def __init__(self, model: EncoderDecoder, loss: ClassificationLoss | None = None, ignore_index: int = 255) -> None:
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        loss: ClassificationLoss | None = None,
+        ignore_index: int = 255,
+        further: Mapping[str, Ensemble] | None = None,
+    ) -> None:
         super().__init__(model.num_classes, ignore_index)
         self.model = model
         self.loss = loss or CrossEntropy(model.num_classes, ignore_index)
         model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
+        self.further = nn.ModuleDict(further or {})
 
     @property
     def num_logits(self) -> int:
@@ -51,10 +62,15 @@ class Baseline(SegmentationMethod):
         return ExpertMaps(self.model(image).unsqueeze(0))
 
     def readouts(self) -> dict[str, Readout]:
-        return {"baseline": read_probabilities(lambda logits, _: self.loss.probabilities(logits[0]))}
+        own = read_probabilities(lambda logits, _: self.loss.probabilities(logits[0]))
+        return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.further.items()}
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
         return self.loss.probabilities(self.model(image))
 
     def _full_size(self, logits: Tensor, image: Tensor) -> Tensor:
         return full_size(logits, image.shape[-2:], self.model.size_divisor, self.model.align_corners)
+
+
+def _reading(ensemble: nn.Module) -> Readout:
+    return read_probabilities(lambda logits, _: ensemble(logits))
