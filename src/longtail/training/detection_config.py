@@ -235,7 +235,7 @@ class DetectionMethodConfig:
         name: baseline or mec
         loss: classification loss of every stage: cross_entropy when not given, focal, ldam, class_balanced,
             logit_adjustment, balanced_softmax, blv, seesaw, equalization, equalization_v2, balanced_group_softmax,
-            federated, the dotted path of your own, or such as {name: focal, gamma: 1}
+            federated, under_sampling, the dotted path of your own, or such as {name: focal, gamma: 1}
         overall_weight: lambda, the weight of the loss over all classes in an expert's group; of mec
         outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec
         ensemble: the method's own prediction: dynamic (with group alignment), sparse, average, or such as {name:

@@ -115,8 +115,8 @@ class MethodConfig:
     Args:
         name: baseline, medoe, mcn, model_ensemble …
         options: further arguments of the method; of baseline, loss: focal, ldam, class_balanced, logit_adjustment,
-            balanced_softmax, blv, seesaw, equalization, equalization_v2, the dotted path of your own, or such as
-            {loss: {name: focal, gamma: 1}}
+            balanced_softmax, blv, seesaw, equalization, equalization_v2, under_sampling, the dotted path of your own,
+            or such as {loss: {name: focal, gamma: 1}}
     """
 
     name: str = "medoe"
