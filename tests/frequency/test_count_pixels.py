@@ -9,7 +9,7 @@ from PIL import Image
 
 from longtail.errors import DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.frequency.count_pixels import count_pixels
+from longtail.frequency.count_pixels import count_pixels, pixels_per_image
 
 
 @dataclass
@@ -171,3 +171,15 @@ def test_workers_are_told_by_affinity(monkeypatch):
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
     assert module._num_cores() == 3
+
+
+@pytest.mark.parametrize("size", [5, 300])
+def test_pixels_of_every_image(size):
+    masks = [np.full((2, 3), index % 3, dtype=np.uint8) for index in range(size)]
+    masks[1][0, 0] = 255
+    dataset = Labels(None, masks)
+    rows = pixels_per_image(dataset, workers=2)
+    assert rows.shape == (size, 3)
+    assert rows[0].tolist() == [6, 0, 0]
+    assert rows[1].tolist() == [0, 5, 0]
+    assert (rows.sum(axis=0) == count_pixels(dataset, workers=1, progress=False).pixels).all()

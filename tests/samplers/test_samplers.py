@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from longtail.errors import ConfigError, DataError
-from longtail.samplers.base import Sampler
+from longtail.samplers.base import Sampler, split
 from longtail.samplers.class_aware import ClassAware
+from longtail.samplers.rare_class import RareClass, class_probabilities, shown_in
 from longtail.samplers.repeat_factor import RepeatFactor, class_factors
-from longtail.samplers.two_level import TwoLevel, split
+from longtail.samplers.two_level import TwoLevel
 
 
 def labels(*images: tuple[int, ...]) -> list[np.ndarray]:
@@ -99,3 +100,27 @@ def test_two_levels_say_which_class_an_image_was_drawn_for() -> None:
     assert [image for image, _ in drawn] == plain
     # indices of other samplers are images
     assert split(3, len(labels)) == (3, None)
+
+
+def test_rare_class_probabilities_by_hand() -> None:
+    # (1 - f) / T = 0 and ln 3 above that: 1/4 and 3/4
+    share = np.array([0.5 + math.log(3) * 0.05, 0.5 - math.log(3) * 0.05, 0.0])
+    np.testing.assert_allclose(class_probabilities(share, 0.1), [1 / 4, 3 / 4, 0])
+    np.testing.assert_allclose(class_probabilities(share, 1e9), [0.5, 0.5, 0])
+    assert class_probabilities(np.array([0.9999, 1e-4]), 1e-3)[1] == pytest.approx(1)
+    with pytest.raises(ConfigError, match="temperature"):
+        class_probabilities(share, 0)
+
+
+def test_rare_classes_are_drawn_from_images_that_show_them_well() -> None:
+    pixels = np.array([[9_000, 0, 0], [9_000, 50, 0], [8_000, 4_000, 0], [7_000, 0, 10]])
+    sampler = RareClass(pixels, temperature=1.0, length=4_000)
+    drawn = [split(index, len(pixels)) for index in sampler(torch.Generator().manual_seed(0))]
+    by_class = {c: {image for image, drawn_for in drawn if drawn_for == c} for c in range(3)}
+    assert by_class[1] == {2}  # only one image has enough
+    assert by_class[2] == {3}  # none has enough: any that shows it
+    counts = np.bincount([drawn_for for _, drawn_for in drawn], minlength=3) / len(drawn)
+    np.testing.assert_allclose(counts, sampler.probabilities.numpy(), atol=0.03)
+    assert [list(classes) for classes in shown_in(pixels)] == [[0], [0, 1], [0, 1], [0, 2]]
+    with pytest.raises(DataError, match="no image"):
+        RareClass(np.zeros((2, 3), dtype=np.int64))

@@ -9,6 +9,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency import ClassFrequency
 from longtail.medoe import Segmenter
 from longtail.metrics.results import Results
+from longtail.samplers.base import split
 from longtail.training.config_file import from_dict, read_yaml
 from longtail.training.fit import build_task, fit
 from longtail.training.run_folder import RunFolder
@@ -139,3 +140,17 @@ def test_a_broken_label_stops_the_training_with_its_name(tmp_path):
     (root / "images/train/1.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1\.jpg"):
         fit(config, tmp_path / "bad", quiet=True)
+
+
+@pytest.mark.parametrize("by", ["repeat_factor", "class_aware", "rare_class"])
+def test_sampling_by_class(by, tmp_path):
+    data = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 8}}
+    sampling = {"by": by, "smallest": 5, "threshold": 0.5}
+    task = build_task(
+        tiny_config(method={"name": "baseline"}, iterations={"train": 2}, data={**data, "sampling": sampling})
+    )
+    drawn = [split(index, task.train_data.sampled) for index in task.order(torch.Generator().manual_seed(0))]
+    assert all((drawn_for is not None) == (by == "rare_class") for _, drawn_for in drawn)
+    assert task.train_data[task.order(torch.Generator().manual_seed(0))[0]]["mask"].ndim == 2
+    fit(task.config, tmp_path / "run", task=task, quiet=True)
+    assert (tmp_path / "run" / "best.safetensors").is_file()

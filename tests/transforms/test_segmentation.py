@@ -5,7 +5,14 @@ from torchvision import tv_tensors
 
 from longtail.errors import ConfigError
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval, segmentation_train
-from longtail.transforms.segmentation import PadToSize, RandomScaledCrop, ResizeImage, keep_ratio, nearest_labels
+from longtail.transforms.segmentation import (
+    FocusClass,
+    PadToSize,
+    RandomScaledCrop,
+    ResizeImage,
+    keep_ratio,
+    nearest_labels,
+)
 
 
 def sample(height=40, width=60, mask=None, dtype=torch.uint8) -> dict:
@@ -179,3 +186,21 @@ def test_pad_leaves_larger_samples_alone():
 def test_impossible_settings_are_refused(make):
     with pytest.raises(ConfigError):
         make()
+
+
+@pytest.mark.parametrize("scale", [(0.5, 2.0), (1.0, 1.0)])
+def test_crops_show_the_class_that_they_were_drawn_for(scale):
+    labels = torch.zeros(60, 80, dtype=torch.uint8)
+    labels[50:54, 3:7] = 2
+    sample = {
+        "image": tv_tensors.Image(torch.zeros(3, 60, 80, dtype=torch.uint8)),
+        "mask": tv_tensors.Mask(labels),
+        "focus": FocusClass(2),
+    }
+    crop = RandomScaledCrop((16, 16), scale)
+    shown = [bool((crop(sample)["mask"] == 2).any()) for _ in range(60)]
+    assert sum(shown) >= 58  # a crop may shrink four pixels at its edge to none
+    starts = {tuple(crop(sample)["mask"].nonzero()[0].tolist()) for _ in range(20)}
+    assert len(starts) > 5  # not always at the same place of the crop
+    without = {**sample, "focus": FocusClass(1)}  # not in this image: an ordinary crop
+    assert crop(without)["mask"].shape == (16, 16)

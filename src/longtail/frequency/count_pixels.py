@@ -100,6 +100,26 @@ def count_pixels(
     return frequency
 
 
+def pixels_per_image(dataset: LabelledImages, *, workers: int | None = None) -> np.ndarray:
+    """Pixels of every class in every image, int64 (images, C): what samplers by class want.
+
+    Args:
+        dataset: Images with label maps, of one split.
+        workers: See ``count_pixels``.
+
+    Raises:
+        DataError: As of ``count_pixels``.
+    """
+    job = _Job.of(dataset)
+    if job.size == 0:
+        raise DataError("the data set holds no images", fix="check the folder and the split")
+    workers = _num_cores() if workers is None else max(1, workers)
+    if workers == 1 or job.size < _MIN_PARALLEL:
+        return _rows_of_chunk(range(job.size), job)
+    with _pool(job, workers) as pool:
+        return np.concatenate(list(pool.map(_rows_of_chunk, _chunks(job, workers))))
+
+
 @dataclass
 class _Tally:
     """Counts of some images."""
@@ -157,6 +177,10 @@ class _Job:
             tally.add(_Tally(pixels, (pixels > 0).astype(np.int64), ignored, 1))
         return tally
 
+    def rows(self, indices: Sequence[int]) -> np.ndarray:
+        """Pixels of every class in each of these images."""
+        return np.stack([self.count([index]).pixels for index in indices])
+
 
 def _mask_histogram(mask: np.ndarray, name: str) -> np.ndarray:
     mask = np.asarray(mask)
@@ -188,14 +212,28 @@ def _count_chunk(indices: range) -> _Tally:
     return _job.count(indices)
 
 
-def _parallel(job: _Job, workers: int) -> Iterator[_Tally]:
+def _rows_of_chunk(indices: range, job: _Job | None = None) -> np.ndarray:
+    known = job or _job
+    assert known is not None
+    return known.rows(indices)
+
+
+def _chunks(job: _Job, workers: int) -> list[range]:
     chunk = max(1, min(64, job.size // (8 * workers)))
+    return [range(i, min(i + chunk, job.size)) for i in range(0, job.size, chunk)]
+
+
+def _pool(job: _Job, workers: int) -> ProcessPoolExecutor:
     # Forking, as PyTorch's data loader does on Linux, starts in milliseconds and needs no importable __main__.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job,)) as pool:
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job,))
+
+
+def _parallel(job: _Job, workers: int) -> Iterator[_Tally]:
+    with _pool(job, workers) as pool:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-            waiting = {pool.submit(_count_chunk, range(i, min(i + chunk, job.size))) for i in range(0, job.size, chunk)}
+            waiting = {pool.submit(_count_chunk, chunk) for chunk in _chunks(job, workers)}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)

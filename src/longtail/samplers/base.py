@@ -55,3 +55,25 @@ def images_per_class(shown: Sequence[np.ndarray], num_classes: int | None = None
     """Number of images that show each class, int64 (C,)."""
     everything = np.concatenate([*shown, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     return np.bincount(everything, minlength=num_classes or 0)
+
+
+def join(images: Int[Tensor, " n"], classes: Int[Tensor, " n"], num_images: int) -> Int[Tensor, " n"]:
+    """Indices that say which class an image was drawn for: ``(class + 1) * num_images + image``.
+
+    Args:
+        images: Images drawn.
+        classes: Class that each was drawn for.
+        num_images: Number of images that are sampled.
+    """
+    return (classes + 1) * num_images + images
+
+
+def split(index: int, num_images: int) -> tuple[int, int | None]:
+    """Image of an index of any sampler, and the class that it was drawn for where the sampler says so.
+
+    Args:
+        index: What a sampler gave.
+        num_images: Number of images that it samples.
+    """
+    drawn_for, image = divmod(index, num_images)
+    return image, drawn_for - 1 if drawn_for else None

@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from longtail.samplers.base import join
 from longtail.samplers.class_aware import ClassAware
 
 
 class TwoLevel(ClassAware):
     """Class-aware sampling that says which class an image was drawn for.
 
-    An index is ``(class + 1) * number of images + image``; ``split`` takes it apart.
+    Indices are those of ``base.join``; ``base.split`` takes them apart.
 
     Args:
         image_labels: Classes of the objects of every image.
@@ -30,15 +31,4 @@ class TwoLevel(ClassAware):
     def draw(self, generator: torch.Generator) -> Int[Tensor, " n"]:
         """Indices of one pass, each a class and an image."""
         classes, images = self.draw_pairs(generator)
-        return (classes + 1) * self.num_images + images
-
-
-def split(index: int, num_images: int) -> tuple[int, int | None]:
-    """Image of an index of any sampler, and the class that it was drawn for; None of other samplers than ``TwoLevel``.
-
-    Args:
-        index: What a sampler gave.
-        num_images: Number of images that it samples.
-    """
-    drawn_for, image = divmod(index, num_images)
-    return image, drawn_for - 1 if drawn_for else None
+        return join(images, classes, self.num_images)

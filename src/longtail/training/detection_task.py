@@ -18,9 +18,10 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
 from longtail.mec.detector import Detector, augmented
 from longtail.metrics.results import Results
+from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor
-from longtail.samplers.two_level import TwoLevel, split
+from longtail.samplers.two_level import TwoLevel
 from longtail.training.checkpoints import writing
 from longtail.training.config_file import as_arguments, from_dict, read_yaml, to_dict
 from longtail.training.console import percent, table

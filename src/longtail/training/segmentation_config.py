@@ -37,6 +37,30 @@ class GroupsConfig:
 
 
 @dataclass
+class PixelSamplingConfig:
+    """Which images a pass over the training data shows, and how often.
+
+    Args:
+        by: shuffled (every image once), repeat_factor (images of rare classes more often), class_aware (every class
+            equally often) or rare_class (rare classes oftener than frequent ones, in crops that show them)
+        threshold: share of the images below which a class is repeated; of by = repeat_factor
+        temperature: the smaller, the more the rarest classes are favoured; of by = rare_class
+        smallest: pixels from which on an image counts for a class, where any image has as many; of by = rare_class
+    """
+
+    by: Literal["shuffled", "repeat_factor", "class_aware", "rare_class"] = "shuffled"
+    threshold: float = 1e-3
+    temperature: float = 0.01
+    smallest: int = 3000
+
+    def __post_init__(self) -> None:
+        one_of("data.sampling.by", self.by, ("shuffled", "repeat_factor", "class_aware", "rare_class"))
+        within("data.sampling.threshold", self.threshold, 0, 1)
+        positive("data.sampling.temperature", self.temperature)
+        positive("data.sampling.smallest", self.smallest)
+
+
+@dataclass
 class DataConfig:
     """What to train and validate on.
 
@@ -47,6 +71,7 @@ class DataConfig:
         options: further arguments of the data set
         frequency: file of class frequencies (`longtail count`); the training split is counted when not given
         groups: How the classes are put into groups
+        sampling: Which images a pass over the training data shows, and how often
         limit: use only that many images of each split
     """
 
@@ -56,6 +81,7 @@ class DataConfig:
     options: dict[str, Any] = field(default_factory=dict)
     frequency: str | None = None
     groups: GroupsConfig = field(default_factory=GroupsConfig)
+    sampling: PixelSamplingConfig = field(default_factory=PixelSamplingConfig)
     limit: int | None = None
 
     def __post_init__(self) -> None:

@@ -14,9 +14,13 @@ from longtail.datasets.base import SegmentationDataset
 from longtail.distributed import barrier
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.frequency.count_pixels import count_pixels
+from longtail.frequency.count_pixels import count_pixels, pixels_per_image
 from longtail.medoe import Segmenter
 from longtail.metrics.results import Results
+from longtail.samplers.base import split
+from longtail.samplers.class_aware import ClassAware
+from longtail.samplers.rare_class import RareClass, shown_in
+from longtail.samplers.repeat_factor import RepeatFactor
 from longtail.segmentation.models import resolved_options
 from longtail.training.checkpoints import writing
 from longtail.training.config_file import as_arguments, from_dict, read_yaml, to_dict
@@ -24,9 +28,10 @@ from longtail.training.console import percent, table
 from longtail.training.evaluate import evaluate
 from longtail.training.loading import IndexOrder, Shuffled
 from longtail.training.run_folder import RunFolder, environment_rank
-from longtail.training.segmentation_config import GroupsConfig, SegmentationConfig
+from longtail.training.segmentation_config import GroupsConfig, PixelSamplingConfig, SegmentationConfig
 from longtail.training.task import Validation
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval, segmentation_train
+from longtail.transforms.segmentation import FocusClass
 
 
 class SegmentationTask:
@@ -47,9 +52,9 @@ class SegmentationTask:
             raise ConfigError("data.dataset is not given", fix="name a folder or a built-in data set")
         self.config = config
         labelled = open_dataset(config.data.dataset, config.data.train_split, **as_arguments(config.data.options))
-        self.train_data = _KeptFields(_with(labelled, self._augmentation(labelled.ignore_index)))
         size = len(labelled) if config.data.limit is None else min(len(labelled), config.data.limit)
-        self.order: IndexOrder = Shuffled(size)
+        self.train_data = _KeptFields(labelled, self._augmentation(labelled.ignore_index), size)
+        self.order = sampling_order(config.data.sampling, labelled, size)
         self.val_data = open_validation(config) if config.data.val_split else None
         self.frequency = frequency_of(config, labelled)
         self.groups = build_groups(config.data.groups, self.frequency)
@@ -140,24 +145,41 @@ class SegmentationTask:
 
 
 class _KeptFields(torch.utils.data.Dataset):
-    """What a batch needs of a sample: names and sizes of images cannot be stacked."""
+    """What a batch needs of a sample: names and sizes of images cannot be stacked.
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
-        self.dataset = dataset
+    Args:
+        dataset: Samples as they are stored.
+        transform: The training transform; it sees the class that a sample was drawn for.
+        sampled: Number of images that the sampler draws from.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, transform: Callable, sampled: int) -> None:
+        self.dataset = copy.copy(dataset)
+        self.dataset.transform = None
+        self.transform = transform
+        self.sampled = sampled
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        sample = self.dataset[index]
+        image, drawn_for = split(index, self.sampled)
+        sample: dict[str, Any] = {**self.dataset[image]}
+        if drawn_for is not None:
+            sample["focus"] = FocusClass(drawn_for)
+        sample = self.transform(sample)
         return {name: sample[name].as_subclass(Tensor) for name in ("image", "mask")}
 
 
-def _with(dataset: SegmentationDataset, transform: Callable) -> SegmentationDataset:
-
-    other = copy.copy(dataset)
-    other.transform = transform
-    return other
+def sampling_order(settings: PixelSamplingConfig, dataset: SegmentationDataset, size: int) -> IndexOrder:
+    """What a pass over the first ``size`` training images shows."""
+    if settings.by == "shuffled":
+        return Shuffled(size)
+    pixels = pixels_per_image(dataset)[:size]
+    if settings.by == "rare_class":
+        return RareClass(pixels, temperature=settings.temperature, smallest=settings.smallest)
+    labels = shown_in(pixels)
+    return ClassAware(labels) if settings.by == "class_aware" else RepeatFactor(labels, settings.threshold)
 
 
 def open_validation(config: SegmentationConfig, split: str | None = None) -> SegmentationDataset:

@@ -97,10 +97,15 @@ def segmentation_eval(
     )
 
 
+class FocusClass(int):
+    """Class that a sample was drawn for, under any key of the sample dict: its crop should show it."""
+
+
 class RandomScaledCrop(v2.Transform):
     """Scale by a random factor and cut a random crop, in one step: only what the crop shows is resized.
 
-    Where the scaled image is smaller than the crop, all of it along that axis is kept, unpadded.
+    Where the scaled image is smaller than the crop, all of it along that axis is kept, unpadded. A sample with a
+    ``FocusClass`` that its label map shows is cut around a random pixel of that class, whatever fills the rest.
 
     Args:
         crop: (h, w) of the crop.
@@ -113,7 +118,7 @@ class RandomScaledCrop(v2.Transform):
     Source: mmsegmentation's RandomResize and RandomCrop. The share is taken on a grid of at most 65,536 pixels.
     """
 
-    _transformed_types = (tv_tensors.Image, tv_tensors.Mask)
+    _transformed_types = (tv_tensors.Image, tv_tensors.Mask, FocusClass)
 
     def __init__(
         self,
@@ -141,6 +146,11 @@ class RandomScaledCrop(v2.Transform):
         factor *= self.scale[0] + (self.scale[1] - self.scale[0]) * float(torch.rand(()))
         scaled = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
         target = (min(self.crop[0], scaled[0]), min(self.crop[1], scaled[1]))
+        focus = next((x for x in flat_inputs if isinstance(x, FocusClass)), None)
+        if focus is not None and masks and len(shown := (masks[0].as_subclass(Tensor) == focus).nonzero()):
+            pixel = shown[int(torch.randint(len(shown), ()))][-2:].tolist()
+            window = [_window(size[i], scaled[i], target[i], around=pixel[i]) for i in (0, 1)]
+            return {"rows": window[0], "columns": window[1], "size": target}
         for _ in range(_TRIES if masks and self.cat_max_ratio < 1 else 1):
             window = [_window(size[i], scaled[i], target[i]) for i in (0, 1)]
             if not masks or self._is_mixed(masks[0][..., window[0], window[1]]):
@@ -156,15 +166,21 @@ class RandomScaledCrop(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Cut and resize: the image bilinearly, antialiased; the label map to the nearest label."""
+        if isinstance(inpt, FocusClass):
+            return inpt
         cut = inpt[..., params["rows"], params["columns"]]
         if isinstance(inpt, tv_tensors.Mask):
             return tv_tensors.wrap(nearest_labels(cut, params["size"]), like=inpt)
         return tv_tensors.wrap(F.resize_image(cut.as_subclass(Tensor), list(params["size"]), antialias=True), like=inpt)
 
 
-def _window(source: int, scaled: int, length: int) -> slice:
-    """Random stretch of ``length`` of ``scaled`` pixels, in source pixels."""
-    start = int(torch.randint(scaled - length + 1, ()))
+def _window(source: int, scaled: int, length: int, around: int | None = None) -> slice:
+    """Random stretch of ``length`` of ``scaled`` pixels, in source pixels; with a source pixel in it, if one is given."""
+    low, high = 0, scaled - length
+    if around is not None:
+        place = min(scaled - 1, (2 * around + 1) * scaled // (2 * source))
+        low, high = max(low, place - length + 1), min(high, place)
+    start = low + int(torch.randint(high - low + 1, ()))
     begin = start * source // scaled
     return slice(begin, max(begin + 1, min(source, -(-(start + length) * source // scaled))))
 
