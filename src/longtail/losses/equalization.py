@@ -10,6 +10,7 @@ from torch import Tensor
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.cross_entropy import cross_entropy
 from longtail.losses.positions import labelled_rows
 from longtail.losses.sigmoid import one_hot, prior_logit, with_background
 
@@ -36,22 +37,21 @@ def equalization_loss(
     return each.masked_fill(spared, 0.0).sum(dim=1)
 
 
-def softmax_equalization_loss(
-    logits: Float[Tensor, "m c"], target: Int[Tensor, " m"], spared: Bool[Tensor, "m c"]
-) -> Float[Tensor, " m"]:
-    r"""Softmax form, for pixels: spared classes (never the label) take no part in the softmax.
+def softmax_equalization_logits(
+    logits: Float[Tensor, "n c *grid"], target: Int[Tensor, "n *grid"], spared: Bool[Tensor, "n c *grid"]
+) -> Float[Tensor, "n c *grid"]:
+    r"""Softmax form, for pixels: logits whose cross-entropy is the loss; spared classes, never the label, have -∞.
 
     .. math::
         -\log \frac{e^{o_y}}{\sum_c w_c e^{o_c}}, \quad w_c = 1 - β_c T_c (1 - t_c), \quad β_c \sim Bernoulli(γ)
 
     Source: Equalization loss (Tan 2020), Eqs. 9-11.
     """
-    spared = spared.scatter(1, target.unsqueeze(1), torch.zeros_like(spared[:, :1]))
-    return F.cross_entropy(logits.masked_fill(spared, float("-inf")), target, reduction="none")
+    return logits.masked_fill(spared.scatter(1, target.unsqueeze(1), False), float("-inf"))
 
 
 class EqualizationLoss(ClassificationLoss):
-    """``equalization_loss`` of boxes, ``softmax_equalization_loss`` of pixels, the mean over the labelled positions.
+    """``equalization_loss`` of boxes, ``softmax_equalization_logits`` of pixels, the mean over the labelled positions.
 
     Boxes have C sigmoids and no logit of the background; see ``sigmoid.with_background`` for its probability.
 
@@ -124,11 +124,10 @@ class EqualizationLoss(ClassificationLoss):
         target: Integer[Tensor, "n *grid"],
         position_weight: Float[Tensor, "n *grid"] | None = None,
     ) -> Float[Tensor, ""]:
+        if not self.background:
+            return self._pixel_loss(logits, target.long(), position_weight)
         rows = labelled_rows(logits, target, position_weight, self.ignore_index)
-        if self.background:
-            return rows.mean(equalization_loss(rows.logits, rows.target, self.rare))
-        chosen = torch.rand_like(rows.logits) < self.spared
-        return rows.mean(softmax_equalization_loss(rows.logits, rows.target, chosen & self.rare))
+        return rows.mean(equalization_loss(rows.logits, rows.target, self.rare))
 
     def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
         """Softmax of pixels; of boxes sigmoids, which do not sum to 1."""
@@ -136,3 +135,11 @@ class EqualizationLoss(ClassificationLoss):
 
     def extra_repr(self) -> str:
         return f"rare classes: {int(self.rare.sum())} of {len(self.rare)}, threshold={self.threshold}"
+
+    def _pixel_loss(self, logits: Tensor, target: Tensor, position_weight: Tensor | None) -> Tensor:
+        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        rare = self.rare.nonzero().squeeze(1)
+        drawn = torch.rand_like(logits.index_select(1, rare)) < self.spared
+        spared = torch.zeros_like(logits, dtype=torch.bool).index_copy_(1, rare, drawn)
+        adjusted = softmax_equalization_logits(logits, target.where(target != self.ignore_index, 0), spared)
+        return cross_entropy(adjusted, target, ignore_index=self.ignore_index, position_weight=position_weight)

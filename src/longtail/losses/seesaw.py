@@ -11,18 +11,19 @@ from torch import Tensor
 from longtail.distributed import all_reduce_sum
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.cross_entropy import cross_entropy
 from longtail.losses.positions import labelled_rows
 
 
 def seesaw_logits(
-    logits: Float[Tensor, "m c"],
-    target: Int[Tensor, " m"],
+    logits: Float[Tensor, "n c *grid"],
+    target: Int[Tensor, "n *grid"],
     counts: Int[Tensor, " c"],
     *,
     mitigation: float = 0.8,
     compensation: float = 2.0,
     eps: float = 0.01,
-) -> Float[Tensor, "m c"]:
+) -> Float[Tensor, "n c *grid"]:
     r"""``o_j + log S_yj``, whose softmax cross-entropy is the seesaw loss.
 
     .. math::
@@ -41,14 +42,15 @@ def seesaw_logits(
     Source: Seesaw loss (Wang 2021), Eqs. 4-7; PEERS part 2, 4.
     """
     with torch.no_grad():
-        of_target = target.unsqueeze(1)
         factor = torch.zeros_like(logits)
+        if compensation > 0:
+            chances = torch.log_softmax(logits, dim=1)
+            of_label = chances.gather(1, target.unsqueeze(1)).clamp(min=math.log(eps))
+            factor = chances.sub_(of_label).clamp_(min=0).mul_(compensation)
         if mitigation > 0:
             seen = counts.clamp(min=1).to(logits.dtype).log()
-            factor += mitigation * (seen - seen[target].unsqueeze(1)).clamp(max=0)
-        if compensation > 0:
-            chances = logits.log_softmax(dim=1)
-            factor += compensation * (chances - chances.gather(1, of_target).clamp(min=math.log(eps))).clamp(min=0)
+            ratios = seen.view(-1, *[1] * (logits.ndim - 2)) - seen[target].unsqueeze(1)
+            factor += ratios.clamp_(max=0).mul_(mitigation)
     return logits + factor
 
 
@@ -112,14 +114,16 @@ class SeesawLoss(ClassificationLoss):
         target: Integer[Tensor, "n *grid"],
         position_weight: Float[Tensor, "n *grid"] | None = None,
     ) -> Float[Tensor, ""]:
+        if not self.background:
+            return self._pixel_loss(logits, target.long(), position_weight)
         rows = labelled_rows(logits, target, position_weight, self.ignore_index)
         foreground = rows.target < self.num_foreground
         if self.training:
             self._count(rows.target[foreground])
-        if not self.background:
-            return rows.mean(self._class_loss(rows.logits, rows.target))
         objectness = F.cross_entropy(rows.logits[:, self.num_foreground :], foreground.long(), reduction="none")
-        classes = self._class_loss(rows.logits[foreground, : self.num_foreground], rows.target[foreground])
+        labels = rows.target[foreground]
+        adjusted = self._adjusted(rows.logits[foreground, : self.num_foreground], labels)
+        classes = F.cross_entropy(adjusted, labels, reduction="none")
         return rows.mean(objectness.index_put((foreground.nonzero().squeeze(1),), classes, accumulate=True))
 
     def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
@@ -133,9 +137,17 @@ class SeesawLoss(ClassificationLoss):
     def extra_repr(self) -> str:
         return f"mitigation={self.mitigation}, compensation={self.compensation}, background={self.background}"
 
-    def _class_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _pixel_loss(self, logits: Tensor, target: Tensor, position_weight: Tensor | None) -> Tensor:
+        labelled = target != self.ignore_index
+        if self.training:
+            self._count(target[labelled])
+        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        adjusted = self._adjusted(logits, target.where(labelled, 0))
+        return cross_entropy(adjusted, target, ignore_index=self.ignore_index, position_weight=position_weight)
+
+    def _adjusted(self, logits: Tensor, labels: Tensor) -> Tensor:
         options = {"mitigation": self.mitigation, "compensation": self.compensation, "eps": self.eps}
-        return F.cross_entropy(seesaw_logits(logits, target, self.counts, **options), target, reduction="none")
+        return seesaw_logits(logits, labels, self.counts, **options)
 
     def _count(self, labels: Tensor) -> None:
         found = torch.bincount(labels, minlength=self.num_foreground)
