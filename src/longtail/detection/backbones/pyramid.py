@@ -1,6 +1,7 @@
 """A feature pyramid on any feature extractor, and the builder that knows the networks by name."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def build_backbone(
     channels: int = 256,
     norm: NormMode = "fixed_statistics",
     frozen_stages: int = 1,
-    deformable_stages: tuple[int, ...] = (),
+    deformable_stages: Sequence[int] = (),
     **options: Any,
 ) -> PyramidBackbone:
     """A pyramid on a network known by name.
