@@ -47,14 +47,15 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         config.replace(Path(folder) / "config.json")
 
     @classmethod
-    def from_description(cls: type[Model], folder: str | Path) -> Model:
+    def from_description(cls: type[Model], folder: str | Path, *, trust_code: bool = False) -> Model:
         """The model that ``config.json`` describes, untrained.
 
         Raises:
-            CheckpointError: There is none, or it names code outside this library.
+            CheckpointError: There is none, or it names code outside this library that is not trusted.
         """
         config = _read_description(Path(folder))
-        _refuse_foreign_code(str(folder), [config["model"], config.get("method")])
+        if not trust_code:
+            _refuse_foreign_code(str(folder), [config["model"], config.get("method")])
         try:
             return cls(**{**config, "model": cls.without_initial_weights(config["model"])}).eval()
         except TypeError as error:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from longtail.errors import ConfigError
+from longtail.phases import PhasedMethod
 
 #: Annotations of one training image in pixels of the network's input: ``boxes`` (n, 4) float xyxy, ``labels`` (n,)
 #: ids 0 … C-1, ``masks`` (n, h, w) bool where masks are trained, ``crowd`` (n,) bool where there are crowd regions,
@@ -62,7 +62,7 @@ class Detections:
         return len(self.scores)
 
 
-class DetectionMethod(nn.Module, ABC):
+class DetectionMethod(PhasedMethod, ABC):
     """A detector with the losses that train it and the readouts that use it.
 
     A method is trained in one or several phases, in order. ``start_phase`` freezes what a phase does not train;
@@ -73,26 +73,10 @@ class DetectionMethod(nn.Module, ABC):
         has_masks: Whether masks are predicted.
     """
 
-    #: Names of the training phases, in order.
-    phases: tuple[str, ...] = ("train",)
-
     def __init__(self, num_classes: int, has_masks: bool) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.has_masks = has_masks
-        self.phase = self.phases[0]
-
-    def start_phase(self, phase: str) -> None:
-        """Make ``phase`` the current one: exactly its parameters require a gradient.
-
-        Raises:
-            ConfigError: There is no such phase.
-        """
-        if phase not in self.phases:
-            raise ConfigError(
-                f"{type(self).__name__} has no training phase {phase!r}", fix=f"choose one of {self.phases}"
-            )
-        self.phase = phase
 
     @abstractmethod
     def losses(

@@ -93,14 +93,18 @@ def score_stages(
     return results
 
 
-def recorded_detector(recording: str | Path) -> tuple[Detector, CascadeDetector]:
+def recorded_detector(recording: str | Path, *, trust_code: bool = False) -> tuple[Detector, CascadeDetector]:
     """The untrained detector that a recording describes: its classes, groups, thresholds and readouts.
+
+    Args:
+        recording: Folder of the recording.
+        trust_code: Let the description name code outside this library.
 
     Raises:
         CheckpointError: The recording has no description (it is of a detector of one's own): call ``score_stages``.
         ConfigError: The detector is no cascade.
     """
-    detector = Detector.from_description(recording)
+    detector = Detector.from_description(recording, trust_code=trust_code)
     if not isinstance(detector.method, CascadeDetector):
         raise ConfigError(f"{recording} is not of a cascade", fix="call longtail.mec.score_stages with your readouts")
     return detector, detector.method
@@ -132,8 +136,9 @@ def stage_readouts(
         if name in names:
             raise ConfigError(f"ensemble {name!r} has the name of a readout of the detector", fix="choose another")
     activation = partial(method.heads.class_losses.probabilities, method.num_stages - 1)
+    level = getattr(method.heads.class_losses.loss(method.num_stages - 1), "absolute_logits", False)
     others = {
-        name: build_ensemble(spec, detector.groups, activation, detector.frequency)
+        name: build_ensemble(spec, detector.groups, activation, detector.frequency, keep_level=level)
         for name, spec in (ensembles or {}).items()
     }
     return {**{name: known[name] for name in names}, **others}

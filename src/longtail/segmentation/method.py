@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Float, Integer
-from torch import Tensor, nn
+from torch import Tensor
 
-from longtail.errors import ConfigError
+from longtail.phases import PhasedMethod
 
 
 class ExpertMaps(NamedTuple):
@@ -28,7 +28,7 @@ class ExpertMaps(NamedTuple):
 Readout = Callable[[ExpertMaps, Tensor | None], Tensor]
 
 
-class SegmentationMethod(nn.Module, ABC):
+class SegmentationMethod(PhasedMethod, ABC):
     """A segmentation model with the losses that train it and the readouts that use it.
 
     A method is trained in one or several phases, in order. ``start_phase`` freezes what a phase does not train (and
@@ -39,14 +39,10 @@ class SegmentationMethod(nn.Module, ABC):
         ignore_index: Target value of pixels without a label.
     """
 
-    #: Names of the training phases, in order.
-    phases: tuple[str, ...] = ("train",)
-
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.phase = self.phases[0]
 
     @property
     def num_logits(self) -> int:
@@ -56,18 +52,6 @@ class SegmentationMethod(nn.Module, ABC):
     def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
         """Class probabilities of one expert's logits."""
         return logits.softmax(dim=1)
-
-    def start_phase(self, phase: str) -> None:
-        """Make ``phase`` the current one: exactly its parameters require a gradient.
-
-        Raises:
-            ConfigError: There is no such phase.
-        """
-        if phase not in self.phases:
-            raise ConfigError(
-                f"{type(self).__name__} has no training phase {phase!r}", fix=f"choose one of {self.phases}"
-            )
-        self.phase = phase
 
     @abstractmethod
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:

@@ -48,9 +48,9 @@ def run(arguments: Namespace) -> int:
     detection = saved_task(arguments.model) == "detection"
     _refuse_misplaced(arguments, detection)
     if is_run and not arguments.data:
-        (_score_detection_run if detection else _score_run)(arguments, folder, out)
+        _score_run(arguments, folder, out, detection)
     else:
-        (_score_detector_elsewhere if detection else _score_elsewhere)(arguments, out)
+        _score_elsewhere(arguments, out, detection)
     show_results([out])
     return 0
 
@@ -74,93 +74,68 @@ def _changes(arguments: Namespace, settings: dict[str, Any], **evaluation: Any) 
     }
 
 
-def _score_run(arguments: Namespace, folder: Path, out: Path) -> None:
+def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -> None:
+    """A run on data of its own, with its own settings."""
     from longtail.training.config_file import read_yaml
-    from longtail.training.segmentation_task import score_run
 
     settings = read_yaml(folder / "config.yaml")
-    windows = {"sliding_window": arguments.window, "stride": arguments.stride} if arguments.window else {}
-    score_run(
-        folder,
-        split=arguments.split,
-        device=chosen_device(arguments.device),
-        out=out,
-        trust_code=arguments.trust_code,
-        changes=_changes(arguments, settings, **windows),
-    )
+    shared: dict[str, Any] = {
+        "split": arguments.split,
+        "device": chosen_device(arguments.device),
+        "out": out,
+        "trust_code": arguments.trust_code,
+    }
+    if detection:
+        from longtail.training.detection_task import score_detection_run
+
+        views = {"scales": arguments.scales} if arguments.scales else {}
+        views |= {"flip": True} if arguments.flip else {}
+        read = {"readouts": arguments.readouts, "recording": arguments.record}
+        score_detection_run(folder, **shared, **read, changes=_changes(arguments, settings, **views))
+    else:
+        from longtail.training.segmentation_task import score_run
+
+        windows = {"sliding_window": arguments.window, "stride": arguments.stride} if arguments.window else {}
+        score_run(folder, **shared, changes=_changes(arguments, settings, **windows))
 
 
-def _score_detection_run(arguments: Namespace, folder: Path, out: Path) -> None:
-    from longtail.training.config_file import read_yaml
-    from longtail.training.detection_task import score_detection_run
-
-    views = {"scales": arguments.scales} if arguments.scales else {}
-    views |= {"flip": True} if arguments.flip else {}
-    score_detection_run(
-        folder,
-        split=arguments.split,
-        device=chosen_device(arguments.device),
-        out=out,
-        readouts=arguments.readouts,
-        recording=arguments.record,
-        trust_code=arguments.trust_code,
-        changes=_changes(arguments, read_yaml(folder / "config.yaml"), **views),
-    )
-
-
-def _score_elsewhere(arguments: Namespace, out: Path) -> None:
+def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
+    """A model on data named by the arguments."""
     from longtail.datasets import open_dataset
-    from longtail.medoe import Segmenter
     from longtail.training.config_file import as_arguments
-    from longtail.training.evaluate import evaluate
     from longtail.training.run_folder import RunFolder, environment_rank
 
-    segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(
-        chosen_device(arguments.device)
-    )
     target = RunFolder(out)
-    results = evaluate(
-        segmenter,
-        open_dataset(arguments.data, arguments.split or "val", **as_arguments(arguments.options)),
-        sliding_window=arguments.window,
-        stride=arguments.stride,
-        workers=arguments.workers,
-        pictures=arguments.pictures,
-        pictures_dir=target.pictures,
-        limit=arguments.limit,
-        progress=True,
-        data={"name": arguments.data, "split": arguments.split},
-        settings={"model": arguments.model},
-    )
+    options = {"task": "detection"} if detection and arguments.data == "longtail-scenes" else {}
+    dataset: Any = open_dataset(arguments.data, arguments.split or "val", **options, **as_arguments(arguments.options))
+    shared: dict[str, Any] = {
+        "workers": arguments.workers,
+        "pictures": arguments.pictures,
+        "pictures_dir": target.pictures,
+        "limit": arguments.limit,
+        "progress": True,
+        "data": {"name": arguments.data, "split": arguments.split},
+        "settings": {"model": arguments.model},
+    }
+    if detection:
+        from longtail.mec.detector import Detector, augmented
+        from longtail.training.evaluate_detection import evaluate_detection
+
+        detector = _loaded(arguments, Detector)
+        if arguments.flip or arguments.scales:
+            detector.method = augmented(detector.method, arguments.scales or (1.0,), arguments.flip)
+        read = {"readouts": arguments.readouts, "recording": arguments.record}
+        results = evaluate_detection(detector, dataset, **read, **shared)
+    else:
+        from longtail.medoe import Segmenter
+        from longtail.training.evaluate import evaluate
+
+        windows = {"sliding_window": arguments.window, "stride": arguments.stride}
+        results = evaluate(_loaded(arguments, Segmenter), dataset, **windows, **shared)
     if environment_rank() == 0:
         results.save(target.results)
 
 
-def _score_detector_elsewhere(arguments: Namespace, out: Path) -> None:
-    from longtail.datasets import open_dataset
-    from longtail.mec.detector import Detector, augmented
-    from longtail.training.config_file import as_arguments
-    from longtail.training.evaluate_detection import evaluate_detection
-    from longtail.training.run_folder import RunFolder, environment_rank
-
-    detector = Detector.from_pretrained(arguments.model, trust_code=arguments.trust_code)
-    detector = detector.to(chosen_device(arguments.device))
-    if arguments.flip or arguments.scales:
-        detector.method = augmented(detector.method, arguments.scales or (1.0,), arguments.flip)
-    target = RunFolder(out)
-    options = {"task": "detection"} if arguments.data == "longtail-scenes" else {}
-    results = evaluate_detection(
-        detector,
-        open_dataset(arguments.data, arguments.split or "val", **options, **as_arguments(arguments.options)),
-        readouts=arguments.readouts,
-        recording=arguments.record,
-        workers=arguments.workers,
-        pictures=arguments.pictures,
-        pictures_dir=target.pictures,
-        limit=arguments.limit,
-        progress=True,
-        data={"name": arguments.data, "split": arguments.split},
-        settings={"model": arguments.model},
-    )
-    if environment_rank() == 0:
-        results.save(target.results)
+def _loaded(arguments: Namespace, kind: Any) -> Any:
+    model = kind.from_pretrained(arguments.model, trust_code=arguments.trust_code)
+    return model.to(chosen_device(arguments.device))

@@ -37,6 +37,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--nms_iou", type=float | None, default=None, help="overlap other than the run's")
     parser.add_argument("--kept", type=int | None, default=None, help="detections an image other than the run's")
     parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
+    parser.add_argument("--trust_code", action="store_true", help="let the recording name code outside this library")
     parser.add_argument("--quick", action="store_true", help="leave AP-fixed and the calibration out")
     parser.add_argument("--out", type=str | None, default=None, help="results.json to write")
 
@@ -49,7 +50,7 @@ def run(arguments: Namespace) -> int:
     from longtail.mec.rescore import count_recorded
     from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
 
-    detector, method = recorded_detector(arguments.recording)
+    detector, method = recorded_detector(arguments.recording, trust_code=arguments.trust_code)
     wanted = {"score_threshold": "score_threshold", "nms_iou": "nms_iou", "max_detections": "kept"}
     changes = {name: value for name, of in wanted.items() if (value := getattr(arguments, of)) is not None}
     readouts = stage_readouts(detector, _ensembles(arguments), arguments.readouts)
