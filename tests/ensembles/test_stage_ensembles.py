@@ -244,3 +244,24 @@ def test_half_precision_logits(background: str) -> None:
     o = logits().half()
     for ensemble in every_ensemble(True, background):
         assert torch.allclose(ensemble(o), ensemble(o.float()), atol=1e-6)
+
+
+@pytest.mark.parametrize("background", ["exclude", "relative"])
+def test_kept_level(background: str) -> None:
+    """Alignment with the level kept: the paper's, then all stages moved by the mean of what they lost."""
+    o = logits()
+    options = {"background": background, "keep_level": True, "activation": torch.sigmoid}
+    ensembles = [
+        Average("logits", align=True, groups=GROUPS, **options),
+        SparseEnsemble(GROUPS, **options),
+        DynamicEnsemble(GROUPS, temperature=0.5, **options),
+    ]
+    for ensemble in ensembles:
+        # stages that agree need no alignment
+        torch.testing.assert_close(ensemble(o[:1].expand(3, -1, -1)), o[0].sigmoid())
+        # a group that one stage speaks louder for is no louder than its mean over the stages
+        moved = o.clone()
+        moved[1][:, list(GROUPS.members[0])] += 6
+        found = ensemble(moved).logit() - ensemble(o).logit()
+        torch.testing.assert_close(found[:, list(GROUPS.members[0])], torch.full((16, 3), 2.0, dtype=o.dtype))
+        assert found[:, [1, 2, 4, 5]].abs().max() < 1e-9

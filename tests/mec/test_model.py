@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from longtail.detection.method import StageOutputs
 from longtail.ensembles.average import Average
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
@@ -151,6 +152,17 @@ def test_calibrated_readouts_of_a_detector(batch) -> None:
 def test_calibrated_refusals(options, message) -> None:
     with pytest.raises(ConfigError, match=message):
         build_ensemble({"name": "calibrated", **options}, GROUPS)
+
+
+@pytest.mark.parametrize("loss", ["equalization", "federated", {"name": "focal", "kind": "sigmoid"}])
+def test_sigmoids_keep_what_their_level_says(loss) -> None:
+    detector = build_detection_method("mec", groups=GROUPS, detector=TINY, loss=loss, frequency=FREQUENCY).eval()
+    # three stages; of two boxes one shows class 1, the other nothing
+    logits = torch.tensor([[-6.0, 3.0, -5.0], [-7.0, -6.0, -8.0]]) + torch.tensor([0.0, 0.5, -0.5]).view(3, 1, 1)
+    outputs = StageOutputs(logits, torch.zeros(2, 4), (9, 9))
+    for name in ("mec", "average_aligned", "sparse", "dynamic_unaligned", "average"):
+        scores = detector.readouts()[name](outputs)
+        assert scores[0].argmax() == 1 and scores[0, 1] > 0.9 and scores[1].argmax() == 3 and scores[1, :3].max() < 0.01
 
 
 TINY = {"backbone": "torchvision/resnet18", "head_channels": 16, "mask_channels": 8, "masks": "none"}

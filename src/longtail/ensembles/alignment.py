@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -35,11 +35,14 @@ class GroupLayout(nn.Module):
         groups: Groups of the C foreground classes, which are the first C logits. Further logits (background;
             objectness) belong to no group unless ``background`` says so.
         background: See ``Background``.
+        keep_level: Alignment gives each group of every stage the stages' mean of its mean in the place of 0. Stages
+            become alike as before, but a box keeps what its logits say by their level: sigmoids how sure any class is,
+            and groups with "others" how these compare.
     """
 
     order: Tensor
 
-    def __init__(self, groups: CategoryGroups, background: Background = "exclude") -> None:
+    def __init__(self, groups: CategoryGroups, background: Background = "exclude", *, keep_level: bool = False) -> None:
         super().__init__()
         if background not in ("exclude", "relative", "last_group", "singleton", "exempt"):
             raise ConfigError(
@@ -49,6 +52,7 @@ class GroupLayout(nn.Module):
         self.num_classes = groups.num_classes
         self.num_groups = groups.num_groups
         self.background = background
+        self.keep_level = keep_level
         order = torch.tensor([c for members in groups.members for c in members], dtype=torch.long)
         self._ordered = bool((order == torch.arange(len(order))).all())
         ends = list(accumulate(groups.sizes))
@@ -101,11 +105,16 @@ class GroupLayout(nn.Module):
 
         Source: MEC Eq. 3; SPEC §2.14.
         """
-        aligned = [part - part.mean(dim=2, keepdim=True) if part.shape[2] else part for part in parts]
+        aligned = [self._aligned(part) if part.shape[2] else part for part in parts]
         if self.background == "relative" and rest.shape[2]:
             total = sum(part.sum(dim=2, keepdim=True) for part in parts)
-            rest = rest - total / self.num_classes
+            level = cast(Tensor, total) / self.num_classes
+            rest = rest - (level - level.mean(dim=0) if self.keep_level else level)
         return aligned, rest
+
+    def _aligned(self, part: Tensor) -> Tensor:
+        level = part.mean(dim=2, keepdim=True)
+        return part - (level - level.mean(dim=0) if self.keep_level else level)
 
     def read(
         self,

@@ -22,6 +22,7 @@ class Average(Ensemble):
         align: Align the groups of every stage first (Table 2c, row 5).
         groups: Groups of the foreground classes; only for ``align``.
         background: What alignment does with the background.
+        keep_level: See ``alignment.GroupLayout``: for losses with ``absolute_logits``.
         activation: How the loss reads logits; None for softmax.
 
     Source: MEC §3.1; SPEC §2.15.
@@ -34,6 +35,7 @@ class Average(Ensemble):
         align: bool = False,
         groups: CategoryGroups | None = None,
         background: Background = "exclude",
+        keep_level: bool = False,
         activation: Activation | None = None,
     ) -> None:
         super().__init__()
@@ -42,7 +44,7 @@ class Average(Ensemble):
         if align and groups is None:
             raise ConfigError("group alignment needs groups", fix="pass groups=CategoryGroups…, or align=False")
         self.average = average
-        self.layout = GroupLayout(groups, background) if align and groups is not None else None
+        self.layout = GroupLayout(groups, background, keep_level=keep_level) if align and groups is not None else None
         self.activation = activation
 
     def forward(

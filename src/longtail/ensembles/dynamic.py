@@ -30,6 +30,7 @@ class DynamicEnsemble(Ensemble):
         align: Align the groups of every stage first.
         weigh_by: Whether the LSE is of the aligned (the paper's order) or the raw logits.
         background: See ``alignment.Background``.
+        keep_level: See ``alignment.GroupLayout``: for losses with ``absolute_logits``.
         activation: How the loss reads logits; None for softmax.
 
     Source: MEC Eq. 5-6; SPEC §2.17.
@@ -44,6 +45,7 @@ class DynamicEnsemble(Ensemble):
         align: bool = True,
         weigh_by: Literal["aligned", "raw"] = "aligned",
         background: Background = "exclude",
+        keep_level: bool = False,
         activation: Activation | None = None,
     ) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class DynamicEnsemble(Ensemble):
             raise ConfigError(f"temperature (tau) is {temperature}", fix="give a temperature above 0")
         if weigh_by not in ("aligned", "raw"):
             raise ConfigError(f"weigh_by is {weigh_by!r}", fix="choose 'aligned' or 'raw'")
-        self.layout = GroupLayout(groups, background)
+        self.layout = GroupLayout(groups, background, keep_level=keep_level)
         self.temperature = temperature
         self.lse_scaled = lse_scaled
         self.align = align

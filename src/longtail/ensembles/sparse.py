@@ -19,6 +19,7 @@ class SparseEnsemble(Ensemble):
         groups: Groups of the foreground classes, as many as stages, in the order of the stages.
         align: Align the groups of every stage first.
         background: See ``alignment.Background``; with ``last_group`` it comes from the last stage.
+        keep_level: See ``alignment.GroupLayout``: for losses with ``absolute_logits``.
         activation: How the loss reads logits; None for softmax.
 
     Source: MEC Eq. 4; SPEC §2.16.
@@ -30,10 +31,11 @@ class SparseEnsemble(Ensemble):
         *,
         align: bool = True,
         background: Background = "exclude",
+        keep_level: bool = False,
         activation: Activation | None = None,
     ) -> None:
         super().__init__()
-        self.layout = GroupLayout(groups, background)
+        self.layout = GroupLayout(groups, background, keep_level=keep_level)
         self.align = align
         self.activation = activation
 

@@ -53,6 +53,7 @@ class BalancedGroupSoftmax(ClassificationLoss):
 
     order: Tensor
     place: Tensor
+    absolute_logits = True
 
     def __init__(
         self, num_classes: int, ignore_index: int = -100, *, groups: CategoryGroups, ratio: float = 8.0

@@ -23,6 +23,10 @@ class ClassificationLoss(nn.Module, ABC):
         ignore_index: Target value of positions without a label.
     """
 
+    #: Whether the logit of a class is read against 0 or an output of its own rather than against all other classes:
+    #: sigmoids, groups with "others". Group alignment then keeps its level.
+    absolute_logits: bool = False
+
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         super().__init__()
         self.num_classes = num_classes

@@ -68,6 +68,7 @@ class ClassBalancedLoss(ClassificationLoss):
                 f"{len(weights)} class weights for {loss.num_classes} classes", fix="give one weight for each class"
             )
         self.loss = loss
+        self.absolute_logits = loss.absolute_logits
         self.register_buffer("weights", weights.float(), persistent=False)
 
     @classmethod

@@ -86,6 +86,7 @@ class EqualizationLoss(ClassificationLoss):
         if not 0 <= spared <= 1:
             raise ConfigError(f"spared (gamma) is {spared}", fix="give a probability")
         self.background = background
+        self.absolute_logits = background
         self.spared = spared
         self.threshold = (_IMAGE_THRESHOLD if background else _PIXEL_THRESHOLD) if threshold is None else threshold
         self.register_buffer("rare", share < self.threshold, persistent=False)

@@ -67,6 +67,7 @@ class EqualizationLossV2(ClassificationLoss):
 
     positive: Tensor
     negative: Tensor
+    absolute_logits = True
 
     def __init__(
         self,

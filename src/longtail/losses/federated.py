@@ -63,6 +63,7 @@ class FederatedLoss(ClassificationLoss):
     """
 
     chance: Tensor
+    absolute_logits = True
 
     def __init__(
         self, num_classes: int, ignore_index: int = -100, *, chance: Float[Tensor, " c"], sampled: int = 50

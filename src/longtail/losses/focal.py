@@ -124,6 +124,7 @@ class FocalLoss(ClassificationLoss):
                 fix="give gamma >= 0, alpha in [0, 1] or null, and a prior between 0 and 1",
             )
         self.kind = kind
+        self.absolute_logits = kind == "sigmoid"
         self.gamma = gamma
         self.alpha = alpha
         self.background = background

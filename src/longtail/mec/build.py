@@ -78,8 +78,12 @@ def build_detection_method(
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}
             activation = None if plain_losses is None else plain_losses[-1].probabilities
             specs: dict[str, EnsembleSpec] = {"baseline": own, **further}
+            level = plain_losses is not None and plain_losses[-1].absolute_logits
             plain.set_ensembles(
-                {key: build_ensemble(spec, groups, activation, frequency) for key, spec in specs.items()}
+                {
+                    key: build_ensemble(spec, groups, activation, frequency, keep_level=level)
+                    for key, spec in specs.items()
+                }
             )
         return plain
     if name != "mec":

@@ -63,6 +63,7 @@ class MultiExpertLoss(ClassificationLoss):
         self.overall_weight = overall_weight
         self.outside = outside
         self.base = base
+        self.absolute_logits = base is not None and base.absolute_logits
         # class id -> its place in the group, _NO_CLASS for the rest
         place = torch.full((num_classes,), _NO_CLASS)
         place[list(self.group)] = torch.arange(len(self.group))

@@ -105,7 +105,8 @@ def named_ensembles(
     """
     base = losses[-1].base if losses else None
     activation = None if base is None else base.probabilities
-    return {name: build_ensemble(spec, groups, activation, frequency) for name, spec in specs.items()}
+    level = base is not None and base.absolute_logits
+    return {name: build_ensemble(spec, groups, activation, frequency, keep_level=level) for name, spec in specs.items()}
 
 
 def build_ensemble(
@@ -113,6 +114,8 @@ def build_ensemble(
     groups: CategoryGroups,
     activation: Activation | None = None,
     frequency: ClassFrequency | None = None,
+    *,
+    keep_level: bool = False,
 ) -> Ensemble:
     """One ensemble of stages by name.
 
@@ -123,20 +126,21 @@ def build_ensemble(
         groups: Groups of the foreground classes.
         activation: How the loss reads logits; None for softmax.
         frequency: Counts of the training split, for ``calibrated``.
+        keep_level: The loss has ``absolute_logits``: what alignment does unless the spec says otherwise.
     """
     options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if name not in _ENSEMBLES:
         raise ConfigError(f"there is no ensemble of stages {name!r}", fix=f"choose one of {_ENSEMBLES}")
     if name == "calibrated":
-        inner = build_ensemble(options.pop("inner", "average"), groups, activation, frequency)
+        inner = build_ensemble(options.pop("inner", "average"), groups, activation, frequency, keep_level=keep_level)
         try:
             return build_calibrated(inner, groups, frequency, **options)
         except TypeError as error:
             raise ConfigError(f"ensemble {name!r}: {error}", fix="see the arguments of build_calibrated") from error
     kind = {"average": Average, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
     try:
-        return kind(groups=groups, activation=activation, **options)
+        return kind(**{"groups": groups, "activation": activation, "keep_level": keep_level, **options})
     except TypeError as error:
         raise ConfigError(f"ensemble {name!r}: {error}", fix=f"see the arguments of {kind.__name__}") from error
 
