@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from longtail.errors import ConfigError
+from longtail.medoe import losses
 from longtail.medoe.losses import (
     ExpertLoss,
     ExpertLossOptions,
@@ -264,20 +265,42 @@ def test_options_out_of_range_are_refused():
         ExpertLossOptions(momentum=0.5, divergence="pixel")
 
 
+@pytest.mark.parametrize("few", [0, 10], ids=["blocks", "single pixels"])
 @pytest.mark.parametrize("options", READINGS, ids=str)
-def test_low_resolution_logits_give_the_loss_and_gradient_of_the_upsampled_ones(options):
+def test_low_resolution_logits_give_the_loss_and_gradient_of_the_upsampled_ones(monkeypatch, options, few):
     # The shortcuts of ExpertLoss against the same terms on the map that they do not make.
+    monkeypatch.setattr(losses, "_FEW_PIXELS", few)
     generator = torch.Generator().manual_seed(3)
     target = torch.randint(0, NUM_CLASSES, (2, 13, 18), generator=generator)
     target[:, :2] = 255
     upsampling = Upsampling((13, 18), divisor=4)
     for label_set in (LABEL_SET, torch.ones(NUM_CLASSES, dtype=torch.bool)):
-        loss = ExpertLoss(label_set, PRIOR, options)
+        loss, plain = (ExpertLoss(label_set, PRIOR, options, blockwise=b) for b in (True, False))
         logits = torch.randn(2, NUM_CLASSES, 4, 5, generator=generator).requires_grad_()
         low = loss(logits, target, upsampling)
-        high = loss(upsampling(logits), target)
+        high = plain(logits, target, upsampling)
         assert low.keys() == high.keys()
         for term in low:
             torch.testing.assert_close(low[term], high[term], msg=lambda m, t=term: f"{t}: {m}")
         gradients = [torch.autograd.grad(sum(terms.values()), logits)[0] for terms in (low, high)]
         torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("few", [0, 10], ids=["blocks", "single pixels"])
+def test_a_batch_without_labels_is_zero_below_the_target_size(monkeypatch, few):
+    monkeypatch.setattr(losses, "_FEW_PIXELS", few)
+    logits = torch.randn(1, NUM_CLASSES, 2, 2, requires_grad=True)
+    terms = ExpertLoss(LABEL_SET, PRIOR)(logits, torch.full((1, 8, 8), 255), Upsampling((8, 8)))
+    assert sum(terms.values()).item() == 0
+    sum(terms.values()).backward()
+    assert (logits.grad == 0).all()
+
+
+def test_the_whole_map_has_a_second_derivative():
+    logits, target = random_case()
+    logits.requires_grad_()
+    wide = torch.nn.functional.interpolate(target[None].float(), scale_factor=2)[0].long()
+    value = sum(ExpertLoss(LABEL_SET, PRIOR, blockwise=False)(logits, wide, Upsampling((6, 6))).values())
+    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+    gradient.square().sum().backward()
+    assert torch.isfinite(logits.grad).all()

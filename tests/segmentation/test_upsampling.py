@@ -54,9 +54,16 @@ def test_sums_of_squares_and_their_gradient(geometry, upsampling):
     torch.testing.assert_close(torch.autograd.grad(found, z, weight)[0], torch.autograd.grad(expected, z, weight)[0])
 
 
+def test_matrices_make_the_map(geometry, upsampling):
+    z = values(geometry)
+    rows, columns = (upsampling.matrix(axis, z.shape[-2 + axis]) for axis in (0, 1))
+    torch.testing.assert_close(rows @ z @ columns.T, upsampling(z))
+
+
 def test_value_by_hand():
     z = torch.tensor([[[[0.0, 2.0]]]])
     four = Upsampling((1, 4))
     assert four(z).flatten().tolist() == [0.0, 0.5, 1.5, 2.0]
     assert four.at(z, torch.tensor([[[False, True, False, True]]])).flatten().tolist() == [0.5, 2.0]
+    assert four.matrix(1, 2).tolist() == [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
     assert four.sums_of_squares(z).item() == pytest.approx(0.25 + 2.25 + 4)

@@ -1,7 +1,7 @@
 """The diverse distribution-aware loss of one expert, term by term."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
+from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
 from longtail.segmentation.upsampling import Upsampling
 
 Scope = Literal["all", "set"]
 _PRIOR_FLOOR = 1e-8
 _LOG_FLOOR = 1e-30
+#: Up to this share of the pixels, an expert's are interpolated one by one.
+_FEW_PIXELS = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,9 @@ def interference_penalty(
 
 
 def _upsampled_penalty(
-    logits: Tensor,
-    label_set: Tensor,
-    pixels: Tensor,
-    upsampling: Upsampling,
-    kind: Literal["square", "absolute", "map"],
+    logits: Tensor, label_set: Tensor, pixels: Tensor, upsampling: Upsampling, kind: Literal["square", "map"]
 ) -> Tensor:
-    """``interference_penalty`` of upsampled logits; for squares the map is not made: all pixels less those left out."""
-    if kind == "absolute":
-        return interference_penalty(upsampling(logits), label_set, pixels, kind)
+    """``interference_penalty`` of upsampled logits for most pixels, without the map: all pixels less those left out."""
     interfering = logits[:, ~label_set]
     left_out = upsampling.at(interfering, ~pixels)
     sums = (upsampling.sums_of_squares(interfering) - left_out.square().sum(dim=0)).clamp(min=0)
@@ -141,14 +138,35 @@ def mean_prediction(
     return summed / pixels.sum().clamp(min=1)
 
 
+class _Statistics(NamedTuple):
+    """What the terms are made of.
+
+    Attributes:
+        cross_entropy: Its sum over the expert's pixels.
+        penalty: ‖z‖ of Eq. 4, as the options read it.
+        mean: p̄ over the label set, for the ``batch`` divergence.
+        divergence: Mean of every pixel's, for the ``pixel`` divergence.
+    """
+
+    cross_entropy: Tensor
+    penalty: Tensor | None
+    mean: Tensor | None
+    divergence: Tensor | None
+
+
 class ExpertLoss(nn.Module):
     """L_i = L_ce,i + α L_aux,i of one expert, as named terms.
+
+    Logits below the target's size never become the map: few pixels carry a rare label and are interpolated one by one, many
+    block by block (``upsampled_sums``). Logits of the target's size, and all where ``blockwise`` is off, go through the
+    equations as they stand.
 
     Args:
         label_set: S_i as a mask over the C classes.
         prior: (C,) share of each class in the training data, F(j).
         options: How the equations are read.
         ignore_index: Target value of pixels without a label.
+        blockwise: Whether the map may be left unmade. The values are the same; a loss in blocks has no second derivative.
 
     Source: MEDOE Eq. 3-5.
     """
@@ -159,16 +177,20 @@ class ExpertLoss(nn.Module):
         prior: Float[Tensor, " classes"],
         options: ExpertLossOptions | None = None,
         ignore_index: int = 255,
+        *,
+        blockwise: bool = True,
     ) -> None:
         super().__init__()
         self.options = options or ExpertLossOptions()
         self.ignore_index = ignore_index
+        self.blockwise = blockwise
         self.register_buffer("label_set", label_set, persistent=False)
         within = prior_within(prior.float(), label_set, renormalised=self.options.prior == "renormalised")
         self.register_buffer("prior", within, persistent=False)
         # Training state, only where asked for: the running mean prediction.
         self.register_buffer("running_mean", within.clone() if self.options.momentum else None)
         self.everything = bool(label_set.all())
+        self.wanted = self._wanted(tuple(label_set.nonzero().squeeze(1).tolist()))
         self.label_set: Tensor
         self.prior: Tensor
         self.running_mean: Tensor | None
@@ -181,45 +203,108 @@ class ExpertLoss(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Terms ``ce``, ``l2`` and ``kl``, already weighted by α; absent terms (α = 0, nothing to interfere) are left out.
 
-        Few pixels carry a rare label, and a sum of squares needs no upsampled map: an expert that is not trained on every
-        class never makes its logits at the image's size.
-
         Args:
             logits: z_i, at the head's own resolution.
             target: *Unmasked* class ids and ``ignore_index``.
             upsampling: From the logits to the target's size; None where they have it.
         """
         options = self.options
-        logits = logits.float()
         upsampling = upsampling or Upsampling((target.shape[-2], target.shape[-1]))
         masked = mask_labels(target, self.label_set, self.ignore_index)
         own_pixels = masked != self.ignore_index
-        terms = {}
-        if options.alpha and not self.everything:
-            pixels = own_pixels if options.penalty_pixels == "expert" else target != self.ignore_index
-            penalty = _upsampled_penalty(logits, self.label_set, pixels, upsampling, options.penalty)
-            terms["l2"] = options.alpha * penalty
-        own = upsampling(logits) if self.everything else upsampling.at(logits, own_pixels)
-        labels = masked if self.everything else masked[own_pixels]
-        scores = own if options.softmax == "all" else own.masked_fill(~_channel(self.label_set, own), -torch.inf)
-        total = cross_entropy(scores, labels, ignore_index=self.ignore_index, normalizer="sum")
+        labelled = target != self.ignore_index
+        penalised = own_pixels if options.penalty_pixels == "expert" else labelled
+        if not self.blockwise or logits.shape[-2:] == target.shape[-2:]:
+            found = self._of_the_map(upsampling(logits.float()), masked, own_pixels, penalised)
+        elif self._few(own_pixels, penalised):
+            found = self._of_single_pixels(logits.float(), masked, upsampling, own_pixels, penalised)
+        else:
+            found = self._in_blocks(logits, target, upsampling, own_pixels.sum(), penalised.sum())
         counts: dict[Normalizer, Tensor | int] = {
             "valid": own_pixels.sum().clamp(min=1),
             "all": max(1, target.numel()),
             "sum": 1,
         }
-        terms["ce"] = total / counts[options.normalizer]
-        if options.alpha:
-            terms["kl"] = options.alpha * self._divergence(own, labels != self.ignore_index)
+        terms = {}
+        if found.penalty is not None:
+            terms["l2"] = options.alpha * found.penalty
+        terms["ce"] = found.cross_entropy / counts[options.normalizer]
+        if found.divergence is not None:
+            terms["kl"] = options.alpha * found.divergence
+        elif found.mean is not None:
+            terms["kl"] = options.alpha * self._divergence_of_mean(found.mean, own_pixels.any())
         return terms
 
-    def _divergence(self, logits: Tensor, pixels: Tensor) -> Tensor:
-        if self.options.divergence == "pixel":
-            probabilities = _set_probabilities(logits, self.label_set, self.options.divergence_softmax)
-            each = prior_divergence(probabilities.movedim(1, -1), self.prior)
-            return each.where(pixels, 0).sum() / pixels.sum().clamp(min=1)
-        mean = mean_prediction(logits, self.label_set, pixels, self.options.divergence_softmax)
-        labelled = pixels.any()
+    def _of_the_map(self, logits: Tensor, masked: Tensor, own: Tensor, penalised: Tensor) -> _Statistics:
+        """The equations as they stand, on logits of the target's size."""
+        penalty = None
+        if self.wanted.penalty:
+            penalty = interference_penalty(logits, self.label_set, penalised, self.options.penalty)
+        return self._of_logits(logits, masked, own, penalty)
+
+    def _of_single_pixels(
+        self, logits: Tensor, masked: Tensor, upsampling: Upsampling, own: Tensor, penalised: Tensor
+    ) -> _Statistics:
+        """The same from the expert's pixels alone, and a quadratic form for the penalty of nearly all."""
+        penalty = None
+        if self.wanted.penalty:
+            kind: Literal["square", "map"] = "map" if self.options.penalty == "map" else "square"
+            penalty = _upsampled_penalty(logits, self.label_set, penalised, upsampling, kind)
+        pixels = upsampling.at(logits, own)
+        return self._of_logits(pixels, masked[own], torch.ones_like(pixels[:, 0], dtype=torch.bool), penalty)
+
+    def _of_logits(self, logits: Tensor, masked: Tensor, own: Tensor, penalty: Tensor | None) -> _Statistics:
+        options, label_set = self.options, self.label_set
+        scores = logits if options.softmax == "all" else logits.masked_fill(~_channel(label_set, logits), -torch.inf)
+        total = cross_entropy(scores, masked, ignore_index=self.ignore_index, normalizer="sum")
+        if not options.alpha:
+            return _Statistics(total, penalty, None, None)
+        if options.divergence == "batch":
+            return _Statistics(
+                total, penalty, mean_prediction(logits, label_set, own, options.divergence_softmax), None
+            )
+        probabilities = _set_probabilities(logits, label_set, options.divergence_softmax)
+        each = prior_divergence(probabilities.movedim(1, -1), self.prior)
+        return _Statistics(total, penalty, None, each.where(own, 0).sum() / own.sum().clamp(min=1))
+
+    def _few(self, own: Tensor, penalised: Tensor) -> bool:
+        """Whether single pixels are cheaper than blocks: few are the expert's, few are left out of the quadratic form."""
+        limit = _FEW_PIXELS * own.numel()
+        if self.wanted.penalty == "absolute" or int(own.sum()) > limit:
+            return False
+        return not self.wanted.penalty or int((~penalised).sum()) <= 2 * limit
+
+    def _in_blocks(
+        self, logits: Tensor, target: Tensor, upsampling: Upsampling, own: Tensor, penalised: Tensor
+    ) -> _Statistics:
+        """The same from sums over the blocks of a map that is not made; ``own`` and ``penalised`` count pixels."""
+        wanted = self.wanted
+        sums = upsampled_sums(logits, target, upsampling, wanted, log_prior=self.prior.log())
+        penalty = None
+        if wanted.penalty and self.options.penalty == "map":
+            # The root has no gradient at 0, where a category's map starts out.
+            penalty = (sums.penalties[~self.label_set] + _LOG_FLOOR).sqrt().sum()
+        elif wanted.penalty:
+            penalty = sums.penalties.sum() / penalised.clamp(min=1)
+        mean = sums.probabilities[self.label_set] / own.clamp(min=1) if wanted.divergence == "batch" else None
+        divergence = sums.divergence / own.clamp(min=1) if wanted.divergence == "pixel" else None
+        return _Statistics(sums.cross_entropy, penalty, mean, divergence)
+
+    def _wanted(self, members: tuple[int, ...]) -> Wanted:
+        options = self.options
+        penalty: Literal["square", "absolute"] = "absolute" if options.penalty == "absolute" else "square"
+        return Wanted(
+            members,
+            len(self.label_set),
+            self.ignore_index,
+            softmax=options.softmax,
+            divergence=options.divergence if options.alpha else None,
+            divergence_softmax=options.divergence_softmax,
+            penalty=penalty if options.alpha and not self.everything else None,
+            penalty_pixels=options.penalty_pixels,
+        )
+
+    def _divergence_of_mean(self, mean: Tensor, labelled: Tensor) -> Tensor:
         if self.running_mean is not None:
             mean = self.options.momentum * self.running_mean + (1 - self.options.momentum) * mean
             if self.training:

@@ -1,10 +1,12 @@
 """Bilinear upsampling as an object: whole maps, single pixels, or sums over all pixels, without the map where it can be."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from longtail.segmentation.encoder_decoder import full_size
 
@@ -38,7 +40,8 @@ class Upsampling:
         height, width = values.shape[-2:]
         rows = values.movedim(1, -1).reshape(-1, values.shape[1])
         (top, bottom, down), (left, right, across) = (
-            tuple(part[index] for part in self._taps(axis, values)) for axis, index in ((0, y), (1, x))
+            tuple(part.to(values.device)[index] for part in self._taps(axis, length))
+            for axis, length, index in ((0, height, y), (1, width, x))
         )
         corners = (
             (top, left, (1 - down) * (1 - across)),
@@ -48,34 +51,54 @@ class Upsampling:
         )
         total = torch.zeros(len(image), values.shape[1], dtype=values.dtype, device=values.device)
         for row, column, weight in corners:
-            total = total + rows[(image * height + row) * width + column] * weight.unsqueeze(1)
+            total = total + rows[(image * height + row) * width + column] * weight.to(values.dtype).unsqueeze(1)
         return total
 
     def sums_of_squares(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, " c"]:
-        """Sum over all pixels of the squared upsampled values, for each channel.
+        """Sum over all pixels of the squared upsampled values, for each channel; to be differentiated once.
 
-        Upsampling is linear and separable, x ↦ U_y x U_xᵀ, so ``Σ (U_y x U_xᵀ)² = <x, G_y x G_x>`` with G = UᵀU: two
-        products at the head's own resolution, and no map of the image's size.
+        Upsampling is linear and separable, x ↦ U_y x U_xᵀ, so ``Σ (U_y x U_xᵀ)² = <x, G_y x G_x>`` with G = UᵀU, and the
+        gradient is 2 G_y x G_x: two products at the head's own resolution, and no map of the image's size.
         """
-        gram_y, gram_x = (self._gram(axis, values) for axis in (0, 1))
-        return (gram_y @ values @ gram_x * values).sum(dim=(0, 2, 3))
+        gram_y, gram_x = (
+            (matrix.T @ matrix).to(values) for matrix in (self.matrix(a, values.shape[-2 + a]) for a in (0, 1))
+        )
+        return _QuadraticForm.apply(values, gram_y, gram_x)
 
-    def _taps(self, axis: int, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def matrix(self, axis: int, length: int) -> Float[Tensor, "wanted length"]:
+        """U of one axis, on the CPU in float64: the map is ``U_y x U_xᵀ``.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+            length: Size of the head's map along this axis.
+        """
+        first, second, weight = self._taps(axis, length)
+        matrix = torch.zeros(len(first), length, dtype=torch.float64)
+        matrix.scatter_add_(1, first.unsqueeze(1), (1 - weight).unsqueeze(1))
+        return matrix.scatter_add_(1, second.unsqueeze(1), weight.unsqueeze(1))
+
+    def _taps(self, axis: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """For every pixel along an axis: its two source positions, and the weight of the second."""
-        length = values.shape[-2 + axis]
         wanted = self.size[axis]
         padded = wanted + -wanted % self.divisor
-        position = torch.arange(wanted, device=values.device, dtype=torch.float64)
+        position = torch.arange(wanted, dtype=torch.float64)
         if self.align_corners:
             source = position * ((length - 1) / max(1, padded - 1))
         else:
             source = ((position + 0.5) * (length / padded) - 0.5).clamp(min=0)
         first = source.floor().long().clamp(max=length - 1)
-        return first, (first + 1).clamp(max=length - 1), (source - first).to(values.dtype)
+        return first, (first + 1).clamp(max=length - 1), source - first
 
-    def _gram(self, axis: int, values: Tensor) -> Tensor:
-        first, second, weight = self._taps(axis, values)
-        matrix = values.new_zeros(len(first), values.shape[-2 + axis])
-        matrix.scatter_add_(1, first.unsqueeze(1), (1 - weight).unsqueeze(1))
-        matrix.scatter_add_(1, second.unsqueeze(1), weight.unsqueeze(1))
-        return matrix.T @ matrix
+
+class _QuadraticForm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, gram_y: Tensor, gram_x: Tensor) -> Tensor:
+        product = gram_y @ values @ gram_x
+        ctx.save_for_backward(product)
+        return (product * values).sum(dim=(0, 2, 3))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (product,) = ctx.saved_tensors
+        return product * (2 * upstream).view(-1, 1, 1), None, None
