@@ -45,6 +45,26 @@ def cross_entropy(
     else:
         each = F.cross_entropy(logits, target, weight, ignore_index=ignore_index, reduction="none")
         total = (position_weight * each).sum()
+    return normalised(total, target, ignore_index=ignore_index, normalizer=normalizer, weight=weight)
+
+
+def normalised(
+    total: Float[Tensor, ""],
+    target: Integer[Tensor, "n *grid"],
+    *,
+    ignore_index: int = 255,
+    normalizer: Normalizer = "valid",
+    weight: Float[Tensor, " logits"] | None = None,
+) -> Float[Tensor, ""]:
+    """A sum over the labelled positions, divided as ``normalizer`` says; 0 stays 0 where there are none.
+
+    Args:
+        total: The sum.
+        target: Class ids and ``ignore_index``.
+        ignore_index: Target value of positions without a label.
+        normalizer: See ``Normalizer``.
+        weight: Factor of each class, which ``valid`` then counts positions with.
+    """
     if normalizer == "sum":
         return total
     if normalizer == "all":
@@ -52,7 +72,7 @@ def cross_entropy(
     labelled = target != ignore_index
     if weight is None:
         return total / labelled.sum().clamp(min=1)
-    mass = weight[target.where(labelled, 0)].where(labelled, 0).sum()
+    mass = weight[target.long().where(labelled, 0)].where(labelled, 0).sum()
     return total / mass.where(mass > 0, 1)
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble, TrainableEnsemble
 from longtail.errors import ConfigError
-from longtail.losses.cross_entropy import cross_entropy
 from longtail.medoe.bank import ExpertBank
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
@@ -16,6 +15,7 @@ from longtail.medoe.oracle import oracle_probabilities
 from longtail.segmentation.encoder_decoder import EncoderDecoder, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.upsampled_loss import upsampled_cross_entropy
 from longtail.segmentation.upsampling import Upsampling
 
 _ENSEMBLES = ("ensemble.", "comparisons.")
@@ -124,11 +124,12 @@ class Medoe(SegmentationMethod):
             terms |= {f"{prefix}.{term}": value for term, value in own.items()}
             for logits in output.auxiliary:
                 masked = mask_labels(target, self.label_sets[index], self.ignore_index)
-                value = cross_entropy(upsampling(logits), masked, ignore_index=self.ignore_index)
+                value = upsampled_cross_entropy(logits, masked, upsampling, ignore_index=self.ignore_index)
                 terms[f"{prefix}.auxiliary"] = self.auxiliary_weight * value
         if self.auxiliary_head is not None:
-            logits = upsampling(self.auxiliary_head(features))
-            terms["auxiliary"] = self.auxiliary_weight * cross_entropy(logits, target, ignore_index=self.ignore_index)
+            logits = self.auxiliary_head(features)
+            value = upsampled_cross_entropy(logits, target, upsampling, ignore_index=self.ignore_index)
+            terms["auxiliary"] = self.auxiliary_weight * value
         return terms
 
     def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble
 from longtail.losses.base import ClassificationLoss
-from longtail.losses.cross_entropy import CrossEntropy, cross_entropy
+from longtail.losses.cross_entropy import CrossEntropy
 from longtail.segmentation.classifier import fit_classifier
-from longtail.segmentation.encoder_decoder import EncoderDecoder, full_size
+from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
+from longtail.segmentation.upsampling import Upsampling
 
 
 class Baseline(SegmentationMethod):
@@ -52,9 +54,10 @@ class Baseline(SegmentationMethod):
         output = model.expert(features)
         auxiliary = [*output.auxiliary, *([model.auxiliary_head(features)] if model.auxiliary_head else [])]
         name = "ce" if isinstance(self.loss, CrossEntropy) else "class"
-        terms = {name: self.loss(self._full_size(output.logits, image), target)}
+        upsampling = Upsampling((image.shape[-2], image.shape[-1]), model.size_divisor, model.align_corners)
+        terms = {name: loss_of_upsampled(self.loss, output.logits, target, upsampling)}
         for index, logits in enumerate(auxiliary):
-            value = cross_entropy(self._full_size(logits, image), target, ignore_index=self.ignore_index)
+            value = upsampled_cross_entropy(logits, target, upsampling, ignore_index=self.ignore_index)
             terms[f"auxiliary_{index + 1}"] = model.auxiliary_weight * value
         return terms
 
@@ -67,9 +70,6 @@ class Baseline(SegmentationMethod):
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
         return self.loss.probabilities(self.model(image))
-
-    def _full_size(self, logits: Tensor, image: Tensor) -> Tensor:
-        return full_size(logits, image.shape[-2:], self.model.size_divisor, self.model.align_corners)
 
 
 def _reading(ensemble: nn.Module) -> Readout:

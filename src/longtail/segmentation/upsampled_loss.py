@@ -1,0 +1,60 @@
+"""Losses of logits below the image's size."""
+
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from longtail.losses.base import ClassificationLoss
+from longtail.losses.cross_entropy import CrossEntropy, Normalizer, cross_entropy, normalised
+from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
+from longtail.segmentation.upsampling import Upsampling
+
+
+def loss_of_upsampled(
+    loss: ClassificationLoss,
+    logits: Float[Tensor, "n logits h w"],
+    target: Integer[Tensor, "n H W"],
+    upsampling: Upsampling,
+) -> Float[Tensor, ""]:
+    """``loss(upsampling(logits), target)``; plain cross-entropy does not make the map.
+
+    Args:
+        loss: Any loss of pixels.
+        logits: At the head's own resolution.
+        target: Class ids and ``ignore_index``.
+        upsampling: From the logits to the target's size.
+    """
+    if type(loss) is not CrossEntropy:
+        return loss(upsampling(logits), target)
+    return upsampled_cross_entropy(
+        logits, target, upsampling, ignore_index=loss.ignore_index, normalizer=loss.normalizer, weight=loss.class_weight
+    )
+
+
+def upsampled_cross_entropy(
+    logits: Float[Tensor, "n logits h w"],
+    target: Integer[Tensor, "n H W"],
+    upsampling: Upsampling,
+    *,
+    ignore_index: int = 255,
+    normalizer: Normalizer = "valid",
+    weight: Float[Tensor, " logits"] | None = None,
+) -> Float[Tensor, ""]:
+    """``cross_entropy(upsampling(logits), target, ...)`` in blocks (``upsampled_sums``); to be differentiated once.
+
+    Args:
+        logits: At the head's own resolution.
+        target: Class ids and ``ignore_index``.
+        upsampling: From the logits to the target's size.
+        ignore_index: Target value of pixels without a label.
+        normalizer: See ``Normalizer``.
+        weight: Factor of each class.
+    """
+    if logits.shape[-2:] == target.shape[-2:]:
+        return cross_entropy(logits, target, ignore_index=ignore_index, normalizer=normalizer, weight=weight)
+    classes = logits.shape[1]
+    each = None
+    if weight is not None:
+        each = weight[target.long().where(target != ignore_index, 0)]
+    wanted = Wanted(tuple(range(classes)), classes, ignore_index)
+    total = upsampled_sums(logits, target, upsampling, wanted, weight=each).cross_entropy
+    return normalised(total, target, ignore_index=ignore_index, normalizer=normalizer, weight=weight)
