@@ -111,6 +111,15 @@ def test_gradcheck_lengths_and_zeros():
         assert classifier(torch.zeros(0, F, dtype=torch.float64)).shape == (0, C + 1)
 
 
+def test_mixed_precision():
+    classifier = ready().float()
+    x = torch.randn(5, F)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = classifier(x.bfloat16())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.softmax(1), classifier(x).softmax(1), rtol=0.05, atol=0.02)
+
+
 def test_stage_shows_it_the_objects_in_training_only():
     stage = BoxStage(4 * 49, 16, C + 1, DeconfoundClassifier)
     pooled, foreground = torch.randn(3, 4, 7, 7), torch.tensor([True, False, True])

@@ -80,7 +80,7 @@ class DeconfoundClassifier(nn.Module):
         directions = F.normalize(self._cut(features.to(self.weight.dtype)), dim=2, eps=1e-6)
         weight = self._cut(self.weight)
         weight = weight / (weight.norm(dim=2, keepdim=True) + self.gamma)
-        logits = scale * F.linear(directions.flatten(1), weight.flatten(1))
+        logits = scale * F.linear(directions.flatten(1), weight.flatten(1)).to(self.weight.dtype)
         if self.training or self.alpha == 0:
             return logits
         common = F.normalize(self._cut(self.embedding[None]), dim=2, eps=1e-6)
