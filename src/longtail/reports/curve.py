@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from longtail.reports.svg import SERIES_COLOURS, new_figure, style
+from longtail.reports.svg import SERIES_COLOURS, figure_path, new_figure, style, write_figure
 
 
 def write_curve(series: Mapping[str, Mapping[float, Sequence[float]]], axis: str, out: str | Path) -> Path:
@@ -22,7 +22,7 @@ def write_curve(series: Mapping[str, Mapping[float, Sequence[float]]], axis: str
 
     Source: MEDOE Fig. 6; MEC Fig. 4.
     """
-    path = Path(out)
+    path = figure_path(out)
     shown = {name: points for name, points in series.items() if any(points.values())}
     with style():
         figure, panels = new_figure(max(3.0 * len(shown), 3.0), 2.8, columns=max(len(shown), 1), sharex=True)
@@ -40,6 +40,4 @@ def write_curve(series: Mapping[str, Mapping[float, Sequence[float]]], axis: str
             panel.set_title(name)
             panel.set_xlabel(axis)
         np.atleast_1d(panels).ravel()[0].set_ylabel("%")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return path
+        return write_figure(figure, path)

@@ -1,21 +1,26 @@
 """How long a tail is, as a figure in a file: counts of the classes, and COCO-LT beside what it is made of."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from longtail.datasets.coco_lt import LongTailSubset
-from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.reports.svg import GROUP_COLOURS, INK, SERIES_COLOURS, group_colours, new_figure, style
+from longtail.reports.svg import (
+    GROUP_COLOURS,
+    INK,
+    SERIES_COLOURS,
+    figure_path,
+    group_colours,
+    new_figure,
+    style,
+    write_figure,
+)
 
-_FORMATS = (".svg", ".png", ".pdf")
 _NAMED_CLASSES = 90  # more names than this cannot be read below the axis
-_DPI = 150
 
 
 def draw_counts(
@@ -34,7 +39,7 @@ def draw_counts(
 
     Source: MEDOE Fig. 1 and 7; MEC Fig. 1.
     """
-    path = _checked(out)
+    path = figure_path(out)
     counts = frequency.counts(unit)
     order = np.argsort(-counts, kind="stable")
     bottom = _bottom(counts)
@@ -50,7 +55,7 @@ def draw_counts(
         sizes = zip(groups.names, groups.sizes, colours, strict=True)
         handles = [Patch(color=colour, label=f"{name} ({size})") for name, size, colour in sizes if size]
         axes.legend(handles=handles, loc="upper right", ncols=max(len(handles), 1))
-        return _write(figure, path)
+        return write_figure(figure, path)
 
 
 def draw_alignment(subset: LongTailSubset, out: str | Path) -> Path:
@@ -67,7 +72,7 @@ def draw_alignment(subset: LongTailSubset, out: str | Path) -> Path:
 
     Source: MEC Fig. 5.
     """
-    path = _checked(out)
+    path = figure_path(out)
     order = np.argsort(-subset.source, kind="stable")
     rank = np.arange(1, len(order) + 1)
     curves = {
@@ -87,16 +92,7 @@ def draw_alignment(subset: LongTailSubset, out: str | Path) -> Path:
         shaded = " (shaded: not thinned)" if subset.free.any() else ""
         axes.set_xlabel(f"classes by their instances in the whole data set{shaded}")
         axes.legend(loc="upper right")
-        return _write(figure, path)
-
-
-def _checked(out: str | Path) -> Path:
-    path = Path(out)
-    if path.suffix.lower() not in _FORMATS:
-        raise ConfigError(
-            f"a figure cannot be written to {path}", fix=f"name a file that ends in {', '.join(_FORMATS)}"
-        )
-    return path
+        return write_figure(figure, path)
 
 
 def _bottom(counts: np.ndarray) -> float:
@@ -120,11 +116,3 @@ def _class_axis(axes: Axes, names: list[str]) -> None:
         range(len(names)), [name.replace("$", r"\$") for name in shown], rotation=60, ha="right", rotation_mode="anchor"
     )
     axes.tick_params("x", labelsize=8 if len(names) <= 45 else 6)
-
-
-def _write(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = path.suffix.lower()[1:]
-    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
-    figure.savefig(path, dpi=_DPI, facecolor="white", metadata=metadata)
-    return path

@@ -1,15 +1,21 @@
-"""Matplotlib figures as inline SVG: one style, the same bytes every time, hover texts, light and dark."""
+"""Matplotlib figures, inline as SVG or as files: one style, the same bytes every time, hover texts, light and dark."""
 
 import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from longtail.errors import ConfigError
+
+#: Ending of a figure's file -> metadata that would say when it was made, left out.
+_FORMATS: dict[str, Any] = {".svg": {"Date": None}, ".png": {}, ".pdf": {"CreationDate": None}}
+_DPI = 150
 #: Colour-blind safe, and readable on white and on black; from frequent to rare.
 GROUP_COLOURS = ("#3b7fc4", "#1a9e83", "#e0672a", "#b65fa8", "#c79a1c", "#7d8590")
 _GROUP_PLACES = {"head": 0, "frequent": 0, "body": 1, "common": 1, "tail": 2, "rare": 2, "few": 2}
@@ -76,6 +82,28 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1, **o
     """A figure without pyplot's global state, and its axes (a 2-D array where there are several)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=rows * columns == 1, **options)
+
+
+def figure_path(out: str | Path) -> Path:
+    """Where a figure is written.
+
+    Raises:
+        ConfigError: The name ends in no format that can be written.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in _FORMATS:
+        raise ConfigError(
+            f"a figure cannot be written to {path}", fix=f"name a file that ends in {', '.join(_FORMATS)}"
+        )
+    return path
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure of its own, the same bytes for the same numbers; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, dpi=_DPI, facecolor="white", metadata=_FORMATS[path.suffix.lower()])
+    return path
 
 
 def to_svg(figure: Figure, name: str, label: str, hovers: Mapping[str, Sequence[str]] | None = None) -> str:

@@ -1,0 +1,25 @@
+import pytest
+
+from longtail.errors import ConfigError
+from longtail.reports.curve import write_curve
+
+SERIES = {
+    "AP": {0.1: [10.0, 12.0], 0.7: [14.0, 15.0], 1.0: [13.0]},
+    "r": {0.1: [1.0], 0.7: [3.0], 1.0: []},
+    "never run": {0.1: [], 0.7: [], 1.0: []},
+}
+
+
+def test_panels_of_what_was_run(tmp_path):
+    path = write_curve(SERIES, "lambda", tmp_path / "deep" / "curve.svg")
+    text = path.read_text()
+    assert text.count("lambda") >= 2
+    assert ">AP<" in text.replace("\n", "")
+    assert "never run" not in text
+    assert write_curve(SERIES, "lambda", tmp_path / "curve.svg").read_bytes() == path.read_bytes()
+
+
+def test_nothing_run_and_a_wrong_ending(tmp_path):
+    assert write_curve({"AP": {0.1: []}}, "alpha", tmp_path / "empty.png").is_file()
+    with pytest.raises(ConfigError, match=r"curve\.xyz"):
+        write_curve(SERIES, "lambda", tmp_path / "curve.xyz")
