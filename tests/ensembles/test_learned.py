@@ -157,3 +157,32 @@ def test_extreme_logits_and_unlabelled_batches(form):
 def test_divergent_combination_is_refused():
     with pytest.raises(ConfigError, match="diverges"):
         LearnedEnsemble(K, C, positive=False)
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f.get("objective") != "scores"], ids=str)
+def test_closed_form_is_that_of_autograd(form):
+    ensemble = scrambled(**form).double()
+    z = logits(1, (7, 5), torch.float64)
+    target = torch.randint(0, C, (2, 7, 5), generator=torch.Generator().manual_seed(0))
+    target[0, :2] = 255
+    pieces = [(z[:, 0].flatten(2), target[0].flatten()), (z[:, 1].flatten(2), target[1].flatten())]
+    labelled = (target != 255).sum()
+    parameters = list(ensemble.parameters())
+    found = ensemble.loss_of_pieces(iter(pieces), labelled)
+    expected = ensemble.summed_in_autograd(pieces) / labelled
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(ensemble.loss(z, target), expected)
+    for a, b in zip(*(torch.autograd.grad(3 * v, parameters) for v in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_closed_form_by_hand():
+    # One expert, two classes, uniform: loss log 2; the gradient of the bias is a - δ, that of the weight times u = -log 2.
+    ensemble = LearnedEnsemble(1, 2, outer="none")
+    value = ensemble.loss_of_pieces([(torch.zeros(1, 2, 1), torch.tensor([0]))], torch.tensor(1))
+    value.backward()
+    assert value.item() == pytest.approx(math.log(2))
+    assert ensemble.bias.grad.tolist() == [pytest.approx([-0.5, 0.5])]
+    slope = (math.e - 1) / math.e  # softplus'(ln(e - 1))
+    expected = [0.5 * math.log(2) * slope, -0.5 * math.log(2) * slope]
+    assert ensemble.raw_weight.grad.tolist() == [pytest.approx(expected)]

@@ -58,6 +58,7 @@ def test_contract_of_every_method(name, options):
         labels = {key: read(maps, target) for key, read in readouts.items()}
     assert next(iter(readouts)) == method.name if isinstance(method, Medoe) else name in readouts
     assert torch.equal(labels[next(iter(readouts))], probabilities.argmax(dim=1))
+    assert torch.equal(method.labels(image), probabilities.argmax(dim=1))
     assert all(label.shape == target.shape for label in labels.values())
 
 
@@ -272,3 +273,17 @@ def test_baseline_with_another_loss_reads_its_logits_as_the_loss_does():
     image, _ = batch()
     with torch.no_grad():
         torch.testing.assert_close(method(image), (2 * method.model(image)).softmax(dim=1))
+
+
+@pytest.mark.parametrize("objective", ["likelihood", "scores"])
+def test_the_ensembles_loss_without_maps_is_that_of_the_maps(objective):
+    method = build(ensemble={"name": "learned", "objective": objective}, comparisons=[])
+    method.start_phase("ensemble")
+    image, target = batch(size=18)
+    parameters = list(method.ensemble.parameters())
+    with torch.no_grad():
+        maps = method.expert_maps(image)
+    values = (total(method.losses(image, target)), method.ensemble.loss(maps.logits, target))
+    torch.testing.assert_close(*values)
+    for found, expected in zip(*(torch.autograd.grad(v, parameters) for v in values), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -1,7 +1,7 @@
 """Sums over the pixels of maps, block by block, with the gradient formed on the way."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 _BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 Block = tuple[slice, slice]
+Piece = TypeVar("Piece")
 
 
 def blocks_of(logits: Tensor) -> Iterator[Block]:
@@ -36,7 +37,7 @@ def cut(values: Tensor, block: Block, images: int = 0) -> Tensor:
 
 
 def sum_over_blocks(
-    evaluate: Callable[[Block], Tensor], blocks: Sequence[Block], parameters: Sequence[Tensor]
+    evaluate: Callable[[Piece], Tensor], blocks: Iterable[Piece], parameters: Sequence[Tensor]
 ) -> Tensor:
     """``Σ evaluate(block)`` as if written down, in memory of one block.
 
@@ -45,7 +46,7 @@ def sum_over_blocks(
 
     Args:
         evaluate: Value of one block, a scalar; a function of the parameters.
-        blocks: What to sum over.
+        blocks: What to sum over; read once.
         parameters: Every tensor that the value depends on and that needs a gradient.
     """
     return _SumOverBlocks.apply(evaluate, blocks, *parameters)
@@ -53,7 +54,7 @@ def sum_over_blocks(
 
 class _SumOverBlocks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, evaluate: Callable[[Block], Tensor], blocks: Sequence[Block], *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, evaluate: Callable[[Any], Tensor], blocks: Iterable[Any], *parameters: Tensor) -> Tensor:
         wanted = [p for p, needed in zip(parameters, ctx.needs_input_grad[2:], strict=True) if needed]
         sums = [torch.zeros_like(p) for p in wanted]
         total = parameters[0].new_zeros(())

@@ -1,18 +1,19 @@
 """MEDOE's decision-maker: learned weights and biases of every expert and category."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from longtail.ensembles.base import TrainableEnsemble
-from longtail.ensembles.blockwise import Block, blocks_of, cut, sum_over_blocks
+from longtail.ensembles.blockwise import blocks_of, cut, sum_over_blocks
+from longtail.ensembles.learned_sums import Inputs, Piece, summed_loss
 from longtail.errors import ConfigError
 
-Inputs = Literal["log_probabilities", "probabilities", "logits"]
 Outer = Literal["weight", "none", "convex"]
 Objective = Literal["likelihood", "scores", "literal"]
 _EPS = 1e-12
@@ -95,12 +96,19 @@ class LearnedEnsemble(TrainableEnsemble):
     def weighted(self, logits: Float[Tensor, "experts n classes *grid"]) -> Float[Tensor, "experts n classes *grid"]:
         """Every expert's contribution, outer weight times p̂_i (Eq. 7)."""
         trailing = [1] * (logits.ndim - 3)
-        weight = self.weight.view(len(logits), 1, -1, *trailing)
         bias = self.bias.view(len(self.bias), 1, -1, *trailing)
-        calibrated = (weight * self._inputs(logits) + bias).softmax(dim=2)
-        if self.outer == "convex":
-            weight = weight / weight.sum(dim=0, keepdim=True) * len(logits)
-        return calibrated if self.outer == "none" else weight * calibrated
+        calibrated = (self.weight.view(len(logits), 1, -1, *trailing) * self._inputs(logits) + bias).softmax(dim=2)
+        return (
+            calibrated
+            if self.outer == "none"
+            else self._outer_weight().view(len(logits), 1, -1, *trailing) * calibrated
+        )
+
+    def _outer_weight(self) -> Float[Tensor, "experts classes"]:
+        weight = self.weight
+        if self.outer == "none":
+            return torch.ones_like(weight)
+        return weight / weight.sum(dim=0, keepdim=True) * len(weight) if self.outer == "convex" else weight
 
     def loss(
         self,
@@ -111,20 +119,54 @@ class LearnedEnsemble(TrainableEnsemble):
         ignore_index: int = 255,
     ) -> Float[Tensor, ""]:
         """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4)."""
-        logits = logits.float()
+        return self.loss_of_pieces(_pieces(logits, target), (target != ignore_index).sum(), ignore_index=ignore_index)
 
-        def of_block(block: Block) -> Tensor:
-            final = self.unnormalised(cut(logits, block, images=1))
+    def loss_of_pieces(
+        self, pieces: Iterable[Piece], labelled: Integer[Tensor, ""], *, ignore_index: int = 255
+    ) -> Float[Tensor, ""]:
+        """``loss`` of pixels that come piece by piece, in memory of one piece; to be differentiated once.
+
+        Args:
+            pieces: Logits (experts, classes, pixels) and labels (pixels) of every piece; read once.
+            labelled: Number of labelled pixels of all pieces.
+            ignore_index: Label of the pixels that do not count.
+        """
+        if self.objective == "scores":
+            total = self.summed_in_autograd(pieces, ignore_index)
+        else:
+            total = summed_loss(
+                pieces,
+                self.weight,
+                self._outer_weight(),
+                self.bias.expand(len(self.raw_weight), -1),
+                inputs=self.inputs,
+                normalise=self.objective == "likelihood",
+                ignore_index=ignore_index,
+            )
+        return total / labelled.clamp(min=1)
+
+    def summed_in_autograd(self, pieces: Iterable[Piece], ignore_index: int = 255) -> Float[Tensor, ""]:
+        """Sum of the loss over the labelled pixels, as the equations stand: what ``summed_loss`` has in closed form."""
+
+        def of_piece(piece: Piece) -> Tensor:
+            logits, target = piece
+            final = self.unnormalised(logits.to(self.bias.dtype).unsqueeze(1))
             if self.objective == "scores":
                 final = final.softmax(dim=1)
             elif self.objective == "likelihood":
                 final = final / final.sum(dim=1, keepdim=True)
-            return summed_nll(final, cut(target, block), ignore_index)
+            return summed_nll(final, target.unsqueeze(0), ignore_index)
 
-        total = sum_over_blocks(of_block, list(blocks_of(logits)), [self.raw_weight, self.bias])
-        return total / (target != ignore_index).sum().clamp(min=1)
+        return sum_over_blocks(of_piece, pieces, [self.raw_weight, self.bias])
 
     def _inputs(self, logits: Tensor) -> Tensor:
         if self.inputs == "logits":
             return logits
         return logits.log_softmax(dim=2) if self.inputs == "log_probabilities" else logits.softmax(dim=2)
+
+
+def _pieces(logits: Tensor, target: Tensor) -> Iterator[Piece]:
+    """Whole maps (experts, n, classes, h, w), or boxes, as pieces of their pixels."""
+    for block in blocks_of(logits):
+        part = cut(logits, block, images=1).movedim(2, 1)
+        yield part.flatten(2), cut(target, block).flatten()

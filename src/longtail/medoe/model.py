@@ -1,20 +1,22 @@
 """MEDOE: one shared encoder, K experts, an ensemble of their outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble, TrainableEnsemble
+from longtail.ensembles.learned import LearnedEnsemble
 from longtail.errors import ConfigError
 from longtail.medoe.bank import ExpertBank
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
 from longtail.medoe.oracle import oracle_probabilities
-from longtail.segmentation.encoder_decoder import EncoderDecoder, pad_to_multiple
+from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.upsampled_blocks import upsampled_pieces
 from longtail.segmentation.upsampled_loss import upsampled_cross_entropy
 from longtail.segmentation.upsampling import Upsampling
 
@@ -108,13 +110,7 @@ class Medoe(SegmentationMethod):
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         if self.phase == "ensemble":
-            with torch.no_grad():
-                maps = self.expert_maps(image)
-            return {
-                f"ensemble.{name}": ensemble.loss(maps.logits, target, maps.features, ignore_index=self.ignore_index)
-                for name, ensemble in self._all_ensembles().items()
-                if isinstance(ensemble, TrainableEnsemble)
-            }
+            return self._ensemble_losses(image, target)
         features = self.encoder(pad_to_multiple(image, self.size_divisor))
         upsampling = self._upsampling(image)
         terms: dict[str, Tensor] = {}
@@ -132,9 +128,35 @@ class Medoe(SegmentationMethod):
             terms["auxiliary"] = self.auxiliary_weight * value
         return terms
 
+    @torch.no_grad()
+    def _frozen_outputs(self, image: Tensor) -> list[ExpertOutput]:
+        return list(self.experts(self.encoder(pad_to_multiple(image, self.size_divisor))))
+
+    def _ensemble_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Losses of the trainable ensembles on the frozen experts; none of the learned ones needs whole maps."""
+        outputs, upsampling = self._frozen_outputs(image), self._upsampling(image)
+        labelled = (target != self.ignore_index).sum()
+        terms = {}
+        for name, ensemble in self._all_ensembles().items():
+            if isinstance(ensemble, LearnedEnsemble):
+                logits = torch.stack([output.logits for output in outputs])
+                pieces = (
+                    (values, block.of(target[index])) for index, block, values in upsampled_pieces(logits, upsampling)
+                )
+                value = ensemble.loss_of_pieces(pieces, labelled, ignore_index=self.ignore_index)
+            elif isinstance(ensemble, TrainableEnsemble):
+                maps = self._maps(outputs, upsampling)
+                value = ensemble.loss(maps.logits, target, maps.features, ignore_index=self.ignore_index)
+            else:
+                continue
+            terms[f"ensemble.{name}"] = value
+        return terms
+
     def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
         outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
-        upsampling = self._upsampling(image)
+        return self._maps(outputs, self._upsampling(image))
+
+    def _maps(self, outputs: Sequence[ExpertOutput], upsampling: Upsampling) -> ExpertMaps:
         logits = torch.stack([upsampling(output.logits) for output in outputs])
         wanted = any(e.needs_features for e in self._all_ensembles().values())
         features = torch.stack([output.decoded for output in outputs]) if wanted else None
@@ -142,6 +164,17 @@ class Medoe(SegmentationMethod):
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
         return self.ensemble(*self.expert_maps(image))
+
+    def labels(self, image: Float[Tensor, "n 3 h w"]) -> Integer[Tensor, "n h w"]:
+        if self.ensemble.needs_features:
+            return super().labels(image)
+        logits = torch.stack([output.logits for output in self._frozen_outputs(image)])
+        labels = torch.empty(len(image), *image.shape[-2:], dtype=torch.int64, device=image.device)
+        for index, block, values in upsampled_pieces(logits, self._upsampling(image)):
+            own = self.ensemble(values.unsqueeze(1)).argmax(dim=1)
+            rectangle = labels[index, block.rows.outputs, block.columns.outputs]
+            rectangle.copy_(own.view_as(rectangle))
+        return labels
 
     def readouts(self) -> dict[str, Readout]:
         def by_oracle(logits: Tensor, target: Tensor | None) -> Tensor:

@@ -97,6 +97,8 @@ class Segmenter(
         size = (pixels.shape[-2], pixels.shape[-1])
         normalised = self.preprocess(pixels).unsqueeze(0)
         if window is None:
+            if tuple(normalised.shape[-2:]) == size:
+                return self.method.labels(normalised)[0]
             probabilities = self.method(normalised)
         else:
             from longtail.segmentation.tiling import sliding_window

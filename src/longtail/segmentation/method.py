@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
@@ -68,3 +69,8 @@ class SegmentationMethod(PhasedMethod, ABC):
     @abstractmethod
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
         """Class probabilities at the image's size."""
+
+    @torch.no_grad()
+    def labels(self, image: Float[Tensor, "n 3 h w"]) -> Integer[Tensor, "n h w"]:
+        """Most probable class of every pixel: the argmax of ``forward``, which methods find without its maps if they can."""
+        return self(image).argmax(dim=1)

@@ -85,6 +85,29 @@ class UpsampledBlocks:
         total[:, rows.inputs, columns.inputs] += rows.transposed @ part
 
 
+def upsampled_pieces(
+    logits: Float[Tensor, "experts n classes h w"], upsampling: Upsampling
+) -> Iterator[tuple[int, Block, Tensor]]:
+    """Logits of every expert at the image's size, block by block, without gradients.
+
+    Args:
+        logits: At the heads' own resolution.
+        upsampling: From there to the image's size.
+
+    Yields:
+        The image's number, the block, and (experts, classes, pixels).
+    """
+    experts, n, classes = logits.shape[:3]
+    low = logits.detach().transpose(0, 1).flatten(1, 2)
+    low = low.to(torch.promote_types(low.dtype, torch.float32))
+    blocks = UpsampledBlocks(upsampling, low, experts * classes)
+    for index in range(n):
+        for block in blocks:
+            with full_precision(low.device.type):
+                values = blocks.upsampled(low[index], block)
+            yield index, block, values.unflatten(0, (experts, classes))
+
+
 @lru_cache(maxsize=64)
 def _spans(
     upsampling: Upsampling, axis: int, length: int, step: int, dtype: torch.dtype, device: torch.device

@@ -1,0 +1,80 @@
+"""The learned ensemble, fitted and read at the image's size, against the same equations written straight down."""
+
+import torch
+import torch.nn.functional as F
+from harness import arguments, measure
+from torch import Tensor
+
+from longtail.ensembles.learned import LearnedEnsemble
+from longtail.segmentation.upsampled_blocks import upsampled_pieces
+from longtail.segmentation.upsampling import Upsampling
+
+EXPERTS, CLASSES, LOW, SIZE = 3, 150, 128, 512
+
+
+def straightforward(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Eq. 7-8 in the default reading, as stock PyTorch calls over whole maps (experts, n, classes, h, w)."""
+    shape = (EXPERTS, 1, CLASSES, 1, 1)
+    calibrated = (weight.view(shape) * maps.log_softmax(dim=2) + bias.view(shape)).softmax(dim=2)
+    final = (weight.view(shape) * calibrated).mean(dim=0)
+    return final / final.sum(dim=1, keepdim=True)
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    generator = torch.Generator().manual_seed(0)
+    low = 3 * torch.randn(EXPERTS, 1, CLASSES, LOW, LOW, generator=generator)
+    target = torch.randint(0, CLASSES, (1, SIZE, SIZE), generator=generator)
+    upsampling = Upsampling((SIZE, SIZE))
+    ensemble = LearnedEnsemble(EXPERTS, CLASSES)
+    with torch.no_grad():
+        ensemble.raw_weight.normal_(0, 0.3, generator=generator)
+        ensemble.bias.normal_(0, 0.1, generator=generator)
+
+    def maps() -> Tensor:
+        return torch.stack([F.interpolate(z, (SIZE, SIZE), mode="bilinear") for z in low])
+
+    def their_step() -> Tensor:
+        ensemble.zero_grad()
+        loss = F.nll_loss(straightforward(maps(), ensemble.weight, ensemble.bias).log(), target)
+        loss.backward()
+        return loss
+
+    def our_step() -> Tensor:
+        ensemble.zero_grad()
+        pieces = ((values, block.of(target[i])) for i, block, values in upsampled_pieces(low, upsampling))
+        loss = ensemble.loss_of_pieces(pieces, torch.tensor(target.numel()))
+        loss.backward()
+        return loss
+
+    @torch.no_grad()
+    def their_labels() -> Tensor:
+        return straightforward(maps(), ensemble.weight, ensemble.bias).argmax(dim=1)
+
+    @torch.no_grad()
+    def our_labels() -> Tensor:
+        labels = torch.empty(1, SIZE, SIZE, dtype=torch.int64)
+        for index, block, values in upsampled_pieces(low, upsampling):
+            rectangle = labels[index, block.rows.outputs, block.columns.outputs]
+            rectangle.copy_(ensemble(values.unsqueeze(1)).argmax(dim=1).view_as(rectangle))
+        return labels
+
+    torch.testing.assert_close(our_step(), their_step())
+    if (our_labels() == their_labels()).float().mean() < 0.9999:
+        raise AssertionError("the two label maps differ")
+    note = f"{EXPERTS} experts, {CLASSES} classes, {LOW}x{LOW} -> {SIZE}x{SIZE}"
+    for name, what, theirs, ours in (
+        ("learned_ensemble_step", "forward and backward, equal values", their_step, our_step),
+        ("learned_ensemble_labels", "argmax at the image's size, equal labels", their_labels, our_labels),
+    ):
+        measure(
+            name,
+            {"stock composition": theirs, "longtail, in blocks": ours},
+            note=f"{note}; {what}",
+            repeats=options.repeats,
+            allocator=options.allocator,
+        )
+
+
+if __name__ == "__main__":
+    main()
