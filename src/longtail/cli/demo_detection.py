@@ -46,13 +46,19 @@ SETTINGS: dict[str, Any] = {
 
 #: The baseline's stages read as MEC's are: what the ensemble does without experts (MEC Table 2c, row 2).
 _FURTHER: dict[str, Any] = {"dynamic_aligned": "dynamic"}
+#: Without the plain average, which is the baseline itself.
+_BASELINE_READOUTS = ["baseline", "dynamic_aligned", "stage_1", "stage_2", "stage_3"]
 
 
 def detection_demo_configs(iterations: int, seed: int) -> dict[str, DetectionConfig]:
     """Run name -> settings, the baseline first; both have ``iterations``."""
     base = from_dict(DetectionConfig, {**SETTINGS, "seed": seed, "iterations": {"train": iterations}})
     return {
-        "baseline": replace(base, method=DetectionMethodConfig("baseline", further=_FURTHER)),
+        "baseline": replace(
+            base,
+            method=DetectionMethodConfig("baseline", further=_FURTHER),
+            evaluation=replace(base.evaluation, readouts=_BASELINE_READOUTS),
+        ),
         "mec": replace(base, method=DetectionMethodConfig("mec")),
     }
 
