@@ -51,7 +51,7 @@ def test_other_ensembles_by_name(recorded):
     specs = {
         "again": "dynamic",
         "warm": {"name": "dynamic", "temperature": 100, "align": False},
-        "own": {"name": "sparse", "background": "singleton"},
+        "own": {"name": "sparse", "background": "exempt"},
     }
     readouts = stage_readouts(detector, specs)
     assert list(readouts) == ["mec", "again", "warm", "own"]

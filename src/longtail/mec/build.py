@@ -13,7 +13,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.mec.classifier_phase import add_classifier_phase
 from longtail.mec.losses import expert_losses
-from longtail.mec.model import EnsembleSpec, build_ensemble, make_multi_expert
+from longtail.mec.model import EnsembleSpec, make_multi_expert, named_ensembles
 
 _IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -76,15 +76,7 @@ def build_detection_method(
         if further:
             # the plain average stays the method's own prediction
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}
-            activation = None if plain_losses is None else plain_losses[-1].probabilities
-            specs: dict[str, EnsembleSpec] = {"baseline": own, **further}
-            level = plain_losses is not None and plain_losses[-1].absolute_logits
-            plain.set_ensembles(
-                {
-                    key: build_ensemble(spec, groups, activation, frequency, keep_level=level)
-                    for key, spec in specs.items()
-                }
-            )
+            plain.set_ensembles(named_ensembles({"baseline": own, **further}, groups, plain_losses, frequency))
         return plain
     if name != "mec":
         raise ConfigError(f"there is no detection method {name!r}", fix="choose 'baseline' or 'mec'")

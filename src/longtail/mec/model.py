@@ -13,7 +13,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency, Unit
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
-from longtail.mec.losses import MultiExpertLoss, expert_losses
+from longtail.mec.losses import expert_losses
 from longtail.mec.rescore import read_recording
 
 #: An ensemble by name, or as ``{"name": …, option: …}``.
@@ -92,7 +92,7 @@ def make_multi_expert(
 def named_ensembles(
     specs: Mapping[str, EnsembleSpec],
     groups: CategoryGroups,
-    losses: Sequence[MultiExpertLoss] | None = None,
+    losses: Sequence[Any] | None = None,
     frequency: ClassFrequency | None = None,
 ) -> dict[str, Ensemble]:
     """Ensembles by the names under which they are read.
@@ -100,13 +100,22 @@ def named_ensembles(
     Args:
         specs: Name -> ensemble.
         groups: Groups of the foreground classes.
-        losses: The stages' losses, which say how logits are read; None for softmax.
+        losses: The stages' losses, expert losses or plain ones, which say how logits are read; None for softmax.
         frequency: See ``build_ensemble``.
     """
-    base = losses[-1].base if losses else None
-    activation = None if base is None else base.probabilities
-    level = base is not None and base.absolute_logits
-    return {name: build_ensemble(spec, groups, activation, frequency, keep_level=level) for name, spec in specs.items()}
+    last = losses[-1] if losses else None
+    base = getattr(last, "base", last)
+    level = bool(getattr(base, "absolute_logits", False))
+    return {
+        name: build_ensemble(spec, groups, _activation(base), frequency, keep_level=level)
+        for name, spec in specs.items()
+    }
+
+
+def _activation(loss: Any) -> Activation | None:
+    """How a loss reads logits; None where that is softmax, which ensembles may take apart."""
+    own = getattr(type(loss), "probabilities", None)
+    return None if own is None or own is ClassificationLoss.probabilities else loss.probabilities
 
 
 def build_ensemble(

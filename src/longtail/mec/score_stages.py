@@ -1,7 +1,6 @@
 """``score_stages``: ensembles of recorded stages by class and group, without running the detector."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.detector import Detector
-from longtail.mec.model import EnsembleSpec, build_ensemble
+from longtail.mec.model import EnsembleSpec, named_ensembles
 from longtail.mec.rescore import rescore
 from longtail.metrics.detection import DetectionTruth
 from longtail.metrics.detection_arrays import DetectionArrays
@@ -135,10 +134,6 @@ def stage_readouts(
     for name in ensembles or {}:
         if name in names:
             raise ConfigError(f"ensemble {name!r} has the name of a readout of the detector", fix="choose another")
-    activation = partial(method.heads.class_losses.probabilities, method.num_stages - 1)
-    level = getattr(method.heads.class_losses.loss(method.num_stages - 1), "absolute_logits", False)
-    others = {
-        name: build_ensemble(spec, detector.groups, activation, detector.frequency, keep_level=level)
-        for name, spec in (ensembles or {}).items()
-    }
+    last = method.heads.class_losses.loss(method.num_stages - 1)
+    others = named_ensembles(ensembles or {}, detector.groups, [last], detector.frequency)
     return {**{name: known[name] for name in names}, **others}

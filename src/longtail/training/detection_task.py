@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 
 from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
-from longtail.distributed import barrier
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
@@ -23,12 +22,13 @@ from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor
 from longtail.samplers.two_level import TwoLevel
 from longtail.training.checkpoints import writing
-from longtail.training.config_file import as_arguments, from_dict, read_yaml, to_dict
+from longtail.training.config_file import as_arguments
 from longtail.training.console import percent, table
 from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig
 from longtail.training.evaluate_detection import evaluate_detection, truth_of
 from longtail.training.loading import IndexOrder, Shuffled
-from longtail.training.run_folder import RunFolder, environment_rank
+from longtail.training.run_folder import RunFolder
+from longtail.training.scoring import run_to_score
 from longtail.training.task import Validation
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, detection_train
 
@@ -332,15 +332,12 @@ def score_detection_run(
         changes: Settings to evaluate with other than those of the run, as nested values.
         trust_code: Whether the run may name code outside this library, such as a loss.
     """
-    run, target = RunFolder(Path(run_dir)), RunFolder(Path(out or run_dir))
-    config = from_dict(DetectionConfig, {**read_yaml(run.settings), **(changes or {})})
-    split = split or config.data.val_split
-    if not split:
-        raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
-    detector = Detector.from_pretrained(run.path, trust_code=trust_code).to(device)
+    scored = run_to_score(DetectionConfig, run_dir, out, split, changes)
+    config = scored.config
+    detector = Detector.from_pretrained(scored.run.path, trust_code=trust_code).to(device)
     if config.evaluation.flip or config.evaluation.scales != (1.0,):
         detector.method = augmented(detector.method, config.evaluation.scales, config.evaluation.flip)
-    dataset = open_validation(config, split)
+    dataset = open_validation(config, scored.split)
     truth = truth_of(dataset, _size(dataset, config.data.limit))
     results = evaluate_detection(
         detector,
@@ -349,19 +346,11 @@ def score_detection_run(
         groups=evaluation_groups(config, detector.groups, truth),
         readouts=readouts or config.evaluation.readouts,
         recording=recording,
-        pictures=config.evaluation.pictures,
-        pictures_dir=target.pictures,
-        limit=config.data.limit,
         progress=progress,
-        data={"name": config.data.dataset, "split": split},
-        settings=to_dict(config),
-        seed=config.seed,
+        **scored.arguments(),
         **evaluation_arguments(config),
     )
-    if environment_rank() == 0:
-        results.save(target.results)
-    barrier()
-    return results
+    return scored.keep(results)
 
 
 def _normalisation(config: DetectionConfig) -> dict[str, tuple[float, ...]]:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from longtail.datasets import open_dataset
 from longtail.datasets.base import SegmentationDataset
-from longtail.distributed import barrier
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
@@ -23,11 +22,12 @@ from longtail.samplers.rare_class import RareClass, shown_in
 from longtail.samplers.repeat_factor import RepeatFactor
 from longtail.segmentation.models import resolved_options
 from longtail.training.checkpoints import writing
-from longtail.training.config_file import as_arguments, from_dict, read_yaml, to_dict
+from longtail.training.config_file import as_arguments
 from longtail.training.console import percent, table
 from longtail.training.evaluate import evaluate
 from longtail.training.loading import IndexOrder, Shuffled
 from longtail.training.run_folder import RunFolder, environment_rank
+from longtail.training.scoring import run_to_score
 from longtail.training.segmentation_config import GroupsConfig, PixelSamplingConfig, SegmentationConfig
 from longtail.training.task import Validation
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval, segmentation_train
@@ -269,25 +269,14 @@ def score_run(
         changes: Settings to evaluate with other than those of the run, as nested values.
         trust_code: Whether the run may name a model builder outside this library.
     """
-    run, target = RunFolder(Path(run_dir)), RunFolder(Path(out or run_dir))
-    config = from_dict(SegmentationConfig, {**read_yaml(run.settings), **(changes or {})})
-    split = split or config.data.val_split
-    if not split:
-        raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
-    segmenter = Segmenter.from_pretrained(run.path, trust_code=trust_code).to(device)
+    scored = run_to_score(SegmentationConfig, run_dir, out, split, changes)
+    config = scored.config
+    segmenter = Segmenter.from_pretrained(scored.run.path, trust_code=trust_code).to(device)
     results = evaluate(
         segmenter,
-        open_validation(config, split),
-        pictures=config.evaluation.pictures,
-        pictures_dir=target.pictures,
-        limit=config.data.limit,
+        open_validation(config, scored.split),
         progress=progress,
-        data={"name": config.data.dataset, "split": split},
-        settings=to_dict(config),
-        seed=config.seed,
+        **scored.arguments(),
         **evaluation_arguments(config),
     )
-    if environment_rank() == 0:
-        results.save(target.results)
-    barrier()
-    return results
+    return scored.keep(results)
