@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NAME = "reproduce"
 SUMMARY = "make a table or figure of a paper, on its data or on yours"
 ORDER = 60
+#: Runs that one report can show side by side.
+_REPORTED = 6
 
 
 def add_arguments(parser: Parser) -> None:
@@ -147,20 +149,23 @@ def _commands(runs: "list[PlannedRun]") -> int:
 
 
 def _show(experiment: "Experiment", runs: "list[PlannedRun]", arguments: Namespace) -> None:
+    from rich.table import Table
+
     from longtail.reports.curve import write_curve
     from longtail.reports.html import write_report
     from longtail.reproduce.outcome import outcome
-    from longtail.training.console import Console, table
+    from longtail.training.console import Console
 
     made = outcome(experiment, runs, data=arguments.data, budget=arguments.budget)
     folder = runs[0].folder.parent
     path = made.save(folder / "tables")
-    rows = [
-        [name, *(f"{'–' if c.published is None else f'{c.published:g}'} | {c.ours} {c.change}" for c in cells.values())]
-        for name, cells in made.cells.items()
-    ]
+    shown = Table("ours, below it published", box=None, title=experiment.title, title_justify="left")
+    for column in experiment.columns:
+        shown.add_column(column, justify="right", overflow="fold")
+    for name, cells in made.cells.items():
+        shown.add_row(name, *(c.ours if c.published is None else f"{c.ours}\n{c.published:g}" for c in cells.values()))
     console = Console()
-    console.say(table(experiment.title, ["published | ours", *experiment.columns], rows))
+    console.say(shown)
     written = [path]
     if experiment.curve:
         points = {row.at: made.cells[row.name] for row in experiment.rows if row.at is not None}
@@ -170,8 +175,11 @@ def _show(experiment: "Experiment", runs: "list[PlannedRun]", arguments: Namespa
         }
         written.append(write_curve(series, experiment.curve, path.with_suffix(".svg")))
     first = min(planned.seed for planned in runs)
-    shown = [planned.folder for planned in runs if planned.seed == first and planned.state == "done"]
-    written.append(write_report(shown, path.with_suffix(".html")))
+    asked = [planned for planned in runs if planned.key in experiment.runs]
+    folders = [planned.folder for planned in asked if planned.seed == first and planned.state == "done"]
+    if len(folders) > _REPORTED:
+        folders = [*folders[: _REPORTED - 1], folders[-1]]
+    written.append(write_report(folders, path.with_suffix(".html")))
     for each in written:
         console.say(f"[bold]written[/]   {each}")
 
