@@ -2,6 +2,7 @@
 
     python scripts/evidence_mec.py run --seeds 0 1 2                       # hours on two cores; resumable
     python scripts/evidence_mec.py run --seeds 0 1 2 --classifiers cosine
+    python scripts/evidence_mec.py readings --seeds 0 1 2                  # minutes: ensembles of recorded stages
     python scripts/evidence_mec.py table                                   # results -> docs/papers/mec.md
 
 The cascade and the multi-expert cascade see the same images in the same order for the same number of iterations. All
@@ -10,6 +11,7 @@ ensembles of one run read the same stages, so each run is trained once and score
 
 import argparse
 import math
+from typing import Any
 
 from evidence import DATA, ROOT, RUNS, mean_and_spread, read_settings, say, write_block
 
@@ -41,6 +43,23 @@ COLUMNS = {
 }
 
 
+#: Reading of the ensembles -> settings of ``mec.build_ensemble``; boxes, scored on recorded stages.
+READINGS: dict[str, dict[str, Any]] = {
+    "average of logits (MMDetection)": {"name": "average", "average": "logits"},
+    "average of probabilities (the paper, Detectron2)": {"name": "average", "average": "probabilities"},
+    "dynamic, τ = 1": {"name": "dynamic", "align": False},
+    "dynamic, τ = 5": {"name": "dynamic", "align": False, "temperature": 5.0},
+    "aligned average, background `exclude`": {"name": "average", "align": True},
+    "aligned average, background `relative`": {"name": "average", "align": True, "background": "relative"},
+    "aligned average, background `exempt`": {"name": "average", "align": True, "background": "exempt"},
+    "aligned dynamic, background `exclude` (the default)": {"name": "dynamic"},
+    "aligned dynamic, background `relative`": {"name": "dynamic", "background": "relative"},
+    "aligned dynamic, background `exempt`": {"name": "dynamic", "background": "exempt"},
+    "aligned dynamic, background `last_group`": {"name": "dynamic", "background": "last_group"},
+    "aligned dynamic, `relative`, τ = 5": {"name": "dynamic", "background": "relative", "temperature": 5.0},
+}
+
+
 def run(seeds: list[int], classifiers: list[str], methods: list[str]) -> None:
     """Train and score every combination that has no results yet."""
     from longtail.training.allocator import keep_freed_memory
@@ -65,6 +84,49 @@ def run(seeds: list[int], classifiers: list[str], methods: list[str]) -> None:
                 say(f"{folder.name}: {results.own.overall} {results.own.groups}")
 
 
+def readings(seeds: list[int]) -> None:
+    """Record the stages of both methods with the linear classifier, and score every reading on them."""
+    import torch
+
+    from longtail.mec.detector import Detector
+    from longtail.mec.rescore import StageRecorder
+    from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
+    from longtail.training.config_file import from_dict, read_yaml
+    from longtail.training.detection_config import DetectionConfig
+    from longtail.training.detection_task import open_validation
+
+    for seed in seeds:
+        for method in ("baseline", "mec"):
+            folder = RUNS / DATASET / f"{method}-linear-seed{seed}"
+            stages, out = folder / "stages", folder / "readings.json"
+            if out.is_file():
+                continue
+            if not stages.is_dir():
+                detector = Detector.from_pretrained(folder)
+                data = open_validation(from_dict(DetectionConfig, read_yaml(folder / "config.yaml")), "val")
+                with StageRecorder(stages) as recorder:
+                    detector.save_description(stages)
+                    for index in range(len(data)):
+                        sample = data[index]
+                        outputs = detector.method.stage_outputs([sample["image"].as_subclass(torch.Tensor)])
+                        recorder.add([sample["image_id"]], outputs, [sample["original_size"]])
+            recorded, cascade = recorded_detector(stages)
+            results = score_stages(
+                stages,
+                DATA / DATASET / "annotations" / "val.json",
+                stage_readouts(recorded, READINGS, own=[]),
+                groups=recorded.groups,
+                frequency=recorded.frequency,
+                postprocess=cascade.config.postprocess,
+                pooled=False,
+            )
+            results.save(out)
+            say(
+                f"{folder.name}: "
+                + ", ".join(f"{n} {100 * p.overall['AP']:.1f}" for n, p in results.predictions.items())
+            )
+
+
 def table() -> None:
     """Write the tables into the page, between its markers."""
     from longtail.metrics.results import Prediction, Results
@@ -83,18 +145,34 @@ def table() -> None:
                 cells = [cell(predictions, *column) for column in COLUMNS.values()]
                 lines.append(f"| {name} | {len(predictions)} | " + " | ".join(cells) + " |")
         write_block(PAGE, classifier, "\n".join(lines))
+    columns = [f"{who} {column}" for who in ("Cascade", "expert loss") for column in ("box AP", "r", "c", "f")]
+    lines = ["| | seeds | " + " | ".join(columns) + " |", "|---|---" + "|---:" * len(columns) + "|"]
+    found = {
+        method: [Results.load(p) for p in sorted((RUNS / DATASET).glob(f"{method}-linear-seed*/readings.json"))]
+        for method in ("baseline", "mec")
+    }
+    for name in READINGS:
+        cells = [
+            cell([r.predictions[name] for r in results], "AP", group)
+            for results in found.values()
+            for group in (None, "rare", "common", "frequent")
+        ]
+        lines.append(f"| {name} | {len(found['mec'])} | " + " | ".join(cells) + " |")
+    write_block(PAGE, "readings", "\n".join(lines))
 
 
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "table"))
+    parser.add_argument("command", choices=("run", "readings", "table"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--classifiers", nargs="+", default=["linear", "cosine"])
     parser.add_argument("--methods", nargs="+", default=["baseline", "mec"])
     options = parser.parse_args()
     if options.command == "table":
         table()
+    elif options.command == "readings":
+        readings(options.seeds)
     elif not (DATA / DATASET).is_dir():
         raise SystemExit(f"{DATA / DATASET} is not there: set LONGTAIL_DATA to the folder that holds {DATASET}")
     else:
