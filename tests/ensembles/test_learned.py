@@ -186,3 +186,13 @@ def test_closed_form_by_hand():
     slope = (math.e - 1) / math.e  # softplus'(ln(e - 1))
     expected = [0.5 * math.log(2) * slope, -0.5 * math.log(2) * slope]
     assert ensemble.raw_weight.grad.tolist() == [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_labels_of_a_piece_are_the_argmax(form):
+    ensemble = scrambled(**form)
+    z = logits(2, (7, 5))
+    piece = z[:, 0].flatten(2)
+    before = piece.clone()
+    assert torch.equal(ensemble.labels_of_piece(piece), ensemble(z).argmax(dim=1)[0].flatten())
+    assert torch.equal(piece, before)

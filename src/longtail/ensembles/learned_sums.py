@@ -90,14 +90,10 @@ def _add_piece(
 ) -> Tensor:
     """Value of a piece; adds its gradients with respect to weight, outer and bias to ``sums``."""
     experts = range(len(logits))
-    parts = []
-    for i in experts:
-        u = logits[i] if inputs == "logits" else logits[i].log_softmax(dim=0)
-        u = u.exp() if inputs == "probabilities" else u
-        parts.append((u, torch.addcmul(bias[i, :, None], weight[i, :, None], u).softmax(dim=0)))
+    parts = [calibrate(logits[i], weight[i], bias[i], inputs) for i in experts]
     row = label.unsqueeze(0)
-    at_label = [a.gather(0, row).squeeze(0) for _, a in parts]
-    weighted = [(outer[i] @ parts[i][1]) for i in experts]  # Σ_j outer^j a^j
+    at_label = [a.gather(0, row).squeeze(0) * per for _, a, per in parts]
+    weighted = [(outer[i] @ a) * per for i, (_, a, per) in enumerate(parts)]  # Σ_j outer^j a^j
     own = torch.stack([outer[i][label] * at_label[i] for i in experts]).sum(dim=0) / len(parts)
     everything = torch.stack(weighted).sum(dim=0) / len(parts)
     count = known.to(logits.dtype)
@@ -107,13 +103,35 @@ def _add_piece(
     count = count.where(likelihood > _EPS, 0) / len(parts)
     common = count / everything if normalise else torch.zeros_like(count)
     special = -count / own.where(likelihood > _EPS, 1)
-    for i, (u, a) in enumerate(parts):
+    for i, (u, a, per) in enumerate(parts):
         pull = outer[i][label] * at_label[i] * special
         q = common * weighted[i] + pull
-        vectors = torch.stack([common, q], dim=1)
-        on_a, on_au = a @ vectors, (a * u) @ vectors
+        vectors = torch.stack([common * per, q * per], dim=1)
         u_label = u.gather(0, row).squeeze(0)
+        on_a, on_au = a @ vectors, u.mul_(a) @ vectors
         sums[0, i] += (outer[i] * on_au[:, 0] - on_au[:, 1]).index_add(0, label, pull * u_label)
         sums[1, i] += on_a[:, 0].index_add(0, label, at_label[i] * special)
         sums[2, i] += (outer[i] * on_a[:, 0] - on_a[:, 1]).index_add(0, label, pull)
     return value
+
+
+def calibrate(
+    logits: Float[Tensor, "classes pixels"],
+    weight: Float[Tensor, " classes"],
+    bias: Float[Tensor, " classes"],
+    inputs: Inputs,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """u, exponentials e and their reciprocal sums r with ``softmax(weight u + bias) = e r``; all in memory of their own.
+
+    Source: MEDOE Eq. 7.
+    """
+    if inputs == "logits":
+        u, exponentials = logits.clone(), torch.empty_like(logits)
+    else:
+        u = logits - logits.amax(dim=0)
+        exponentials = u.exp()
+        total = exponentials.sum(dim=0)
+        u = u.sub_(total.log()) if inputs == "log_probabilities" else torch.div(exponentials, total, out=u)
+    torch.addcmul(bias.unsqueeze(1), weight.unsqueeze(1), u, out=exponentials)
+    exponentials.sub_(exponentials.amax(dim=0)).exp_()
+    return u, exponentials, exponentials.sum(dim=0).reciprocal()

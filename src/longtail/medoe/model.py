@@ -171,7 +171,10 @@ class Medoe(SegmentationMethod):
         logits = torch.stack([output.logits for output in self._frozen_outputs(image)])
         labels = torch.empty(len(image), *image.shape[-2:], dtype=torch.int64, device=image.device)
         for index, block, values in upsampled_pieces(logits, self._upsampling(image)):
-            own = self.ensemble(values.unsqueeze(1)).argmax(dim=1)
+            if isinstance(self.ensemble, LearnedEnsemble):
+                own = self.ensemble.labels_of_piece(values)
+            else:
+                own = self.ensemble(values.unsqueeze(1)).argmax(dim=1)
             rectangle = labels[index, block.rows.outputs, block.columns.outputs]
             rectangle.copy_(own.view_as(rectangle))
         return labels
