@@ -30,8 +30,8 @@ def by_index(logits: Tensor, groups: CategoryGroups, background: str) -> Tensor:
 def test_value_by_hand() -> None:
     groups = CategoryGroups(("a", "b"), ((0, 2), (1,)))
     aligned = align_groups(torch.tensor([[1.0, 5.0, 3.0, 9.0]]), groups)
-    assert aligned.tolist() == [[-1.0, 0.0, 1.0, 9.0]]
-    assert align_groups(torch.tensor([[1.0, 5.0, 3.0, 9.0]]), groups, "relative").tolist() == [[-1.0, 0.0, 1.0, 6.0]]
+    assert aligned.tolist() == [[-1.0, 0.0, 1.0, 6.0]]
+    assert align_groups(torch.tensor([[1.0, 5.0, 3.0, 9.0]]), groups, "exclude").tolist() == [[-1.0, 0.0, 1.0, 9.0]]
 
 
 @pytest.mark.parametrize("background", ["exclude", "relative", "last_group", "singleton", "exempt"])
@@ -66,13 +66,12 @@ def test_what_alignment_keeps_and_forgets(background: str) -> None:
     assert torch.allclose(align_groups(shifted, GROUPS, background)[:, :7], aligned[:, :7], atol=1e-13)
 
 
-def test_background_is_untouched_by_default_and_invariant_where_relative() -> None:
+def test_invariant_by_default_and_the_background_untouched_where_excluded() -> None:
     logits = torch.randn(9, 8, dtype=torch.float64)
-    assert torch.equal(align_groups(logits, GROUPS)[:, 7], logits[:, 7])
-    assert torch.allclose(
-        align_groups(logits + 4.0, GROUPS, "relative"), align_groups(logits, GROUPS, "relative"), atol=1e-13
-    )
-    assert not torch.allclose(align_groups(logits + 4.0, GROUPS), align_groups(logits, GROUPS))
+    assert torch.allclose(align_groups(logits + 4.0, GROUPS), align_groups(logits, GROUPS), atol=1e-13)
+    excluded = align_groups(logits, GROUPS, "exclude")
+    assert torch.equal(excluded[:, 7], logits[:, 7])
+    assert not torch.allclose(align_groups(logits + 4.0, GROUPS, "exclude"), excluded)
     assert align_groups(logits, GROUPS, "singleton")[:, 7].eq(0).all()
 
 
@@ -84,7 +83,8 @@ def test_refuses_logits_that_do_not_fit() -> None:
 
 
 def test_more_logits_than_classes_and_none() -> None:
-    assert align_groups(torch.ones(1, 9), GROUPS).tolist() == [[0.0] * 7 + [1.0, 1.0]]
+    assert align_groups(torch.ones(1, 9), GROUPS, "exclude").tolist() == [[0.0] * 7 + [1.0, 1.0]]
+    assert align_groups(torch.ones(1, 9), GROUPS).tolist() == [[0.0] * 9]
     assert align_groups(torch.ones(1, 7), GROUPS).tolist() == [[0.0] * 7]
 
 
@@ -92,4 +92,4 @@ def test_large_vocabulary() -> None:
     rng = np.random.default_rng(0)
     groups = CategoryGroups.by_count(rng.integers(0, 300, 1203))
     logits = torch.randn(4, 1204)
-    assert torch.allclose(align_groups(logits, groups), by_index(logits, groups, "exclude"), atol=1e-5)
+    assert torch.allclose(align_groups(logits, groups), by_index(logits, groups, "relative"), atol=1e-5)

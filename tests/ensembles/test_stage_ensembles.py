@@ -115,8 +115,8 @@ def test_one_stage_is_the_plain_detector() -> None:
 
 def test_identical_aligned_stages_are_the_aligned_stage() -> None:
     o = logits(1)
-    expected = align_groups(o[0], GROUPS).softmax(1)
-    for ensemble in every_ensemble(True):
+    expected = align_groups(o[0], GROUPS, "exclude").softmax(1)
+    for ensemble in every_ensemble(True, "exclude"):
         assert torch.allclose(ensemble(o.expand(3, -1, -1)), expected, atol=1e-14)
 
 
@@ -164,11 +164,11 @@ def test_invariance_to_a_constant_of_one_stage() -> None:
     shifted = o.clone()
     shifted[1] += 7.0
     # exclude: the foreground's competition stays, the background's does not
-    foreground = [DynamicEnsemble(GROUPS)(x)[:, :7] for x in (o, shifted)]
+    foreground = [DynamicEnsemble(GROUPS, background="exclude")(x)[:, :7] for x in (o, shifted)]
     normalised = [f / f.sum(1, keepdim=True) for f in foreground]
     assert torch.allclose(*normalised, atol=1e-12)
     assert not torch.allclose(*foreground)
-    assert torch.allclose(*(DynamicEnsemble(GROUPS, background="relative")(x) for x in (o, shifted)), atol=1e-12)
+    assert torch.allclose(*(DynamicEnsemble(GROUPS)(x) for x in (o, shifted)), atol=1e-12)
 
 
 def test_exempt_keeps_the_plain_background() -> None:

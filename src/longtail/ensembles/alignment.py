@@ -13,9 +13,11 @@ from longtail.frequency.groups import CategoryGroups
 
 #: What becomes of the background, which the paper does not say (SPEC §2.14):
 #:
-#: - ``exclude``: it is in no group; its raw logit is averaged over the stages.
-#: - ``relative``: as ``exclude``, but alignment takes the mean of all foreground logits from it, so that a constant
-#:   added to all logits of one stage changes nothing. Choose it for cosine and TDE classifiers.
+#: - ``relative``: it is in no group; alignment takes the mean of all foreground logits from it, and the result is
+#:   averaged over the stages. A constant added to all logits of one stage then changes nothing.
+#: - ``exclude``: as ``relative``, but its raw logit. SGD keeps the sum of a linear classifier's logits where it began, so
+#:   that the two are close (SPEC §2.14); AdamW does not, and cosine and TDE classifiers never did: the aligned classes
+#:   then stand against a background on another level (docs/papers/mec.md has the numbers).
 #: - ``last_group``: a member of the last (most frequent) group.
 #: - ``singleton``: a group of its own. Alignment then makes its logit exactly 0: the worst choice in every trial.
 #: - ``exempt``: its probability is the plain average's; only the foreground is aligned and ensembled.
@@ -42,7 +44,9 @@ class GroupLayout(nn.Module):
 
     order: Tensor
 
-    def __init__(self, groups: CategoryGroups, background: Background = "exclude", *, keep_level: bool = False) -> None:
+    def __init__(
+        self, groups: CategoryGroups, background: Background = "relative", *, keep_level: bool = False
+    ) -> None:
         super().__init__()
         if background not in ("exclude", "relative", "last_group", "singleton", "exempt"):
             raise ConfigError(
@@ -156,7 +160,7 @@ def _along(index: Tensor, values: Tensor, dim: int) -> Tensor:
 
 
 def align_groups(
-    logits: Float[Tensor, "n logits *grid"], groups: CategoryGroups, background: Background = "exclude"
+    logits: Float[Tensor, "n logits *grid"], groups: CategoryGroups, background: Background = "relative"
 ) -> Float[Tensor, "n logits *grid"]:
     """Group alignment of one expert's logits: each group of classes gets the mean 0.
 

@@ -34,7 +34,7 @@ class Average(Ensemble):
         *,
         align: bool = False,
         groups: CategoryGroups | None = None,
-        background: Background = "exclude",
+        background: Background = "relative",
         keep_level: bool = False,
         activation: Activation | None = None,
     ) -> None:

@@ -44,7 +44,7 @@ class DynamicEnsemble(Ensemble):
         lse_scaled: bool = False,
         align: bool = True,
         weigh_by: Literal["aligned", "raw"] = "aligned",
-        background: Background = "exclude",
+        background: Background = "relative",
         keep_level: bool = False,
         activation: Activation | None = None,
     ) -> None:

@@ -30,7 +30,7 @@ class SparseEnsemble(Ensemble):
         groups: CategoryGroups,
         *,
         align: bool = True,
-        background: Background = "exclude",
+        background: Background = "relative",
         keep_level: bool = False,
         activation: Activation | None = None,
     ) -> None:
