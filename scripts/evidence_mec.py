@@ -127,6 +127,21 @@ def readings(seeds: list[int]) -> None:
             )
 
 
+def levels() -> str:
+    """Sum of a box's logits and its background logit in the recorded stages of the first seed, as a table."""
+    import torch
+
+    from longtail.mec.rescore import read_recording
+
+    lines = ["| | sum of all logits | background logit | mean class logit |", "|---|---:|---:|---:|"]
+    for method, name in (("baseline", "Cascade R-CNN"), ("mec", "+ expert loss")):
+        images = read_recording(RUNS / DATASET / f"{method}-linear-seed0" / "stages")
+        logits = torch.cat([image.outputs.logits.flatten(0, 1) for image in images])
+        columns = (logits.sum(dim=1), logits[:, -1], logits[:, :-1].mean(dim=1))
+        lines.append(f"| {name} | " + " | ".join(f"{c.mean():.1f} ± {c.std():.1f}" for c in columns) + " |")
+    return "\n".join(lines)
+
+
 def table() -> None:
     """Write the tables into the page, between its markers."""
     from longtail.metrics.results import Prediction, Results
@@ -159,6 +174,7 @@ def table() -> None:
         ]
         lines.append(f"| {name} | {len(found['mec'])} | " + " | ".join(cells) + " |")
     write_block(PAGE, "readings", "\n".join(lines))
+    write_block(PAGE, "levels", levels())
 
 
 def main() -> None:
