@@ -1,0 +1,69 @@
+"""Render README.md from the committed results: ``python benchmarks/table.py``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+#: What each row set out to reach: times faster than its first side, and share of its memory.
+GOALS = {
+    "confusion_matrix_ade20k": "20x",
+    "confusion_matrix_cityscapes": "20x",
+    "dynamic_ensemble": "7x",
+    "expert_loss": "4x, 1/20",
+    "lazy_nms_181k": "25x, 1/50",
+    "learned_ensemble_labels": "4x, 1/20",
+    "learned_ensemble_step": "4x, 1/20",
+    "mask_run_lengths": "10x, 1/50",
+    "multi_expert_loss": "7x, 1/3",
+}
+HEAD = """\
+# Benchmarks
+
+One script a row: both sides in one process, alternating, one pinned thread, medians of CPU time, peak bytes that torch held.
+The first side is what a user would otherwise run. Machines are shared and noisy: read the ratios, not the milliseconds.
+This page is written by `python benchmarks/table.py` from `results/*.json`, which the scripts write:
+`OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/NAME.py`.
+
+| what | goal | side | ms | times faster | of the floor | peak MiB |
+|---|---|---|---:|---:|---:|---:|
+"""
+
+
+def rows(record: dict[str, Any]) -> str:
+    """Table rows of one result, the peer first."""
+    floor = record.get("floor")
+    lines = []
+    for side, milliseconds in record["milliseconds"].items():
+        own = side == record["peer"]
+        first = f"**{record['name']}**: {record['note']}" if own else ""
+        goal = GOALS.get(record["name"], "") if own else ""
+        over = f"{milliseconds / record['milliseconds'][floor]:.2f}x" if floor else "–"
+        memory = record["peak_mib"][side]
+        shown = f"{memory:,.1f}" if memory else "–"
+        faster = f"{record['times_faster'][side]:,.2f}"
+        lines.append(f"| {first} | {goal} | {side} | {milliseconds:,.1f} | {faster} | {over} | {shown} |")
+    return "\n".join(lines)
+
+
+def page(records: list[dict[str, Any]]) -> str:
+    """The whole page."""
+    where = sorted({(r["date"], r["machine"]["cpu"], r["machine"]["torch"]) for r in records})
+    machines = "\n".join(f"- {date}: {cpu}, one thread, torch {torch}, no GPU" for date, cpu, torch in where)
+    body = "\n".join(rows(r) for r in records)
+    return (
+        f"{HEAD}{body}\n\nA dash for the floor: no side of that row is one. A dash for memory: nothing held in torch "
+        f"tensors.\n\nMeasured on\n\n{machines}\n"
+    )
+
+
+def main() -> None:
+    records = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
+    text = page(records)
+    (HERE / "README.md").write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
