@@ -65,7 +65,7 @@ class DetectionTask:
             )
         augmented = copy.copy(labelled)
         augmented.transform = transform
-        self.train_data: Dataset = _ImagesAndTargets(augmented, size)
+        self.train_data = _ImagesAndTargets(augmented, size)
         self.val_data = open_validation(config, config.data.val_split) if config.data.val_split else None
         if self.val_data is not None and self.val_data.classes.names != labelled.classes.names:
             raise DataError(
@@ -169,13 +169,13 @@ class DetectionTask:
     def describe(self) -> list[tuple[str, str]]:
         """What is trained on what."""
         data, model = self.config.data, self.config.model
-        val = "no validation" if self.val_data is None else f"{len(self.val_data)} {data.val_split}"
+        val = "no validation" if self.val_data is None else f"{_size(self.val_data, data.limit)} {data.val_split}"
         groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
         instances = self.frequency.instances.sum() if self.frequency.instances is not None else 0
         phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
         total = sum(p.numel() for p in self.method.parameters())
         return [
-            ("data", f"{data.dataset}: {len(self.train_data)} {data.train_split}, {val} images; {instances} objects"),  # type: ignore[arg-type]
+            ("data", f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images; {instances} objects"),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
             ("sampling", data.sampling.by.replace("_", " ")),
             (

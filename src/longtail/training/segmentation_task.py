@@ -132,13 +132,15 @@ class SegmentationTask:
     def describe(self) -> list[tuple[str, str]]:
         """What is trained on what."""
         data = self.config.data
-        val = "no validation" if self.val_data is None else f"{len(self.val_data)} {data.val_split}"
+        seen = 0 if self.val_data is None else min(len(self.val_data), data.limit or len(self.val_data))
+        val = f"{seen} {data.val_split}" if seen else "no validation"
         groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
         phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
         total = sum(p.numel() for p in self.method.parameters())
         return [
-            ("data", f"{data.dataset}: {len(self.train_data)} {data.train_split}, {val} images"),
+            ("data", f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images"),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
+            ("sampling", data.sampling.by.replace("_", " ")),
             ("model", f"{self.config.model.name}, {self.config.method.name}, {total / 1e6:.2f} M parameters"),
             ("phases", phases),
         ]
