@@ -159,7 +159,7 @@ def _show(experiment: "Experiment", runs: "list[PlannedRun]", arguments: Namespa
     made = outcome(experiment, runs, data=arguments.data, budget=arguments.budget)
     folder = runs[0].folder.parent
     path = made.save(folder / "tables")
-    shown = Table("ours, below it published", box=None, title=experiment.title, title_justify="left")
+    shown = Table("ours / published", box=None, title=experiment.title, title_justify="left")
     for column in experiment.columns:
         shown.add_column(column, justify="right", overflow="fold")
     for name, cells in made.cells.items():
