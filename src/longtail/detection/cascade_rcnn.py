@@ -148,7 +148,9 @@ class CascadeDetector(DetectionMethod):
 
     def readouts(self) -> dict[str, Readout]:
         """See ``DetectionMethod.readouts``."""
-        ensembles = dict(self.ensembles.items()) | {"average" if self.ensembles else "baseline": self._average}
+        ensembles = dict(self.ensembles.items())
+        if "baseline" not in ensembles:  # where it is, it is the plain average
+            ensembles["average" if ensembles else "baseline"] = self._average
         stages = {f"stage_{k + 1}": self._stage_readout(k) for k in range(self.config.num_stages)}
         return {name: self._ensemble_readout(name, ensemble) for name, ensemble in ensembles.items()} | stages
 
