@@ -126,11 +126,11 @@ def test_a_broken_label_stops_the_training_with_its_name(tmp_path):
     root = tmp_path / "data"
     from PIL import Image
 
-    for split in ("train", "val"):
+    for part in ("train", "val"):
         for i in range(2):
             for kind, suffix in (("images", "jpg"), ("labels", "png")):
-                (root / kind / split).mkdir(parents=True, exist_ok=True)
-                Image.new("RGB" if kind == "images" else "L", (32, 32), i).save(root / kind / split / f"{i}.{suffix}")
+                (root / kind / part).mkdir(parents=True, exist_ok=True)
+                Image.new("RGB" if kind == "images" else "L", (32, 32), i).save(root / kind / part / f"{i}.{suffix}")
     (root / "classes.json").write_text(json.dumps({"names": ["a", "b"]}))
     data = {"dataset": str(root), "groups": {"by": "rank", "sizes": [1, 1]}}
     config = tiny_config(

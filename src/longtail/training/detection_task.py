@@ -175,7 +175,10 @@ class DetectionTask:
         phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
         total = sum(p.numel() for p in self.method.parameters())
         return [
-            ("data", f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images; {instances} objects"),
+            (
+                "data",
+                f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images; {instances} objects",
+            ),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
             ("sampling", data.sampling.by.replace("_", " ")),
             (
