@@ -46,3 +46,13 @@ def test_rare_classes_are_never_left_out():
     loss = build_loss("under_sampling", FREQUENCY)
     logits, target = torch.randn(50, 3), torch.full((50,), 2)
     torch.testing.assert_close(loss(logits, target), cross_entropy(logits, target))
+
+
+def test_a_wrapped_loss_owns_the_reading_of_its_logits():
+    counts = ClassFrequency(tuple("abc"), images=np.array([8, 4, 2]), instances=np.array([10, 5, 2]))
+    for name in ("under_sampling", "class_balanced"):
+        wrapped = build_loss({"name": name, "loss": "equalization_v2"}, counts, background=True, ignore_index=-100)
+        assert wrapped.absolute_logits
+        torch.testing.assert_close(wrapped.initial_bias, wrapped.loss.initial_bias)
+        logits = torch.randn(2, 4)
+        torch.testing.assert_close(wrapped.probabilities(logits), wrapped.loss.probabilities(logits))

@@ -12,6 +12,7 @@ from longtail.frequency.counts import ClassFrequency, Unit
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import build_loss
 from longtail.losses.class_counts import append_background, training_counts
+from longtail.losses.wrapped import WrappedLoss
 
 
 def effective_number_weights(counts: Float[Tensor, " c"], beta: float = 0.9999) -> Float[Tensor, " c"]:
@@ -39,7 +40,7 @@ def effective_number_weights(counts: Float[Tensor, " c"], beta: float = 0.9999) 
     return weights / weights.mean()
 
 
-class ClassBalancedLoss(ClassificationLoss):
+class ClassBalancedLoss(WrappedLoss):
     """Another loss whose positions weigh as the effective number of samples of their class says.
 
     The weight is the loss's ``position_weight``: what the sum is divided by stays. The background of boxes weighs 1,
@@ -62,14 +63,8 @@ class ClassBalancedLoss(ClassificationLoss):
     weights: Tensor
 
     def __init__(self, loss: ClassificationLoss, weights: Float[Tensor, " classes"]) -> None:
-        super().__init__(loss.num_classes, loss.ignore_index)
-        if len(weights) != loss.num_classes:
-            raise ConfigError(
-                f"{len(weights)} class weights for {loss.num_classes} classes", fix="give one weight for each class"
-            )
-        self.loss = loss
-        self.absolute_logits = loss.absolute_logits
-        self.register_buffer("weights", weights.float(), persistent=False)
+        super().__init__(loss)
+        self.register_buffer("weights", self._one_a_class(weights, "class weights", "weight"), persistent=False)
 
     @classmethod
     def from_frequency(  # type: ignore[override]
@@ -96,16 +91,6 @@ class ClassBalancedLoss(ClassificationLoss):
         weights = append_background(effective_number_weights(counts, beta), background, 1.0)
         return cls(build_loss(loss, frequency, background=background, ignore_index=ignore_index), weights)
 
-    @property
-    def num_logits(self) -> int:
-        """The weighted loss's."""
-        return self.loss.num_logits
-
-    @property
-    def initial_bias(self) -> Float[Tensor, " logits"] | None:
-        """The weighted loss's."""
-        return self.loss.initial_bias
-
     def forward(
         self,
         logits: Float[Tensor, "n logits *grid"],
@@ -115,14 +100,6 @@ class ClassBalancedLoss(ClassificationLoss):
         target = target.long()
         weight = self.weights[target.where(target != self.ignore_index, 0)]
         return self.loss(logits, target, weight if position_weight is None else weight * position_weight)
-
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
-        """The weighted loss's."""
-        return self.loss.probabilities(logits)
-
-    def set_progress(self, fraction: float) -> None:
-        """Hand on to the weighted loss."""
-        self.loss.set_progress(fraction)
 
 
 def sample_unit(background: bool) -> Unit:

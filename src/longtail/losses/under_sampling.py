@@ -12,6 +12,7 @@ from longtail.frequency.counts import ClassFrequency, Unit
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import build_loss
 from longtail.losses.class_counts import append_background, training_counts
+from longtail.losses.wrapped import WrappedLoss
 
 
 def keep_probabilities(counts: Float[Tensor, " c"], quantile: float = 0.5) -> Float[Tensor, " c"]:
@@ -32,7 +33,7 @@ def keep_probabilities(counts: Float[Tensor, " c"], quantile: float = 0.5) -> Fl
     return (torch.quantile(counts, quantile) / counts).clamp(max=1)
 
 
-class UnderSamplingLoss(ClassificationLoss):
+class UnderSamplingLoss(WrappedLoss):
     """Another loss that sees each position with the probability of its class; all of them outside of training.
 
     Positions left out are ignored: they do not count in what the sum is divided by. They are drawn anew in every step
@@ -51,13 +52,8 @@ class UnderSamplingLoss(ClassificationLoss):
     keep: Tensor
 
     def __init__(self, loss: ClassificationLoss, keep: Float[Tensor, " classes"]) -> None:
-        super().__init__(loss.num_classes, loss.ignore_index)
-        if len(keep) != loss.num_classes:
-            raise ConfigError(
-                f"{len(keep)} probabilities for {loss.num_classes} classes", fix="give one probability for each class"
-            )
-        self.loss = loss
-        self.register_buffer("keep", keep.float(), persistent=False)
+        super().__init__(loss)
+        self.register_buffer("keep", self._one_a_class(keep, "probabilities", "probability"), persistent=False)
 
     @classmethod
     def from_frequency(  # type: ignore[override]
@@ -84,16 +80,6 @@ class UnderSamplingLoss(ClassificationLoss):
         keep = append_background(keep_probabilities(counts, quantile), background, 1.0)
         return cls(build_loss(loss, frequency, background=background, ignore_index=ignore_index), keep)
 
-    @property
-    def num_logits(self) -> int:
-        """The inner loss's."""
-        return self.loss.num_logits
-
-    @property
-    def initial_bias(self) -> Float[Tensor, " logits"] | None:
-        """The inner loss's."""
-        return self.loss.initial_bias
-
     def forward(
         self,
         logits: Float[Tensor, "n logits *grid"],
@@ -105,11 +91,3 @@ class UnderSamplingLoss(ClassificationLoss):
             keep = self.keep[target.where(target != self.ignore_index, 0)]
             target = target.where(torch.rand_like(keep) < keep, self.ignore_index)
         return self.loss(logits, target, position_weight)
-
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
-        """The inner loss's."""
-        return self.loss.probabilities(logits)
-
-    def set_progress(self, fraction: float) -> None:
-        """Hand on to the inner loss."""
-        self.loss.set_progress(fraction)
