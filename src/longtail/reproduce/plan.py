@@ -90,39 +90,24 @@ def plan(
     """
     runs: dict[tuple[str, int], PlannedRun] = {}
     base = Path(out) / catalogue.paper / _folder_name(data) / budget.name
+
+    def add(key: str, seed: int) -> PlannedRun:
+        if (key, seed) in runs:
+            return runs[key, seed]
+        model, method = key.split("/")
+        first = catalogue.methods[method].get("start_from")
+        start = add(f"{model}/{first}", seed).folder if first else None
+        settings = run_settings(catalogue, experiment.part, key, data=data, budget=budget, seed=seed)
+        if weights is not None:
+            settings["model"]["weights"] = weights
+        folder = base / f"{model}-{method}-seed{seed}"
+        runs[key, seed] = PlannedRun(key, seed, catalogue.task, folder, merged(settings, changes or {}), start)
+        return runs[key, seed]
+
     for seed in seeds:
         for key in experiment.runs:
-            _add(runs, key, seed, catalogue, experiment, data, budget, base, changes or {}, weights)
+            add(key, seed)
     return list(runs.values())
-
-
-def _add(
-    runs: dict[tuple[str, int], PlannedRun],
-    key: str,
-    seed: int,
-    catalogue: Catalogue,
-    experiment: Experiment,
-    data: str,
-    budget: Budget,
-    base: Path,
-    changes: Mapping[str, Any],
-    weights: str | None,
-) -> PlannedRun:
-    if (key, seed) in runs:
-        return runs[key, seed]
-    model, method = key.split("/")
-    first = catalogue.methods[method].get("start_from")
-    start = None
-    if first:
-        before = _add(runs, f"{model}/{first}", seed, catalogue, experiment, data, budget, base, changes, weights)
-        start = before.folder
-    settings = run_settings(catalogue, experiment.part, key, data=data, budget=budget, seed=seed)
-    if weights is not None:
-        settings["model"]["weights"] = weights
-    settings = merged(settings, changes)
-    folder = base / f"{model}-{method}-seed{seed}"
-    runs[key, seed] = PlannedRun(key, seed, catalogue.task, folder, settings, start)
-    return runs[key, seed]
 
 
 def run_settings(

@@ -54,7 +54,8 @@ class DetectionTask:
         labelled = open_detection(config, config.data.train_split, training=True)
         self.frequency = frequency_of(config, labelled)
         self.groups = detection_groups(config.data.groups, self.frequency)
-        self._orders = {phase: sampling_order(config, labelled, phase) for phase in ("train", "classifier")}
+        phases = ("train", "classifier") if config.method.classifier_phase else ("train",)
+        self._orders = {phase: sampling_order(config, labelled, phase) for phase in phases}
         size = _size(labelled, config.data.limit)
         first = labelled[0]
         self.has_masks = "masks" in first
