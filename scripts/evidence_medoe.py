@@ -9,17 +9,9 @@ ensembles of one MEDOE run share its experts, so they are fitted and scored toge
 """
 
 import argparse
-import os
-import re
-import statistics
-import sys
-from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from evidence import ROOT, RUNS, mean_and_spread, read_settings, say, write_block
 
-ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get("LONGTAIL_DATA", ROOT.parent / "shared" / "data"))
-RUNS = ROOT / "runs" / "evidence"
 PAGE = ROOT / "docs" / "papers" / "medoe.md"
 
 #: Row of the table -> (run, readout).
@@ -45,7 +37,7 @@ HEADLINE = ("mean", "group_average")
 def run(datasets: list[str], seeds: list[int], methods: list[str], headline: bool) -> None:
     """Train and score every combination that has no results yet."""
     from longtail.training.allocator import keep_freed_memory
-    from longtail.training.config_file import from_dict, read_yaml
+    from longtail.training.config_file import from_dict
     from longtail.training.fit import fit
     from longtail.training.segmentation_config import SegmentationConfig
     from longtail.training.segmentation_task import score_run
@@ -57,10 +49,7 @@ def run(datasets: list[str], seeds: list[int], methods: list[str], headline: boo
                 folder = RUNS / dataset / f"{method}-seed{seed}"
                 if (folder / "results.json").is_file():
                     continue
-                settings = read_yaml(ROOT / "configs" / "evidence" / f"{dataset}_{method}.yaml")
-                settings["seed"] = seed
-                settings["data"]["dataset"] = str(DATA / dataset)
-                settings["model"]["weights"] = str(DATA / "weights" / Path(settings["model"]["weights"]).name)
+                settings = read_settings(f"{dataset}_{method}", dataset, seed)
                 others = settings["method"]["options"].get("comparisons", {})
                 if headline and others:
                     settings["method"]["options"] |= {"comparisons": {k: v for k, v in others.items() if k in HEADLINE}}
@@ -100,7 +89,6 @@ def table() -> None:
     """Write the tables into the page, between its markers."""
     from longtail.metrics.results import Results
 
-    page = PAGE.read_text()
     for dataset in ("ccp51", "camvid11"):
         found = {
             name: [
@@ -123,29 +111,7 @@ def table() -> None:
                     values = [(p.overall if column == "all" else p.groups[column])[metric] for p in predictions]
                     cells.append(mean_and_spread([100 * v for v in values if v is not None]))
             lines.append(f"| {name} | {len(predictions)} | " + " | ".join(cells) + " |")
-        block = "\n".join(lines)
-        page = re.sub(
-            rf"(<!-- {dataset} -->\n).*?(<!-- end {dataset} -->)",
-            lambda m, b=block: m[1] + b + "\n" + m[2],
-            page,
-            flags=re.S,
-        )
-        say(f"{dataset}\n{block}")
-    PAGE.write_text(page)
-
-
-def mean_and_spread(values: list[float]) -> str:
-    """``mean ± standard deviation`` over seeds; the mean alone of one seed."""
-    if not values:
-        return "–"
-    mean = statistics.mean(values)
-    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
-
-
-def say(text: str) -> None:
-    """Print, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        write_block(PAGE, dataset, "\n".join(lines))
 
 
 def main() -> None:
