@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from longtail.detection import cascade as cascade_module
 from longtail.detection.cascade import Pyramid, scale_gradient
-from longtail.detection.config import CascadeConfig, stages
+from longtail.detection.config import CascadeConfig, PostprocessConfig, stages
 from longtail.detection.targets import Objects, Samples
 from longtail.errors import ConfigError, DataError
 
@@ -149,17 +149,32 @@ def test_later_stages_need_more_overlap():
     assert labels == [1, 1, 3]
 
 
-def test_mask_probabilities_do_not_depend_on_chunks(batch):
-    detector = tiny_cascade().eval()
-    heads = detector.heads
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_mask_probabilities_of_boxes_found_as_several_classes(chunk):
+    """They depend neither on chunks nor on the sharing of features, and come in the order asked for."""
+    heads = tiny_cascade(postprocess=PostprocessConfig(mask_chunk=chunk)).eval().heads
+    assert heads.config.postprocess.mask_chunk == chunk
     pyramid = Pyramid([torch.randn(2, 16, 96 // s, 96 // s) for s in (4, 8, 16, 32, 64)])
     corner = torch.rand(16, 2) * 40
     boxes = torch.cat([corner, corner + 5 + torch.rand(16, 2) * 40], dim=1)
-    parts, labels = [boxes[:9], boxes[9:]], [torch.randint(0, 3, (9,)), torch.randint(0, 3, (7,))]
+    boxes[[2, 5, 8]] = boxes[0].clone()
+    parts, labels = [boxes[:9], boxes[9:]], [torch.tensor([2, 0, 1, 2, 1, 0, 0, 1, 2]), torch.randint(0, 3, (7,))]
     found = heads.mask_probabilities(pyramid, parts, labels)
-    logits = heads.mask_logits(pyramid, parts, torch.cat(labels))
+    logits = heads.mask_logits(pyramid, parts, torch.cat(labels), torch.arange(16))
     reference = torch.stack([o.sigmoid() for o in logits]).mean(0)
     torch.testing.assert_close(torch.cat(found), reference)
+    assert not torch.allclose(found[0][0], found[0][2]) and torch.allclose(found[0][0], found[0][8])
+
+
+def test_features_of_a_box_are_computed_once(monkeypatch):
+    heads = tiny_cascade().eval().heads
+    pooled = []
+    pool = heads.pool_masks
+    monkeypatch.setattr(heads, "pool_masks", lambda p, b: pooled.append([len(x) for x in b]) or pool(p, b))
+    pyramid = Pyramid([torch.randn(1, 16, 96 // s, 96 // s) for s in (4, 8, 16, 32, 64)])
+    boxes = torch.tensor([[3.0, 3.0, 60.0, 70.0], [1.0, 1.0, 9.0, 9.0]])[[0, 1, 0, 0]]
+    maps = heads.mask_probabilities(pyramid, [boxes], [torch.tensor([0, 0, 1, 2])])[0]
+    assert pooled == [[2]] and len(maps) == 4
 
 
 def test_objects_without_masks_are_refused(batch):

@@ -51,7 +51,7 @@ def test_one_mask_head_chain_at_inference():
     heads = tiny_htc().heads
     boxes = [torch.tensor([[3.0, 3.0, 60.0, 70.0]]), torch.zeros(0, 4)]
     features, labels = pyramid(), torch.tensor([1])
-    found = heads.mask_logits(features, boxes, labels)
+    found = heads.mask_logits(features, boxes, labels, torch.tensor([0]))
     chain = heads._chain(heads.pool_masks(features, boxes), 2)
     for logits, head, feature in zip(found, heads.mask_heads, chain, strict=True):
         torch.testing.assert_close(logits, head.all_logits(feature)[:, 1])

@@ -119,9 +119,9 @@ class CascadeHeads(nn.Module, ABC):
 
     @abstractmethod
     def mask_logits(
-        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " r"]
-    ) -> list[Float[Tensor, "r t t"]]:
-        """Mask logits of each stage for boxes of given labels, all images together."""
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " q"], rows: Int[Tensor, " q"]
+    ) -> list[Float[Tensor, "q t t"]]:
+        """Mask logits of each stage, for a label of each of the ``rows`` of the boxes of all images together."""
 
     def stage_outputs(
         self, pyramid: Pyramid, proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
@@ -141,15 +141,17 @@ class CascadeHeads(nn.Module, ABC):
         self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> list[Float[Tensor, "_ t t"]]:
         """Mask probabilities of every image's detections, a bounded number at a time."""
+        chunk, side = self.config.postprocess.mask_chunk, 2 * _MASK_SIDE
         results = []
         for image, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
-            chunks = []
-            for start in range(0, len(image_boxes), self.config.postprocess.mask_chunk):
-                part = slice(start, start + self.config.postprocess.mask_chunk)
-                alone = [b[:0] if i != image else image_boxes[part] for i, b in enumerate(boxes)]
-                chunks.append(mean_probabilities(self.mask_logits(pyramid, alone, image_labels[part])))
-            side = 2 * _MASK_SIDE
-            results.append(torch.cat(chunks) if chunks else image_boxes.new_zeros(0, side, side))
+            maps = image_boxes.new_zeros(len(image_boxes), side, side)
+            # a box found as several classes has its features once: its rows come together
+            order = image_boxes.unique(dim=0, return_inverse=True)[1].argsort() if len(image_boxes) else image_labels
+            for part in order.split(chunk):
+                distinct, rows = image_boxes[part].unique(dim=0, return_inverse=True)
+                alone = [b[:0] if i != image else distinct for i, b in enumerate(boxes)]
+                maps[part] = mean_probabilities(self.mask_logits(pyramid, alone, image_labels[part], rows))
+            results.append(maps)
         return results
 
     def pool_boxes(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> Float[Tensor, "r c s s"]:
@@ -259,12 +261,12 @@ class Cascade(CascadeHeads):
         return mask_loss(logits, targets)
 
     def mask_logits(
-        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " r"]
-    ) -> list[Float[Tensor, "r t t"]]:
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " q"], rows: Int[Tensor, " q"]
+    ) -> list[Float[Tensor, "q t t"]]:
         """See ``CascadeHeads.mask_logits``."""
         pooled = self.pool_masks(pyramid, boxes)
         heads = [cast(MaskHead, head) for head in self.mask_heads]
-        return [head.class_logits(head(pooled), labels) for head in heads]
+        return [head.class_logits(head(pooled), labels, rows) for head in heads]
 
 
 def foreground_masks(

@@ -156,12 +156,12 @@ class HybridTaskCascade(CascadeHeads):
         return features
 
     def mask_logits(
-        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " r"]
-    ) -> list[Float[Tensor, "r t t"]]:
+        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " q"], rows: Int[Tensor, " q"]
+    ) -> list[Float[Tensor, "q t t"]]:
         """See ``CascadeHeads.mask_logits``."""
         features = self._chain(self.pool_masks(pyramid, boxes), self.config.num_stages - 1)
         heads = [cast(MaskHead, head) for head in self.mask_heads]
-        return [head.class_logits(f, labels) for head, f in zip(heads, features, strict=True)]
+        return [head.class_logits(f, labels, rows) for head, f in zip(heads, features, strict=True)]
 
 
 def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Objects]) -> Float[Tensor, ""]:
