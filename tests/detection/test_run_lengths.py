@@ -83,3 +83,21 @@ def test_a_threshold():
     masks, boxes = torch.full((1, 28, 28), 0.7), torch.tensor([[2.0, 2.0, 8.0, 8.0]])
     areas = [int(decode_mask(encode_masks(masks, boxes, (10, 10), t)[0]).sum()) for t in (0.5, 0.8)]
     assert areas == [36, 0]
+
+
+@pytest.mark.parametrize("at_once", [1, 2_000, 2**20])
+def test_masks_pasted_together_stay_apart(monkeypatch, at_once):
+    from longtail.detection import run_lengths
+
+    monkeypatch.setattr(run_lengths, "_PIXELS_AT_ONCE", at_once)
+    masks, boxes = blobs(40, 50, 70, seed=3)
+    masks[5:8] = 1.0
+    boxes[5] = torch.tensor([60.0, 0.0, 70.0, 50.0])  # to the last pixel ...
+    boxes[6] = torch.tensor([0.0, 0.0, 5.0, 50.0])  # ... before one from the first pixel
+    boxes[7] = torch.tensor([0.0, 0.0, 70.0, 50.0])
+    boxes[[0, 8, 39]] = torch.tensor([[80.0, 0.0, 90.0, 9.0], [5.0, 5.0, 5.0, 9.0], [-9.0, -9.0, -5.0, 4.0]])
+    reference = grid_paste(masks, boxes, 50, 70)
+    reference[[0, 8, 39]] = False
+    assert encode_masks(masks, boxes, (50, 70)) == by_pycocotools(reference)
+    assert np.array_equal(paste_masks(masks, boxes, (50, 70)), reference)
+    assert encode_masks(masks[5:8], boxes[5:8], (50, 70))[2]["counts"] == by_pycocotools(reference[7:8])[0]["counts"]
