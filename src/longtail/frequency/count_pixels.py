@@ -18,6 +18,7 @@ from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.label_image import class_histogram, open_label, value_histogram
 
 _MIN_PARALLEL = 128  # below, starting processes costs more than it saves
+_SERIAL_CHUNK = 16  # images between two steps of the progress bar
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -174,7 +175,10 @@ class _Job:
                 path = f"{index} of {type(self.dataset).__name__}"
                 values = _mask_histogram(self.dataset.mask(index), path)
             pixels, ignored = class_histogram(values, self.class_names, self.ignore_index, self.table, path)
-            tally.add(_Tally(pixels, (pixels > 0).astype(np.int64), ignored, 1))
+            tally.pixels += pixels
+            tally.images += pixels > 0
+            tally.ignored += ignored
+        tally.size += len(indices)
         return tally
 
     def rows(self, indices: Sequence[int]) -> np.ndarray:
@@ -193,8 +197,8 @@ def _mask_histogram(mask: np.ndarray, name: str) -> np.ndarray:
 
 
 def _serial(job: _Job) -> Iterator[_Tally]:
-    for index in range(job.size):
-        yield job.count([index])
+    for start in range(0, job.size, _SERIAL_CHUNK):
+        yield job.count(range(start, min(start + _SERIAL_CHUNK, job.size)))
 
 
 _job: _Job | None = None  # of a worker process

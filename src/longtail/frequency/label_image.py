@@ -101,21 +101,19 @@ def class_histogram(
         DataError: A value occurs that is neither a class nor ignored.
     """
     num_classes = len(class_names)
-    present = np.flatnonzero(values)
-    if table is None:
-        ids = present
-    else:
-        ids = np.where(present < len(table), np.asarray(table, dtype=np.int64)[np.minimum(present, len(table) - 1)], -1)
-    ignored = ids == ignore_index
-    known = (ids >= 0) & (ids < num_classes) & ~ignored
-    unknown = present[~(known | ignored)]
-    if len(unknown):
+    ids = np.arange(len(values))
+    if table is not None:
+        ids = np.where(ids < len(table), np.asarray(table, dtype=np.int64)[np.minimum(ids, len(table) - 1)], -1)
+    # two places behind the classes: the ignored pixels, and those that must not be
+    place = np.where((ids >= 0) & (ids < num_classes), ids, num_classes + 1)
+    place[ids == ignore_index] = num_classes
+    sums = np.bincount(place, weights=values, minlength=num_classes + 2).astype(np.int64)  # exact below 2**53
+    if sums[-1]:
+        unknown = np.flatnonzero((place > num_classes) & (values > 0))
         raise DataError(
             f"label image {path} holds value{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown[:8]))} "
-            f"({int(values[unknown].sum())} pixels): no class of the {num_classes} has it, and it is not the "
+            f"({sums[-1]} pixels): no class of the {num_classes} has it, and it is not the "
             f"ignored one ({ignore_index})",
             fix="correct the label file, name every class, or set ignore_index",
         )
-    pixels = np.zeros(num_classes, dtype=np.int64)
-    np.add.at(pixels, ids[known], values[present[known]])
-    return pixels, int(values[present[ignored]].sum())
+    return sums[:num_classes], int(sums[num_classes])
