@@ -12,6 +12,7 @@ import platform
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -34,6 +35,7 @@ def measure(
     repeats: int = 7,
     floor: str | None = None,
     allocator: str = "kept",
+    memory: Callable[[Callable[[], Any]], int] | dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Measure the sides of one comparison and write ``results/NAME.json``.
 
@@ -44,6 +46,8 @@ def measure(
         repeats: Alternating rounds after one to warm up.
         floor: The side that nothing can beat, such as reading the files alone.
         allocator: ``kept`` or ``default``.
+        memory: Measures a side's peak bytes, or these bytes by side where it was measured elsewhere; None for what torch
+            held.
     """
     if allocator == "kept":
         keep_freed_memory()
@@ -59,7 +63,7 @@ def measure(
                 times[side].append(elapsed)
     peer = next(iter(sides))
     medians = {side: statistics.median(values) for side, values in times.items()}
-    memory = {side: _peak_bytes(run) for side, run in sides.items()}
+    peaks = memory if isinstance(memory, dict) else {s: (memory or torch_peak)(run) for s, run in sides.items()}
     record = {
         "name": name,
         "note": note,
@@ -68,7 +72,7 @@ def measure(
         "milliseconds": {side: round(1e3 * value, 3) for side, value in medians.items()},
         "spread": {side: [round(1e3 * min(v), 3), round(1e3 * max(v), 3)] for side, v in times.items()},
         "times_faster": {side: round(medians[peer] / value, 2) for side, value in medians.items()},
-        "peak_mib": {side: round(value / 2**20, 1) for side, value in memory.items()},
+        "peak_mib": {side: round(value / 2**20, 1) for side, value in peaks.items()},
         "allocator": allocator,
         "repeats": repeats,
         "machine": _machine(),
@@ -80,7 +84,7 @@ def measure(
     return record
 
 
-def _peak_bytes(run: Callable[[], Any]) -> int:
+def torch_peak(run: Callable[[], Any]) -> int:
     """Most bytes that torch held at once during a call; numpy and files are not counted."""
     with torch.profiler.profile(profile_memory=True) as profile:
         run()
@@ -90,6 +94,32 @@ def _peak_bytes(run: Callable[[], Any]) -> int:
             held += event.nbytes()
             peak = max(peak, held)
     return peak
+
+
+def numpy_peak(run: Callable[[], Any]) -> int:
+    """Most bytes that numpy and Python held at once during a call."""
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def resident_growth(run: Callable[[], Any]) -> int:
+    """By how many bytes a call raises what the process has in memory at most; for processes that do nothing else.
+
+    Whatever the process freed before and kept is not counted: call it once, early, in a process of its own.
+    """
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    run()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
 def _machine() -> dict[str, Any]:

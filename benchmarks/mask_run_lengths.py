@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import arguments, measure
+from harness import arguments, measure, numpy_peak, torch_peak
 from pycocotools import mask as coco
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -47,6 +47,7 @@ def main() -> None:
         note=f"{note}; torchvision places masks otherwise, so strings differ",
         repeats=options.repeats,
         allocator="default",
+        memory=lambda run: max(torch_peak(run), numpy_peak(run)),
     )
     measure(
         "mask_run_lengths",
@@ -57,6 +58,7 @@ def main() -> None:
         note=f"{note}; strings identical",
         repeats=options.repeats,
         allocator=options.allocator,
+        memory=numpy_peak,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_PIXELS_AT_ONCE = 2**20  # of windows that are pasted together; a larger one is pasted alone
+_PIXELS_AT_ONCE = 2**19  # of windows that are pasted together; a larger one is pasted alone
 
 
 class _Axis(NamedTuple):
