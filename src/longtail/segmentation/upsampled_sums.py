@@ -1,5 +1,6 @@
 """Sums over the pixels of upsampled logits that losses are made of, block by block, with a gradient in closed form."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,8 @@ from longtail.segmentation.upsampling import Upsampling
 Scope = Literal["all", "set"]
 #: Where fewer of a block's pixels than this carry a label of the set, they are picked out.
 _FEW = 0.4
+#: Exponentials are powers of 2, of logits scaled once at the head's resolution: exp2 is cheaper than exp.
+_LOG2E, _LN2 = math.log2(math.e), math.log(2)
 
 
 @dataclass(frozen=True)
@@ -173,24 +176,28 @@ def _run(
     parts = [torch.zeros(2 + 2 * c, dtype=dtype, device=logits.device)]
     with full_precision(logits.device.type):
         for index, low in enumerate(logits):
-            low = (low if order is None else low[order]).to(dtype).contiguous()
+            low = (low if order is None else low[order]).transpose(0, 1).to(dtype)
+            low = (low * _LOG2E).contiguous()
             total = None if factors is None else torch.zeros_like(low)
             labels = target[index].long()
             known = labels != wanted.ignore_index
             places = place[labels.where(known, c)]
             counted = known if wanted.penalty_pixels == "labelled" else places >= 0
-            for block in blocks:
-                where, penalised = block.of(places), block.of(counted)
-                own = int((where >= 0).sum())
-                if not own and not (wanted.penalty and penalised.any()):
-                    continue
-                values = blocks.upsampled(low, block)
-                each = None if weight is None else block.of(weight[index]).to(dtype)
-                parts.append(_of_block(values, where, own, penalised, each, log_prior, wanted, factors))
+            for band in blocks.bands(low):
+                for block in band.blocks:
+                    where, penalised = block.of(places), block.of(counted)
+                    own = int((where >= 0).sum())
+                    if not own and not (wanted.penalty and penalised.any()):
+                        continue
+                    values = band.upsampled(block)
+                    each = None if weight is None else block.of(weight[index]).to(dtype)
+                    parts.append(_of_block(values, where, own, penalised, each, log_prior, wanted, factors))
+                    if total is not None:
+                        band.add_adjoint(values, block)
                 if total is not None:
-                    blocks.add_adjoint(total, values, block)
+                    band.pull(total)
             if total is not None:
-                gradient[index, slice(None) if order is None else order] = total.to(gradient.dtype)
+                gradient[index, slice(None) if order is None else order] = total.transpose(0, 1).to(gradient.dtype)
     sums = torch.stack(parts).sum(dim=0)
     if order is not None:
         ordered, sums = sums, sums.clone()
@@ -216,16 +223,19 @@ def _of_block(
     wanted: Wanted,
     upstream: Sums | None,
 ) -> Tensor:
-    """Packed sums of one block (classes, pixels); with upstream factors, ``values`` become the gradient."""
+    """Packed sums of one block (classes, pixels); with upstream factors, ``values`` become the gradient.
+
+    ``values`` are logits times log2 e; the gradient is with respect to the logits.
+    """
     sums = values.new_zeros(2 + 2 * wanted.num_classes)
     outside = values[: wanted.outside]
     pull = None
     if wanted.penalty:
         counts = penalised.to(values.dtype)
-        size = outside.square() if wanted.penalty == "square" else outside.abs()
+        size = outside.square().mul_(_LN2**2) if wanted.penalty == "square" else outside.abs().mul_(_LN2)
         sums[2 + wanted.num_classes :][: wanted.outside] = size @ counts
         if upstream is not None:
-            slope = outside * 2 if wanted.penalty == "square" else outside.sign()
+            slope = outside * (2 * _LN2) if wanted.penalty == "square" else outside.sign()
             pull = slope.mul_(upstream.penalties[: wanted.outside, None]).mul_(counts)
     if own >= _FEW * len(where):
         _of_own(values, where, weight, log_prior, wanted, upstream, sums)
@@ -258,6 +268,8 @@ def _of_own(
 
         over the set:     P (M - <P, M>)
         over all classes: s P (M - s <P, M>) inside, - P_all s <P, M> outside
+
+    Logarithms are to base 2, until they become sums.
     """
     own = (where >= 0).to(values.dtype)
     weight = own if weight is None else own * weight
@@ -271,24 +283,24 @@ def _of_own(
     whole = bool(wanted.outside) and "all" in (wanted.softmax, wanted.divergence and wanted.divergence_softmax)
     if whole:
         log_outside, per_outside = _exponentials(outside)
-        log_all = torch.logaddexp(log_set, log_outside)
+        log_all = torch.logaddexp2(log_set, log_outside)
     log_share = log_set - log_all
     # log s where the divergence runs over all classes, else log 1.
     log_scale = log_share if wanted.divergence_softmax == "all" else torch.zeros_like(log_share)
-    scale = log_scale.exp()
-    sums[0] = (weight * ((log_all if wanted.softmax == "all" else log_set) - chosen)).sum()
+    scale = log_scale.exp2()
+    sums[0] = _LN2 * (weight @ ((log_all if wanted.softmax == "all" else log_set) - chosen))
     if wanted.divergence == "batch":
         sums[2 : 2 + wanted.num_classes][wanted.outside :] = inside @ (own * scale * per_set)
     elif excess is not None and log_prior is not None:
         excess -= log_set
-        excess -= log_prior.to(values.dtype).unsqueeze(1)
+        excess -= _LOG2E * log_prior.to(values.dtype).unsqueeze(1)
         mean_excess = (inside * excess).sum(dim=0) * per_set
-        sums[1] = (own * scale * (mean_excess + log_scale)).sum()
+        sums[1] = _LN2 * ((own * scale) @ (mean_excess + log_scale))
     if upstream is None:
         return
 
     pull = weight * upstream.cross_entropy  # of cross-entropy, on every probability
-    on_set = pull * log_share.exp() if wanted.softmax == "all" else pull
+    on_set = pull * log_share.exp2() if wanted.softmax == "all" else pull
     on_outside = pull if wanted.softmax == "all" else torch.zeros_like(pull)
     if wanted.divergence == "batch":
         constant = upstream.probabilities[wanted.outside :]
@@ -296,9 +308,9 @@ def _of_own(
         base, rate = (on_set - scale * mean_slope) * per_set, own * scale * per_set
         inside.mul_(torch.addr(base.expand_as(inside), constant, rate))
     elif excess is not None:
-        each = own * upstream.divergence
-        mean_slope = each * scale * (mean_excess + log_scale + 1)
-        base, rate = on_set - scale * mean_slope + each * scale * (log_scale + 1), each * scale
+        each = own * (upstream.divergence * _LN2)
+        mean_slope = each * scale * (mean_excess + log_scale + _LOG2E)
+        base, rate = on_set - scale * mean_slope + each * scale * (log_scale + _LOG2E), each * scale
         inside.mul_(excess.mul_(rate * per_set).add_(base * per_set))
     else:
         mean_slope = torch.zeros_like(pull)
@@ -306,14 +318,14 @@ def _of_own(
     if whole:
         if wanted.divergence_softmax == "all":
             on_outside = on_outside - mean_slope
-        outside.mul_(on_outside * per_outside * (log_outside - log_all).exp())
+        outside.mul_(on_outside * per_outside * (log_outside - log_all).exp2())
     else:
         outside.zero_()
     values.scatter_add_(0, label, -pull.unsqueeze(0))
 
 
 def _exponentials(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn ``values`` into exp(values - top), in place; returns their log-sum-exp and what the exponentials divide by."""
+    """Turn ``values`` into 2^(values - top), in place; returns the log2 of their sum and what the powers divide by."""
     top = values.amax(dim=0)
-    total = values.sub_(top).exp_().sum(dim=0)
-    return top + total.log(), total.reciprocal()
+    total = values.sub_(top).exp2_().sum(dim=0)
+    return top + total.log2(), total.reciprocal()

@@ -40,7 +40,7 @@ class Upsampling:
         height, width = values.shape[-2:]
         rows = values.movedim(1, -1).reshape(-1, values.shape[1])
         (top, bottom, down), (left, right, across) = (
-            tuple(part.to(values.device)[index] for part in self._taps(axis, length))
+            tuple(part.to(values.device)[index] for part in self.taps(axis, length))
             for axis, length, index in ((0, height, y), (1, width, x))
         )
         corners = (
@@ -72,12 +72,12 @@ class Upsampling:
             axis: 0 for rows, 1 for columns.
             length: Size of the head's map along this axis.
         """
-        first, second, weight = self._taps(axis, length)
+        first, second, weight = self.taps(axis, length)
         matrix = torch.zeros(len(first), length, dtype=torch.float64)
         matrix.scatter_add_(1, first.unsqueeze(1), (1 - weight).unsqueeze(1))
         return matrix.scatter_add_(1, second.unsqueeze(1), weight.unsqueeze(1))
 
-    def _taps(self, axis: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    def taps(self, axis: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """For every pixel along an axis: its two source positions, and the weight of the second."""
         wanted = self.size[axis]
         padded = wanted + -wanted % self.divisor
