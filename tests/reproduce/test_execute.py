@@ -47,6 +47,12 @@ def test_each_run_once_and_after_the_one_it_begins_with(tmp_path, made):
     assert len(made) == 3
 
 
+def test_one_job_makes_runs_in_the_order_of_the_plan(tmp_path, made):
+    runs = [planned(tmp_path, f"run{i:02}") for i in range(12)]
+    execute(runs, say=lambda line: None)
+    assert made == [run.folder.name for run in runs]
+
+
 def test_a_failed_run_stops_what_needs_it_and_nothing_else(tmp_path, made):
     runs = [planned(tmp_path, "broken"), planned(tmp_path, "after", "broken"), planned(tmp_path, "other")]
     said: list[str] = []

@@ -66,8 +66,8 @@ def execute(
             places.put(place)
 
     failed = []
-    # a thread for every run: those that wait for another hold no place
-    with ThreadPoolExecutor(max_workers=max(1, len(runs))) as pool:
+    # in the order of the plan; a run comes after the one that it begins with, so whoever waits does so for a running one
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
         for run in runs:
             if run.state == "done":
                 continue

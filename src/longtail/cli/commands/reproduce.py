@@ -138,13 +138,15 @@ def _dry_run(runs: "list[PlannedRun]", experiment: "Experiment") -> int:
 
 def _commands(runs: "list[PlannedRun]") -> int:
     import shlex
+    import sys
 
     from longtail.reproduce.execute import command, write_settings
 
     for planned in runs:
         if planned.state != "done":
             write_settings(planned)
-            _say(shlex.join(["longtail", *command(planned)]))
+            # one line each, however narrow the terminal: a queue reads them
+            sys.stdout.write(shlex.join(["longtail", *command(planned)]) + "\n")
     return 0
 
 
