@@ -51,7 +51,7 @@ def test_numbers_by_hand(runs):
     # two seeds are paired, the third baseline has no partner
     assert ours.difference.pairs == 2
     assert ours.difference.mean == pytest.approx(1.0)
-    assert ours.change.startswith("+1.0 (p = ")
+    assert ours.change == "+1.0 (p < 0.01)"
     assert made.cells["oracle"]["mIoU"].values[1] == pytest.approx(90.0)
     assert made.cells["ours"]["uniform"].values[0] == pytest.approx(20.5)
     assert made.cells["ours"]["tail"].values == {}
@@ -69,6 +69,35 @@ def test_written_for_readers_and_machines(runs, tmp_path):
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["rows"]["ours"]["mIoU"]["published"] == 81.0
     assert record["rows"]["ours"]["mIoU"]["change"]["pairs"] == 2
+    assert record["rows"]["ours"]["mIoU"]["verdict"] == "holds" and record["claims"].startswith("Of 2 changes")
+
+
+def test_verdicts_of_the_changes_that_the_paper_prints(tmp_path):
+    """Printed +1.0; ours over three seeds: the same way, the other way, and lost in the spread."""
+
+    def verdict(changes: tuple[float, ...], printed: tuple[float | None, float | None] = (80.0, 81.0)):
+        runs = []
+        for seed, change in enumerate(changes):
+            for method, value in (("baseline", 0.40 + 0.1 * seed), ("medoe", 0.40 + 0.1 * seed + change)):
+                runs.append(PlannedRun(f"m/{method}", seed, "segmentation", tmp_path / f"{method}{seed}", {}))
+                Results("segmentation", method, ["a"], {}, {method: Prediction({"mIoU": value})}).save(
+                    runs[-1].folder / "results.json"
+                )
+        rows = (Row("plain", "m/baseline", published=printed[:1]), Row("ours", "m/medoe", published=printed[1:]))
+        experiment = Experiment("medoe", "t", "p", "x", {"mIoU": "overall.mIoU"}, rows, "plain")
+        return outcome(experiment, runs, data="d", budget="smoke")
+
+    assert verdict((0.011, 0.010, 0.009)).verdicts() == {"holds": ["ours, mIoU"], "contradicted": [], "open": []}
+    against = verdict((-0.011, -0.010, -0.009))
+    assert against.cells["ours"]["mIoU"].verdict == "contradicted"
+    assert "Of 1 changes that the paper prints, 0 hold" in against.claims() and "ours, mIoU" in against.claims()
+    assert against.claims() in against.markdown()
+    assert verdict((0.01, -0.01, 0.02)).cells["ours"]["mIoU"].verdict == "open"
+    # one seed decides nothing
+    assert verdict((0.5,)).cells["ours"]["mIoU"].verdict == "open"
+    unprinted = verdict((0.011, 0.010, 0.009), (80.0, None))
+    assert unprinted.cells["ours"]["mIoU"].verdict is None and unprinted.claims() == ""
+    assert verdict((0.011, 0.010, 0.009), (80.0, 80.0)).cells["ours"]["mIoU"].verdict is None
 
 
 def test_rows_that_name_their_partner(runs):

@@ -6,12 +6,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from longtail.metrics.results import Results
 from longtail.reproduce.catalogue import Experiment, Row
 from longtail.reproduce.plan import PlannedRun
 from longtail.reproduce.significance import PairedDifference, paired_difference
+
+#: Whether a change that a paper prints is found again: in its direction, in the other, or neither beyond chance.
+Verdict = Literal["holds", "contradicted", "open"]
+#: Below this probability a change is called more than chance.
+_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,22 @@ class Cell:
         published: What the paper prints, in percent; None where it prints nothing.
         values: Ours in percent, seed -> value.
         difference: From the row that this one is compared with, over the seeds of both; None for that row itself.
+        published_change: The same difference of the printed numbers; None where one of them is not printed.
     """
 
     published: float | None
     values: dict[int, float]
     difference: PairedDifference | None = None
+    published_change: float | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the printed change holds in these runs; None where none is printed or nothing was run."""
+        if not self.published_change or self.difference is None or not self.difference.pairs:
+            return None
+        if self.difference.p is None or self.difference.p >= _SIGNIFICANT:
+            return "open"
+        return "holds" if (self.difference.mean > 0) == (self.published_change > 0) else "contradicted"
 
     @property
     def ours(self) -> str:
@@ -43,7 +59,9 @@ class Cell:
         if self.difference is None or not self.difference.pairs:
             return ""
         p = self.difference.p
-        return f"{self.difference.mean:+.1f}" + ("" if p is None else f" (p = {p:.2f})")
+        if p is None:
+            return f"{self.difference.mean:+.1f}"
+        return f"{self.difference.mean:+.1f} ({'p < 0.01' if p < 0.01 else f'p = {p:.2f}'})"
 
 
 @dataclass(frozen=True)
@@ -82,9 +100,35 @@ class Outcome:
             lines.append(f"| {name} | {seeds} | " + " | ".join(shown) + " |")
         notes = [experiment.note] if experiment.note else []
         notes += [f"{row.name}: {row.misprint}." for row in experiment.rows if row.misprint]
+        if self.claims():
+            notes.append(self.claims())
         if self.missing:
             notes.append(f"{self.missing} runs have no results yet.")
         return "\n".join([*lines, *(["", *(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+
+    def verdicts(self) -> dict[Verdict, list[str]]:
+        """Changes that the paper prints, as ``ROW, HEADER``, by whether they hold in these runs."""
+        found: dict[Verdict, list[str]] = {"holds": [], "contradicted": [], "open": []}
+        for name, cells in self.cells.items():
+            for header, cell in cells.items():
+                if cell.verdict is not None:
+                    found[cell.verdict].append(f"{name}, {header}")
+        return found
+
+    def claims(self) -> str:
+        """One sentence on ``verdicts``; empty where there is nothing to compare."""
+        found = self.verdicts()
+        counts = {verdict: len(changes) for verdict, changes in found.items()}
+        if not any(counts.values()):
+            return ""
+        sentence = (
+            f"Of {sum(counts.values())} changes that the paper prints, {counts['holds']} hold in these runs "
+            f"(same direction, p < {_SIGNIFICANT:g}), {counts['contradicted']} are contradicted (other direction, "
+            f"p < {_SIGNIFICANT:g}) and {counts['open']} are open."
+        )
+        if found["contradicted"]:
+            sentence += f" Contradicted: {'; '.join(found['contradicted'])}."
+        return sentence
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, for machines."""
@@ -94,12 +138,15 @@ class Outcome:
             "part": self.experiment.part,
             "data": self.data,
             "budget": self.budget,
+            "claims": self.claims(),
             "rows": {
                 name: {
                     header: {
                         "published": cell.published,
                         "values": {str(seed): value for seed, value in cell.values.items()},
                         "change": None if cell.difference is None else cell.difference._asdict(),
+                        "published_change": cell.published_change,
+                        "verdict": cell.verdict,
                     }
                     for header, cell in cells.items()
                 }
@@ -128,17 +175,20 @@ def outcome(experiment: Experiment, runs: Sequence[PlannedRun], *, data: str, bu
     results = {(run.key, run.seed): Results.load(run.folder / "results.json") for run in runs if run.state == "done"}
     seeds = sorted({run.seed for run in runs})
     values = {row.name: _row_values(row, experiment, results, seeds) for row in experiment.rows}
+    published = {row.name: row.published or [None] * len(experiment.columns) for row in experiment.rows}
     cells = {}
     for row in experiment.rows:
-        other = values.get(row.against or experiment.baseline, {})
+        base = row.against or experiment.baseline
+        other = values.get(base, {})
         of_row = {}
         for index, header in enumerate(experiment.columns):
             mine, theirs = values[row.name][header], other.get(header, {})
             both = [seed for seed in mine if seed in theirs]
-            compared = row.name != (row.against or experiment.baseline) and _is_compared(row, experiment)
+            compared = row.name != base and _is_compared(row, experiment)
             difference = paired_difference([theirs[s] for s in both], [mine[s] for s in both]) if compared else None
-            published = row.published[index] if row.published else None
-            of_row[header] = Cell(published, mine, difference)
+            before, after = (published[name][index] if name in published else None for name in (base, row.name))
+            change = after - before if compared and before is not None and after is not None else None
+            of_row[header] = Cell(after, mine, difference, change)
         cells[row.name] = of_row
     missing = sum(run.state != "done" for run in runs)
     return Outcome(experiment, data, budget, cells, missing)

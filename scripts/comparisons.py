@@ -1,0 +1,55 @@
+"""Put the tables that `longtail reproduce` wrote into docs/papers/comparisons.md, in a form for reading.
+
+    longtail reproduce medoe table-2 --data ../shared/data/ccp51 --budget small --weights MOBILENET_V2.pth
+    python scripts/comparisons.py                  # every table on the page that has been run
+
+Each cell: ours, mean ± standard deviation over seeds; below it the change against the table's baseline, paired by seed, with
+its p-value; below that the change that the paper prints for its data and schedule.
+"""
+
+import argparse
+import json
+import re
+from typing import Any
+
+from evidence import ROOT, mean_and_spread, write_block
+
+PAGE = ROOT / "docs" / "papers" / "comparisons.md"
+REPRODUCED = ROOT / "runs" / "reproduce"
+
+
+def main() -> None:
+    """Fill every block of the page whose table is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    for name in re.findall(r"<!-- (\w+ [\w-]+ \w+ \w+) -->", PAGE.read_text()):
+        paper, experiment, data, budget = name.split()
+        found = sorted((REPRODUCED / paper / data / budget / "tables").glob(f"{experiment}-*.json"))
+        if found:
+            write_block(PAGE, name, table(json.loads(found[0].read_text())))
+
+
+def table(record: dict[str, Any]) -> str:
+    """The Markdown of one outcome."""
+    rows: dict[str, dict[str, dict[str, Any]]] = record["rows"]
+    headers = list(next(iter(rows.values())))
+    lines = ["| | seeds | " + " | ".join(headers) + " |", "|---|---:|" + "---:|" * len(headers)]
+    for name, cells in rows.items():
+        seeds = max((len(cell["values"]) for cell in cells.values()), default=0)
+        lines.append(f"| {name} | {seeds} | " + " | ".join(_cell(cells[header]) for header in headers) + " |")
+    return "\n".join([*lines, "", record["claims"]] if record["claims"] else lines)
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    parts = [mean_and_spread(list(cell["values"].values()))]
+    change = cell["change"]
+    if change is not None and change["pairs"]:
+        p = "" if change["p"] is None else ", p < 0.01" if change["p"] < 0.01 else f", p = {change['p']:.2f}"
+        parts.append(f"{change['mean']:+.1f}{p}")
+    if cell["published_change"] is not None:
+        parts.append(f"paper {cell['published_change']:+.1f}")
+    return "<br>".join(parts)
+
+
+if __name__ == "__main__":
+    main()
