@@ -116,7 +116,8 @@ def test_ocr_regions_are_what_a_loop_gives():
     decoded, (logits,) = decoder(features)
     from longtail.segmentation.models.blocks import resize_concat
 
-    pixels = decoder.pixels(resize_concat(features, decoder.start))
+    maps = list(features)[decoder.start :]
+    pixels = decoder.pixels(resize_concat(maps, maps[0].shape[-2:]))
     regions = torch.zeros(2, 32, C, 1)
     for n in range(2):
         for k in range(C):

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.segmentation.encoder_decoder import Features
+from longtail.segmentation.models.folding import convolve_resized
 
 
 class ConvNormAct(nn.Sequential):
@@ -27,6 +28,27 @@ class ConvNormAct(nn.Sequential):
         )
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+    def of_resized(
+        self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Sequence[int]
+    ) -> Float[Tensor, "n outputs H W"]:
+        """``self(resize_concat(maps, size))`` without the concatenation; see ``convolve_resized``.
+
+        Args:
+            maps: Maps of any sizes, which have ``inputs`` channels together.
+            size: Height and width of the result.
+        """
+        return self.of_convolved(convolve_resized(maps, self.weights_of([m.shape[1] for m in maps]), size))
+
+    def weights_of(self, channels: Sequence[int]) -> Sequence[Float[Tensor, "outputs _ k k"]]:
+        """The convolution's weights, split into those of maps with so many channels each."""
+        weight = self[0].weight
+        assert isinstance(weight, Tensor)
+        return weight.split(list(channels), dim=1)
+
+    def of_convolved(self, values: Float[Tensor, "n outputs h w"]) -> Float[Tensor, "n outputs h w"]:
+        """Norm and activation of what the convolution gave."""
+        return self[2](self[1](values))
 
 
 class SeparableConv(nn.Sequential):
@@ -73,16 +95,6 @@ def classifier(channels: int, num_classes: int) -> nn.Conv2d:
     return conv
 
 
-def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c H W"]:
-    """Bilinear resampling to a size (height, width), pixel centres aligned as areas (``align_corners=False``)."""
-    if x.shape[-2:] == tuple(size):
-        return x
-    if x.shape[-2:] == (1, 1):  # the bilinear resampling of one value is that value
-        return x.expand(-1, -1, *size)
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
-
-
-def resize_concat(features: Features, start: int = 0) -> Float[Tensor, "n c h w"]:
-    """All maps from ``start`` on, resampled to the size of the first of them, one after the other."""
-    maps = list(features)[start:]
-    return torch.cat([resize(m, maps[0].shape[-2:]) for m in maps], dim=1)
+def resize_concat(maps: Sequence[Float[Tensor, "n _ _ _"]], size: Sequence[int]) -> Float[Tensor, "n c H W"]:
+    """All maps, resampled to one size, one after the other: what the decoders' ``plain`` forms read."""
+    return torch.cat([F.interpolate(m, tuple(size), mode="bilinear", align_corners=False) for m in maps], dim=1)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, SeparableConv, classifier, resize
+from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, SeparableConv, classifier, resize_concat
+from longtail.segmentation.models.resampling import resize
 
 
 class ASPP(nn.Module):
@@ -38,8 +39,14 @@ class ASPP(nn.Module):
 
     def forward(self, x: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n channels h w"]:
         """Context at the map's own resolution."""
-        pooled = resize(self.pool(x.mean((2, 3), keepdim=True)), x.shape[-2:])
-        return self.fuse(torch.cat([pooled, *(branch(x) for branch in self.branches)], dim=1))
+        return self.fuse.of_resized(self._maps(x), x.shape[-2:])
+
+    def plain(self, x: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n channels h w"]:
+        """``forward`` as the paper writes it, for tests and readers."""
+        return self.fuse(resize_concat(self._maps(x), x.shape[-2:]))
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return [self.pool(x.mean((2, 3), keepdim=True)), *(branch(x) for branch in self.branches)]
 
 
 class DeepLabV3PlusDecoder(nn.Module):
@@ -78,6 +85,12 @@ class DeepLabV3PlusDecoder(nn.Module):
         low = self.squeeze(features[self.low_level])
         context = resize(self.aspp(features[-1]), low.shape[-2:])
         return self.dropout(self.refine(torch.cat([context, low], dim=1)))
+
+    def plain(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        """``forward`` as the paper writes it, for tests and readers."""
+        low = self.squeeze(features[self.low_level])
+        maps = [self.aspp.plain(features[-1]), low]
+        return self.dropout(self.refine(resize_concat(maps, low.shape[-2:])))
 
 
 def deeplabv3plus(

@@ -67,9 +67,19 @@ class OCRDecoder(nn.Module):
         self, features: Features
     ) -> tuple[Float[Tensor, "n channels h w"], tuple[Float[Tensor, "n classes h w"]]]:
         """Decoded features, and the logits of the soft regions, which are trained on the same target."""
-        maps = resize_concat(features, self.start)
-        logits = self.soft_regions(maps)
-        pixels = self.pixels(maps)
+        maps = list(features)[self.start :]
+        mix, classify, size = self.soft_regions[0], self.soft_regions[1], maps[0].shape[-2:]
+        assert isinstance(mix, ConvNormAct)
+        return self._attend(classify(mix.of_resized(maps, size)), self.pixels.of_resized(maps, size))
+
+    def plain(
+        self, features: Features
+    ) -> tuple[Float[Tensor, "n channels h w"], tuple[Float[Tensor, "n classes h w"]]]:
+        """``forward`` as the paper writes it, for tests and readers."""
+        maps = resize_concat(features[self.start :], features[self.start].shape[-2:])
+        return self._attend(self.soft_regions(maps), self.pixels(maps))
+
+    def _attend(self, logits: Tensor, pixels: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         shares = logits.flatten(2).softmax(-1)  # of each region, over the image's pixels
         regions = torch.einsum("nkp,ncp->nck", shares, pixels.flatten(2)).unsqueeze(-1)
         return self.attention(pixels, regions), (logits,)

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier, resize
+from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier, resize_concat
 
 
 class PyramidPoolingDecoder(nn.Module):
@@ -39,9 +38,17 @@ class PyramidPoolingDecoder(nn.Module):
 
     def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
         """Decoded features at the deepest map's resolution."""
+        maps = self._maps(features)
+        return self.dropout(self.fuse.of_resized(maps, maps[0].shape[-2:]))
+
+    def plain(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        """``forward`` as the paper writes it, for tests and readers."""
+        maps = self._maps(features)
+        return self.dropout(self.fuse(resize_concat(maps, maps[0].shape[-2:])))
+
+    def _maps(self, features: Features) -> list[Tensor]:
         x = features[-1]
-        pooled = [branch(F.adaptive_avg_pool2d(x, side)) for side, branch in zip(self.bins, self.branches, strict=True)]
-        return self.dropout(self.fuse(torch.cat([x, *(resize(p, x.shape[-2:]) for p in pooled)], dim=1)))
+        return [x, *(b(F.adaptive_avg_pool2d(x, side)) for side, b in zip(self.bins, self.branches, strict=True))]
 
 
 def pspnet(

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize
+from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize_concat
+from longtail.segmentation.models.folding import convolve_projected
 
 
 class MLPDecoder(nn.Module):
@@ -46,8 +46,19 @@ class MLPDecoder(nn.Module):
         """Decoded features at the resolution of the first map read."""
         maps = list(features)[self.start :]
         size = maps[0].shape[-2:]
-        projected = [resize(p(m), size) for p, m in zip(self.projections, maps, strict=True)]
-        return self.dropout(self.fuse(torch.cat(projected, dim=1)))
+        linear = [p for p in self.projections if isinstance(p, nn.Conv2d)]
+        if not linear:
+            return self.dropout(self.fuse.of_resized(self._projected(maps), size))
+        weights = self.fuse.weights_of([p.out_channels for p in linear])
+        return self.dropout(self.fuse.of_convolved(convolve_projected(maps, linear, weights, size)))
+
+    def plain(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        """``forward`` as the paper writes it, for tests and readers."""
+        maps = list(features)[self.start :]
+        return self.dropout(self.fuse(resize_concat(self._projected(maps), maps[0].shape[-2:])))
+
+    def _projected(self, maps: Features) -> list[Tensor]:
+        return [projection(m) for projection, m in zip(self.projections, maps, strict=True)]
 
 
 def segformer(
