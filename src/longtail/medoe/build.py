@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,10 +28,26 @@ from longtail.medoe.model_ensemble import ModelEnsemble
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import SegmentationMethod
+from longtail.segmentation.two_step import TwoStep
 
 #: Ensembles of the paper's Table 6 and the plain average: read beside the method's own unless told otherwise.
 TABLE_6 = ("mean", "argmax", "softmax_threshold", "group_average")
 EnsembleSpec = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ClassifierPhase:
+    """How a baseline's classifier is trained anew on finished features.
+
+    Args:
+        loss: As ``losses.build_loss`` reads it; that of the first phase where None.
+        reset: Begin with random weights instead of the trained ones.
+        sampling: Which images are shown, as ``data.sampling.by``; training reads it. That of the run where None.
+    """
+
+    loss: LossSpec | None = None
+    reset: bool = False
+    sampling: str | None = None
 
 
 def build_method(
@@ -75,6 +92,7 @@ def baseline(
     normalizer: Normalizer = "valid",
     loss: LossSpec | None = None,
     calibrated: Mapping[str, Mapping[str, Any]] | None = None,
+    classifier_phase: Mapping[str, Any] | None = None,
 ) -> Baseline:
     """The plain segmentor.
 
@@ -87,20 +105,30 @@ def baseline(
         loss: Loss of the main head, as ``losses.build_loss`` reads it; None for cross-entropy.
         calibrated: Readouts beside the plain one, by name: arguments of ``calibration.class_divisors`` such as
             ``{"by": "logit_adjustment", "tau": 1}``, of pixels unless ``unit`` says otherwise.
+        classifier_phase: Fields of ``ClassifierPhase``: the classifier is trained anew afterwards, all else frozen.
 
     Raises:
         ConfigError: An unknown loss or option, or a ``normalizer`` beside the loss's own.
     """
-    if loss is None:
-        chosen: ClassificationLoss = CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer)
-        return Baseline(model, chosen, ignore_index, _calibrated(calibrated, chosen, frequency))
-    if normalizer != "valid":
+    if loss is not None and normalizer != "valid":
         raise ConfigError(
             f"the baseline has normalizer={normalizer!r} beside a loss of its own",
             fix="give it to the loss: {name: …, normalizer: …}",
         )
-    chosen = build_loss(loss, frequency, ignore_index=ignore_index)
-    return Baseline(model, chosen, ignore_index, _calibrated(calibrated, chosen, frequency))
+
+    def build(spec: LossSpec | None) -> ClassificationLoss:
+        if spec is None:
+            return CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer)
+        return build_loss(spec, frequency, ignore_index=ignore_index)
+
+    if classifier_phase is None:
+        first = build(loss)
+        return Baseline(model, first, ignore_index, _calibrated(calibrated, first, frequency))
+    later = ClassifierPhase(**_check_options(ClassifierPhase, "classifier_phase", dict(classifier_phase)))
+    head = copies(model.expert.head, 1, "reset" if later.reset else "copy")[0]
+    second = build(loss if later.loss is None else later.loss)
+    readings = _calibrated(calibrated, second, frequency)
+    return TwoStep(model, build(loss), head, second, ignore_index, readings, later.reset)
 
 
 def medoe(

@@ -150,7 +150,8 @@ def run_settings(
 def phases_of_method(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the training phases that these settings have."""
     method = settings["method"]
-    return _PHASES.get(method["name"], ("train", "classifier") if method.get("classifier_phase") else ("train",))
+    later = {**method, **method.get("options", {})}.get("classifier_phase")
+    return _PHASES.get(method["name"], ("train",) if later is None else ("train", "classifier"))
 
 
 def _folder_name(data: str) -> str:

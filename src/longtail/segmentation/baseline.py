@@ -40,13 +40,22 @@ class Baseline(SegmentationMethod):
         self.further = nn.ModuleDict(further or {})
 
     @property
+    def current_loss(self) -> ClassificationLoss:
+        """The loss that says how the logits are read."""
+        return self.loss
+
+    @property
     def num_logits(self) -> int:
         """The loss's."""
-        return self.loss.num_logits
+        return self.current_loss.num_logits
 
     def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
         """The loss's reading of the logits."""
-        return self.loss.probabilities(logits)
+        return self.current_loss.probabilities(logits)
+
+    def logits(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n logits h w"]:
+        """Logits at the image's size."""
+        return self.model(image)
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         model = self.model
@@ -62,14 +71,14 @@ class Baseline(SegmentationMethod):
         return terms
 
     def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
-        return ExpertMaps(self.model(image).unsqueeze(0))
+        return ExpertMaps(self.logits(image).unsqueeze(0))
 
     def readouts(self) -> dict[str, Readout]:
-        own = read_probabilities(lambda logits, _: self.loss.probabilities(logits[0]))
+        own = read_probabilities(lambda logits, _: self.probabilities(logits[0]))
         return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.further.items()}
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
-        return self.loss.probabilities(self.model(image))
+        return self.probabilities(self.logits(image))
 
 
 def _reading(ensemble: nn.Module) -> Readout:
