@@ -45,6 +45,24 @@ def test_any_image_size(arch):
     assert wrap(_model(arch))(torch.randn(1, 3, 131, 150)).shape == (1, 5, 131, 150)
 
 
+@pytest.mark.parametrize("encoder", ["mit_b0", "resnet18"])  # the second has a map larger than the result
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_folded_segformer_is_the_librarys(encoder, training):
+    model = smp.Segformer(encoder, encoder_weights=None, classes=5).double().train(training)
+    theirs, names = copy.deepcopy(model.decoder), list(model.decoder.state_dict())
+    ours = wrap(model).expert.decoder
+    assert list(ours.state_dict()) == names
+    maps = [m.detach().requires_grad_() for m in model.encoder(torch.randn(2, 3, 64, 96, dtype=torch.float64))]
+    decoded, expected = ours(maps), theirs(maps)
+    torch.testing.assert_close(decoded, expected, rtol=1e-9, atol=1e-10)
+    upstream, read = torch.randn_like(expected), [m for m in maps if m.shape[1] > 3]
+    gradients = [
+        torch.autograd.grad(y, [*read, *m.parameters()], upstream) for y, m in ((decoded, ours), (expected, theirs))
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-9, atol=1e-10)
+
+
 @torch.no_grad()
 def test_unet_keeps_its_own_way_with_odd_sizes():
     model = _model("Unet")

@@ -114,6 +114,24 @@ def test_every_parameter_learns_and_is_the_models_own(architecture):
     assert theirs == {id(p) for p in model.parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_folded_head_is_the_librarys(training):
+    model = _model("segformer").double().train(training)
+    model.decode_head.dropout.p = 0.0
+    model.decode_head.batch_norm.running_var.uniform_(0.5, 1.5)
+    theirs, wrapped = copy.deepcopy(model.decode_head), wrap(model)
+    assert "expert.decoder.head.linear_projections.3.proj.weight" in wrapped.state_dict()
+    shapes = [(8, 16, 20), (16, 8, 10), (24, 4, 5), (32, 2, 3)]
+    maps = [torch.randn(2, *shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    logits, expected = wrapped.expert(maps).logits, theirs(maps)
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-10)
+    upstream = torch.randn_like(expected)
+    ours = torch.autograd.grad(logits, [*maps, *model.decode_head.parameters()], upstream)
+    reference = torch.autograd.grad(expected, [*maps, *theirs.parameters()], upstream)
+    torch.testing.assert_close(ours, reference, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(model.decode_head.state_dict(), theirs.state_dict(), rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("architecture", OWN_AUXILIARY)
 def test_auxiliary_head_is_taken_over(architecture):
     model = _model(architecture)

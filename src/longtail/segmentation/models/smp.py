@@ -11,6 +11,7 @@ from longtail.encoders import PRETRAINED, load_encoder_weights
 from longtail.encoders.weights import published_weights
 from longtail.errors import ConfigError, MissingDependencyError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
+from longtail.segmentation.models.folding import convolve_projected
 
 ARCHITECTURES = (
     *("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet"),
@@ -88,6 +89,8 @@ def split_smp(model: nn.Module) -> EncoderDecoder:
         divisor *= 2  # its coarsest level halves the token grid and doubles it again
     else:
         conv = head[0]
+        if type(decoder).__name__ == "SegformerDecoder":
+            decoder = _SegformerDecoder(decoder)
         if not getattr(model, "requires_divisible_input_shape", True):
             divisor = 1
     return EncoderDecoder(
@@ -130,3 +133,21 @@ class _TokenDecoder(nn.Module):
         maps: list[Tensor] = list(features[: self.levels])
         tokens: list[Tensor | None] = list(features[self.levels :]) or [None] * self.levels
         return self.refine(self.decoder(maps, tokens))
+
+
+class _SegformerDecoder(nn.Module):
+    """SegFormer's decoder: each map meets its linear layer and its part of the fusion at its own resolution."""
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.mlp_stage, self.fuse_stage = decoder.mlp_stage, decoder.fuse_stage  # the library's modules and names
+
+    def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        size = [side // 4 for side in features[0].shape[-2:]]
+        layers: list[Any] = [stage.linear for stage in self.mlp_stage]
+        maps = features[::-1][: len(layers)]  # deepest first
+        conv, *rest = self.fuse_stage
+        fused = convolve_projected(maps, layers, conv.weight.chunk(len(layers), dim=1), size)
+        for layer in rest:
+            fused = layer(fused)
+        return fused

@@ -13,6 +13,7 @@ from longtail.encoders.mit import quiet_transformers
 from longtail.encoders.weights import published_weights
 from longtail.errors import CheckpointError, ConfigError, MissingDependencyError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
+from longtail.segmentation.models.folding import convolve_projected
 
 _HEADS = ("decode_head", "segmentation_head")
 
@@ -149,7 +150,8 @@ def _without_classifier(head: nn.Module) -> tuple[nn.Module, nn.Module]:
     layers = [m for m in classifier.modules() if not list(m.children())] if classifier is not None else []
     bare = convs[0] if len(convs) == len(layers) == 1 else classifier
     assert bare is not None
-    return _Decoder(_replace(head, classifier=nn.Identity())), bare
+    folded = type(head).__name__ == "SegformerDecodeHead" and getattr(head.config, "reshape_last_stage", True)
+    return (_SegformerDecoder if folded else _Decoder)(_replace(head, classifier=nn.Identity())), bare
 
 
 def _replace(module: nn.Module, **children: nn.Module | None) -> nn.Module:
@@ -199,6 +201,17 @@ class _Decoder(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         return self.head(features[0] if len(features) == 1 else features)
+
+
+class _SegformerDecoder(_Decoder):
+    """SegFormer's head: each map meets its linear layer and its part of the fusion at its own resolution."""
+
+    def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        head: Any = self.head
+        layers = [mlp.proj for mlp in head.linear_projections]
+        weights = head.linear_fuse.weight.chunk(len(layers), dim=1)[::-1]  # the library concatenates deepest first
+        fused = convolve_projected(features, layers, weights, features[0].shape[-2:])
+        return head.dropout(head.activation(head.batch_norm(fused)))
 
 
 class _Backbone(nn.Module):
