@@ -15,30 +15,40 @@ def histograms(prediction: torch.Tensor, target: torch.Tensor, classes: int) -> 
     return [torch.histc(v.float(), bins=classes, min=0, max=classes - 1) for v in (right, prediction, target)]
 
 
-def main() -> None:
-    options = arguments(__doc__).parse_args()
-    for name, classes, size in (("ade20k", 150, (512, 512)), ("cityscapes", 19, (1024, 2048))):
-        generator = torch.Generator().manual_seed(0)
+def images(count: int, classes: int, size: tuple[int, int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Predicted and true labels: the truth in bytes, as files hold it, the prediction as argmax gives it."""
+    pairs = []
+    for seed in range(count):
+        generator = torch.Generator().manual_seed(seed)
         target = torch.randint(0, classes, size, generator=generator, dtype=torch.uint8)
         prediction = target.where(torch.rand(size, generator=generator) < 0.8, target.flip(0)).long()
         target[:20] = 255
-        wide = target.long()
+        pairs.append((prediction, target))
+    return pairs
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    for name, classes, size, count in (("ade20k", 150, (512, 512), 10), ("cityscapes", 19, (1024, 2048), 2)):
+        pairs = images(count, classes, size)
+        wide = [(p, t.long()) for p, t in pairs]
+        prediction, target = pairs[0]
         ours = confusion_matrix(prediction, target, classes)
-        theirs = multiclass_confusion_matrix(prediction, wide, classes, ignore_index=255)
-        if not torch.equal(ours, theirs):
+        if not torch.equal(ours, multiclass_confusion_matrix(*wide[0], classes, ignore_index=255)):
             raise AssertionError("the two confusion matrices differ")
 
-        def torchmetrics(p: torch.Tensor = prediction, t: torch.Tensor = wide, c: int = classes) -> None:
-            multiclass_confusion_matrix(p, t, c, ignore_index=255)
+        def torchmetrics(pairs: list = wide, c: int = classes) -> None:
+            for p, t in pairs:
+                multiclass_confusion_matrix(p, t, c, ignore_index=255)
 
         measure(
             f"confusion_matrix_{name}",
             {
                 "torchmetrics": torchmetrics,
-                "mmsegmentation's histograms": lambda p=prediction, t=wide, c=classes: histograms(p, t, c),
-                "longtail": lambda p=prediction, t=target, c=classes: confusion_matrix(p, t, c),
+                "mmsegmentation's histograms": lambda pairs=wide, c=classes: [histograms(p, t, c) for p, t in pairs],
+                "longtail": lambda pairs=pairs, c=classes: [confusion_matrix(p, t, c) for p, t in pairs],
             },
-            note=f"{classes} classes, {size[0]}x{size[1]}; equal matrices",
+            note=f"{count} images, {classes} classes, {size[0]}x{size[1]}; equal matrices",
             repeats=options.repeats,
             allocator=options.allocator,
         )

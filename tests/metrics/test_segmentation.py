@@ -199,3 +199,20 @@ def test_metric_sums_over_ranks(tmp_path):
     command = [sys.executable, "-c", _TWO_RANKS]
     ranks = [subprocess.Popen([*command, str(rank), str(tmp_path / "group")]) for rank in range(2)]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_blocks_add_up(monkeypatch, dtype):
+    from longtail.metrics import segmentation
+
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 6, (7, 11), generator=generator, dtype=torch.uint8)
+    prediction = torch.randint(0, 5, (7, 11), generator=generator).to(dtype)
+    target[target == 5] = 255
+    whole = confusion_matrix(prediction, target, 5)
+    monkeypatch.setattr(segmentation, "_BLOCK", 10)
+    assert torch.equal(confusion_matrix(prediction, target, 5), whole)
+    if dtype == torch.int64:  # too large for a byte in a later block
+        prediction[-1, -1], target[-1, -1] = 300, 1
+        with pytest.raises(DataError, match="prediction holds the value 300"):
+            confusion_matrix(prediction, target, 5)

@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from longtail.errors import ConfigError, DataError
 
 _BYTE = 256
+_BLOCK = 2**18  # pixels counted together on a CPU: what stays in its cache
 
 
 def confusion_matrix(
@@ -46,8 +47,9 @@ def confusion_matrix(
             f"prediction of shape {tuple(prediction.shape)} for labels of shape {tuple(target.shape)}",
             fix="resize the prediction to the labels' size with nearest-neighbour interpolation",
         )
-    if num_classes <= _BYTE and _fits_byte(prediction) and _fits_byte(target):
-        return _count_bytes(prediction, target, num_classes, ignore_index)
+    table = _count_bytes(prediction, target) if num_classes <= _BYTE else None
+    if table is not None:
+        return _matrix_of_classes(table, num_classes, ignore_index)
     prediction, target = prediction.long(), target.long()
     labelled = target != ignore_index
     prediction, target = prediction[labelled], target[labelled]
@@ -67,9 +69,22 @@ def _fits_byte(values: Tensor) -> bool:
     return bool((low >= 0) & (high < _BYTE))
 
 
-def _count_bytes(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    pairs = target.to(torch.int32) * _BYTE + prediction.to(torch.int32)
-    table = torch.bincount(pairs.flatten(), minlength=_BYTE**2).view(_BYTE, _BYTE)
+def _count_bytes(prediction: Tensor, target: Tensor) -> Tensor | None:
+    """Number of every pair of byte values, int64 (256, 256); None if a value is no byte."""
+    length = _BLOCK if prediction.device.type == "cpu" else max(prediction.numel(), 1)
+    table: Tensor | None = None
+    for ours, true in zip(prediction.flatten().split(length), target.flatten().split(length), strict=True):
+        if not (_fits_byte(ours) and _fits_byte(true)):
+            return None
+        pairs = torch.add(ours.to(torch.int32), true.to(torch.int32), alpha=_BYTE)
+        counts = torch.bincount(pairs, minlength=_BYTE**2)
+        table = counts if table is None else table.add_(counts)
+    assert table is not None  # nothing at all is still one piece
+    return table.view(_BYTE, _BYTE)
+
+
+def _matrix_of_classes(table: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Rows and columns of the classes, once nothing is counted elsewhere."""
     if 0 <= ignore_index < _BYTE:
         table[ignore_index] = 0
     matrix = table[:num_classes, :num_classes]
