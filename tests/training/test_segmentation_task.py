@@ -154,3 +154,26 @@ def test_sampling_by_class(by, tmp_path):
     assert task.train_data[task.order(torch.Generator().manual_seed(0))[0]]["mask"].ndim == 2
     fit(task.config, tmp_path / "run", task=task, quiet=True)
     assert (tmp_path / "run" / "best.safetensors").is_file()
+
+
+def test_the_classifier_phase_may_draw_images_its_own_way(tmp_path):
+    """And begins with a baseline that is there, training nothing but the second head."""
+    data = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 6}}
+    first = tiny_config(method={"name": "baseline"}, iterations={"train": 1}, data=data)
+    fit(first, tmp_path / "first", quiet=True)
+    phase = {"loss": "balanced_softmax", "sampling": "class_aware"}
+    config = tiny_config(
+        method={"name": "baseline", "options": {"classifier_phase": phase}},
+        iterations={"train": 1, "classifier": 2},
+        data=data,
+    )
+    task = build_task(config)
+    generator = torch.Generator().manual_seed(0)
+    task.method.start_phase("train")
+    assert sorted(task.order(generator)) == list(range(6))
+    task.method.start_phase("classifier")
+    assert sorted(task.order(generator)) != list(range(6))
+    fit(config, tmp_path / "second", task=task, start_from=tmp_path / "first", quiet=True)
+    before, after = (load_file(tmp_path / run / "best.safetensors") for run in ("first", "second"))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not torch.equal(after["method.second_head.weight"], after["method.model.expert.head.weight"])
