@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from longtail.ensembles.base import TrainableEnsemble
 from longtail.ensembles.blockwise import blocks_of, cut, sum_over_blocks
+from longtail.ensembles.labels import most_probable
 from longtail.ensembles.learned_sums import Inputs, Piece, calibrate, summed_loss
 from longtail.errors import ConfigError
 
@@ -162,13 +163,9 @@ class LearnedEnsemble(TrainableEnsemble):
     @torch.no_grad()
     def labels_of_piece(self, logits: Float[Tensor, "experts classes pixels"]) -> Integer[Tensor, " pixels"]:
         """Argmax of ``forward`` over the classes, without the normalisations that do not move it."""
-        outer = self._outer_weight()
-        bias = self.bias.expand(len(logits), -1)
-        final = torch.zeros_like(logits[0])
-        for i, (weight, own) in enumerate(zip(self.weight, bias, strict=True)):
-            _, exponentials, per = calibrate(logits[i], weight, own, self.inputs)
-            final += exponentials.mul_(per).mul_(outer[i].unsqueeze(1))
-        return final.argmax(dim=0)
+        _, powers, per = calibrate(logits, self.weight, self.bias.expand(len(logits), -1), self.inputs)
+        final = powers.mul_(per.unsqueeze(1)).mul_(self._outer_weight().unsqueeze(2)).sum(dim=0, keepdim=True)
+        return most_probable(final)[0]
 
     def _inputs(self, logits: Tensor) -> Tensor:
         if self.inputs == "logits":

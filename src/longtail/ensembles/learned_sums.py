@@ -1,5 +1,6 @@
 """Sum of the learned ensemble's loss over pieces of the pixels, with the gradient in closed form."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ Inputs = Literal["log_probabilities", "probabilities", "logits"]
 #: Logits of every expert (experts, classes, pixels), and the labels of the pixels.
 Piece = tuple[Tensor, Tensor]
 _EPS = 1e-12
+#: Exponentials are powers of 2: exp2 is cheaper than exp.
+_LOG2E, _LN2 = math.log2(math.e), math.log(2)
 
 
 def summed_loss(
@@ -89,49 +92,56 @@ def _add_piece(
     normalise: bool,
 ) -> Tensor:
     """Value of a piece; adds its gradients with respect to weight, outer and bias to ``sums``."""
-    experts = range(len(logits))
-    parts = [calibrate(logits[i], weight[i], bias[i], inputs) for i in experts]
-    row = label.unsqueeze(0)
-    at_label = [a.gather(0, row).squeeze(0) * per for _, a, per in parts]
-    weighted = [(outer[i] @ a) * per for i, (_, a, per) in enumerate(parts)]  # Σ_j outer^j a^j
-    own = torch.stack([outer[i][label] * at_label[i] for i in experts]).sum(dim=0) / len(parts)
-    everything = torch.stack(weighted).sum(dim=0) / len(parts)
+    experts = len(logits)
+    u, a, per = calibrate(logits, weight, bias, inputs)
+    row = label.expand(experts, 1, -1)
+    at_label = a.gather(1, row).squeeze(1) * per
+    weighted = torch.stack([o @ e for o, e in zip(outer, a, strict=True)]) * per  # Σ_j outer^j a^j
+    outer_label = outer[:, label]
+    own = (outer_label * at_label).mean(dim=0)
+    everything = weighted.mean(dim=0)
     count = known.to(logits.dtype)
     likelihood = own / everything if normalise else own
     value = -(count * likelihood.clamp(min=_EPS).log()).sum()
     # g = common, and at the label common + special; 1/K of Eq. 8 is in both. The floor has no gradient.
-    count = count.where(likelihood > _EPS, 0) / len(parts)
+    count = count.where(likelihood > _EPS, 0) / experts
     common = count / everything if normalise else torch.zeros_like(count)
     special = -count / own.where(likelihood > _EPS, 1)
-    for i, (u, a, per) in enumerate(parts):
-        pull = outer[i][label] * at_label[i] * special
-        q = common * weighted[i] + pull
-        vectors = torch.stack([common * per, q * per], dim=1)
-        u_label = u.gather(0, row).squeeze(0)
-        on_a, on_au = a @ vectors, u.mul_(a) @ vectors
-        sums[0, i] += (outer[i] * on_au[:, 0] - on_au[:, 1]).index_add(0, label, pull * u_label)
-        sums[1, i] += on_a[:, 0].index_add(0, label, at_label[i] * special)
-        sums[2, i] += (outer[i] * on_a[:, 0] - on_a[:, 1]).index_add(0, label, pull)
+    pull = outer_label * at_label * special
+    # Two products with a vector each: one with a matrix of two columns is slower.
+    factors = (common * per, (common * weighted + pull) * per)
+    u_label = u.gather(1, row).squeeze(1)
+    on_a = [_products(a, factor) for factor in factors]
+    u.mul_(a)
+    on_au = [_products(u, factor) for factor in factors]
+    sums[0] += _LN2 * (outer * on_au[0] - on_au[1]).index_add(1, label, pull * u_label)
+    sums[1] += on_a[0].index_add(1, label, at_label * special)
+    sums[2] += (outer * on_a[0] - on_a[1]).index_add(1, label, pull)
     return value
 
 
+def _products(matrices: Tensor, vectors: Tensor) -> Tensor:
+    return torch.stack([matrix @ vector for matrix, vector in zip(matrices, vectors, strict=True)])
+
+
 def calibrate(
-    logits: Float[Tensor, "classes pixels"],
-    weight: Float[Tensor, " classes"],
-    bias: Float[Tensor, " classes"],
+    logits: Float[Tensor, "experts classes pixels"],
+    weight: Float[Tensor, "experts classes"],
+    bias: Float[Tensor, "experts classes"],
     inputs: Inputs,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """u, exponentials e and their reciprocal sums r with ``softmax(weight u + bias) = e r``; all in memory of their own.
+    """u log2 e, powers a and their reciprocal sums r with ``softmax(weight u + bias) = a r``; all in memory of their own.
 
     Source: MEDOE Eq. 7.
     """
     if inputs == "logits":
-        u, exponentials = logits.clone(), torch.empty_like(logits)
+        u = logits * _LOG2E
+        powers = torch.empty_like(u)
     else:
-        u = logits - logits.amax(dim=0)
-        exponentials = u.exp()
-        total = exponentials.sum(dim=0)
-        u = u.sub_(total.log()) if inputs == "log_probabilities" else torch.div(exponentials, total, out=u)
-    torch.addcmul(bias.unsqueeze(1), weight.unsqueeze(1), u, out=exponentials)
-    exponentials.sub_(exponentials.amax(dim=0)).exp_()
-    return u, exponentials, exponentials.sum(dim=0).reciprocal()
+        u = torch.sub(logits, logits.amax(dim=1, keepdim=True)).mul_(_LOG2E)
+        powers = u.exp2()
+        total = powers.sum(dim=1, keepdim=True)
+        u = u.sub_(total.log2()) if inputs == "log_probabilities" else torch.mul(powers, _LOG2E / total, out=u)
+    torch.mul(u, weight.unsqueeze(2), out=powers).add_((_LOG2E * bias).unsqueeze(2))
+    powers.sub_(powers.amax(dim=1, keepdim=True)).exp2_()
+    return u, powers, powers.sum(dim=1).reciprocal()
