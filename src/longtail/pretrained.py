@@ -1,7 +1,7 @@
 """What trained models have in common: saved as weights with a JSON description, rebuilt without running strange code."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as v2
@@ -31,12 +31,21 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     A subclass takes ``model``, a dict with a ``name``, and ``network``, a model of one's own in its place.
     """
 
-    def save_run(self, folder: str | Path) -> None:
-        """Write ``best.safetensors`` and ``config.json`` into a run folder; each replaces the old one when it is whole."""
+    #: A ``PhasedMethod``, of the subclass's own kind.
+    method: Any
+
+    def save_run(self, folder: str | Path, phases: Sequence[str] = ()) -> None:
+        """Write ``best.safetensors`` and ``config.json`` into a run folder; each replaces the old one when it is whole.
+
+        Args:
+            folder: The run folder.
+            phases: Training phases that the weights have been through; all of them where not given.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / f"{BEST}.part"
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, weights)
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(state, weights, metadata={"phases": " ".join(phases or self.method.phases)})
         weights.replace(folder / BEST)
         self.save_description(folder)
 
@@ -111,6 +120,10 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
 
             path = Path(hf_hub_download(model_id, "model.safetensors", **hub))
         load_weights(trained, path, device=map_location)
+        done = [phase for phase in _phases_of(path) if phase in trained.method.phases]
+        if done and done[-1] != trained.method.phases[-1]:
+            # of a run that stopped between two phases: what the last one would have trained is not read
+            trained.method.start_phase(done[-1])
         return trained.to(map_location).eval()
 
 
@@ -154,6 +167,11 @@ def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
         raise CheckpointError(
             f"{path} does not fit the model: {error}", fix="load it with its own config.json"
         ) from error
+
+
+def _phases_of(path: Path) -> list[str]:
+    with safe_open(path, "pt") as file:
+        return ((file.metadata() or {}).get("phases") or "").split()
 
 
 def picture_pixels(image: "str | Path | Image.Image | np.ndarray | Tensor") -> Tensor:

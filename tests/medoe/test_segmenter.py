@@ -137,3 +137,20 @@ def test_weights_of_another_model(tmp_path):
 def test_pictures_that_are_none():
     with pytest.raises(ConfigError, match="float32"):
         build().predict(torch.rand(3, 8, 8))
+
+
+def test_weights_between_two_phases_are_read_as_the_first_one_left_them(tmp_path):
+    """A run that stopped before its second head was trained predicts with the first."""
+    phase = {"loss": "balanced_softmax", "reset": True}
+    model = build(method={"name": "baseline", "classifier_phase": phase})
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    model.eval().method.start_phase("train")
+    first = model.predict(image)
+    model.save_run(tmp_path / "stopped", ("train",))
+    assert torch.equal(Segmenter.from_pretrained(tmp_path / "stopped").predict(image), first)
+    model.method.start_phase("classifier")
+    torch.nn.init.normal_(model.method.second_head.weight)
+    second = model.predict(image)
+    model.save_run(tmp_path / "whole")
+    assert torch.equal(Segmenter.from_pretrained(tmp_path / "whole").predict(image), second)
+    assert not torch.equal(first, second)

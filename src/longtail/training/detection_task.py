@@ -165,7 +165,7 @@ class DetectionTask:
     def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
         """Write ``best.safetensors`` and ``config.json``."""
         with writing(run.weights):
-            self.detector.save_run(run.path)
+            self.detector.save_run(run.path, phases)
 
     def describe(self) -> list[tuple[str, str]]:
         """What is trained on what."""

@@ -137,7 +137,7 @@ class SegmentationTask:
     def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
         """Write ``best.safetensors`` and ``config.json``."""
         with writing(run.weights):
-            self.segmenter.save_run(run.path)
+            self.segmenter.save_run(run.path, phases)
 
     def describe(self) -> list[tuple[str, str]]:
         """What is trained on what."""
