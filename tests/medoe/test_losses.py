@@ -296,6 +296,18 @@ def test_a_batch_without_labels_is_zero_below_the_target_size(monkeypatch, few):
     assert (logits.grad == 0).all()
 
 
+@pytest.mark.parametrize("few", [0.0, 1.0])
+def test_below_the_target_size_a_second_derivative_is_refused(monkeypatch, few):
+    monkeypatch.setattr(losses, "_FEW_PIXELS", few)
+    logits, target = random_case()
+    logits.requires_grad_()
+    wide = torch.nn.functional.interpolate(target[None].float(), scale_factor=2)[0].long()
+    value = sum(ExpertLoss(LABEL_SET, PRIOR)(logits, wide, Upsampling((6, 6))).values())
+    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+    with pytest.raises(ConfigError, match="no second derivative"):
+        gradient.square().sum().backward()
+
+
 def test_the_whole_map_has_a_second_derivative():
     logits, target = random_case()
     logits.requires_grad_()

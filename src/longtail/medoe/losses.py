@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
+from longtail.segmentation.once import differentiable_once
 from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
 from longtail.segmentation.upsampling import Upsampling
 
@@ -94,9 +95,10 @@ def _upsampled_penalty(
     logits: Tensor, label_set: Tensor, pixels: Tensor, upsampling: Upsampling, kind: Literal["square", "map"]
 ) -> Tensor:
     """``interference_penalty`` of upsampled logits for most pixels, without the map: all pixels less those left out."""
-    interfering = logits[:, ~label_set]
-    left_out = upsampling.at(interfering, ~pixels)
-    sums = (upsampling.sums_of_squares(interfering) - left_out.square().sum(dim=0)).clamp(min=0)
+    interfering = logits.index_select(1, (~label_set).nonzero().squeeze(1))
+    sums = upsampling.sums_of_squares(interfering)
+    if not pixels.all():
+        sums = (sums - upsampling.at(interfering, ~pixels).square().sum(dim=0)).clamp(min=0)
     sums = sums.where(pixels.any(), 0)  # no pixel counts: zero, not a rounding error
     if kind == "map":
         return (sums + _LOG_FLOOR).sqrt().sum()
@@ -133,9 +135,11 @@ def mean_prediction(
     softmax: Scope = "set",
 ) -> Float[Tensor, " set"]:
     """p̄_i: mean over pixels of the predicted probabilities of the label set; zeros where no pixel counts."""
-    probabilities = _set_probabilities(logits, label_set, softmax)
+    if softmax == "set":
+        logits = logits.masked_fill(~_channel(label_set, logits), -torch.inf)
+    probabilities = logits.softmax(dim=1)
     summed = torch.einsum("nc...,n...->c", probabilities, pixels.to(probabilities.dtype))
-    return summed / pixels.sum().clamp(min=1)
+    return summed[label_set] / pixels.sum().clamp(min=1)
 
 
 class _Statistics(NamedTuple):
@@ -247,6 +251,7 @@ class ExpertLoss(nn.Module):
     ) -> _Statistics:
         """The same from the expert's pixels alone, and a quadratic form for the penalty of nearly all."""
         penalty = None
+        logits = differentiable_once(logits)
         if self.wanted.penalty:
             kind: Literal["square", "map"] = "map" if self.options.penalty == "map" else "square"
             penalty = _upsampled_penalty(logits, self.label_set, penalised, upsampling, kind)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from longtail.errors import ConfigError
+from longtail.segmentation.once import as_last_derivative
 from longtail.segmentation.upsampled_blocks import UpsampledBlocks, full_precision
 from longtail.segmentation.upsampling import Upsampling
 
@@ -132,23 +132,7 @@ class _Sums(torch.autograd.Function):
             logits, target, weight, log_prior = ctx.saved_tensors
             with torch.no_grad():
                 _, gradient = _run(logits, target, weight, log_prior, upsampling, wanted, upstream)
-        if torch.is_grad_enabled():  # create_graph=True
-            gradient = _Once.apply(gradient.detach().requires_grad_())
-        return gradient, None, None, None, None, None
-
-
-class _Once(torch.autograd.Function):
-    """The identity, up to a refusal to be differentiated."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> None:
-        raise ConfigError(
-            "a loss in blocks has no second derivative", fix="compute it on the whole map: pass blockwise=False"
-        )
+        return as_last_derivative(gradient), None, None, None, None, None
 
 
 def _computed_in(logits: Tensor) -> torch.dtype:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -43,16 +44,11 @@ class Upsampling:
             tuple(part.to(values.device)[index] for part in self.taps(axis, length))
             for axis, length, index in ((0, height, y), (1, width, x))
         )
-        corners = (
-            (top, left, (1 - down) * (1 - across)),
-            (top, right, (1 - down) * across),
-            (bottom, left, down * (1 - across)),
-            (bottom, right, down * across),
-        )
-        total = torch.zeros(len(image), values.shape[1], dtype=values.dtype, device=values.device)
-        for row, column, weight in corners:
-            total = total + rows[(image * height + row) * width + column] * weight.to(values.dtype).unsqueeze(1)
-        return total
+        corners = torch.stack([(image * height + r) * width + c for r in (top, bottom) for c in (left, right)], dim=1)
+        weights = torch.stack([r * c for r in (1 - down, down) for c in (1 - across, across)], dim=1)
+        # Sums of weighted rows, the four corners of every pixel: one pass each way.
+        with torch.autocast(values.device.type, enabled=False):
+            return F.embedding_bag(corners, rows, mode="sum", per_sample_weights=weights.to(rows.dtype))
 
     def sums_of_squares(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, " c"]:
         """Sum over all pixels of the squared upsampled values, for each channel; to be differentiated once.
