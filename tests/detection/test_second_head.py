@@ -1,8 +1,14 @@
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from longtail.detection.second_head import SecondHead, two_level_sample
 from longtail.detection.targets import Objects
+from longtail.frequency import ClassFrequency
+from longtail.mec.classifier_phase import add_classifier_phase
+
+from .conftest import tiny_cascade, tiny_htc
 
 
 def objects(focus: int | None) -> Objects:
@@ -43,3 +49,20 @@ def test_classifiers_of_other_shapes_begin_as_they_are():
     before = head.classifier.weight.clone()
     head.begin(nn.Identity(), nn.Linear(5, 4), reset=False)
     assert torch.equal(head.classifier.weight, before)
+
+
+@pytest.mark.parametrize("tiny", [tiny_cascade, tiny_htc])
+def test_the_classifier_phase_leaves_the_mask_heads_alone(tiny, batch, monkeypatch):
+    detector = tiny()
+    counts = np.array([5.0, 40.0, 900.0])
+    add_classifier_phase(detector, ClassFrequency(("a", "b", "c"), images=counts, instances=counts))
+    detector.start_phase("train")
+    assert "stage_1_mask" in detector.losses(*batch)
+    detector.start_phase("classifier")
+    monkeypatch.setattr(detector.heads, "pool_masks", lambda *_: pytest.fail("the mask heads were run"))
+    losses = detector.losses(*batch)
+    assert set(losses) == {"stage_1_class", "stage_2_class", "stage_3_class"}
+    sum(losses.values()).backward()
+    assert {n.split(".second.")[0] for n, p in detector.named_parameters() if p.grad is not None} <= {
+        f"heads.stages.{k}" for k in range(3)
+    }

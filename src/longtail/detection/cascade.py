@@ -107,6 +107,7 @@ class CascadeHeads(nn.Module, ABC):
         proposals: Sequence[Tensor],
         objects: Sequence[Objects],
         sizes: Sequence[tuple[int, int]],
+        with_masks: bool = True,
     ) -> dict[str, Float[Tensor, ""]]:
         """Weighted losses of all stages.
 
@@ -115,6 +116,7 @@ class CascadeHeads(nn.Module, ABC):
             proposals: Boxes (R_i, 4) of every image.
             objects: Annotations of every image.
             sizes: (height, width) of every image before padding.
+            with_masks: Whether the mask heads are trained, too.
         """
 
     @abstractmethod
@@ -240,6 +242,7 @@ class Cascade(CascadeHeads):
         proposals: Sequence[Tensor],
         objects: Sequence[Objects],
         sizes: Sequence[tuple[int, int]],
+        with_masks: bool = True,
     ) -> dict[str, Float[Tensor, ""]]:
         """See ``CascadeHeads.losses``."""
         losses: dict[str, Tensor] = {}
@@ -247,7 +250,7 @@ class Cascade(CascadeHeads):
         for stage in range(self.config.num_stages):
             found, deltas = self.box_losses(stage, pyramid, samples, objects)
             losses |= found
-            if stage < len(self.mask_heads):
+            if with_masks and stage < len(self.mask_heads):
                 weight = self.config.stages[stage].weight
                 losses[f"stage_{stage + 1}_mask"] = weight * self._mask_loss(stage, pyramid, samples, objects)
             if stage + 1 < self.config.num_stages:

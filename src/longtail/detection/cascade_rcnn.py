@@ -123,8 +123,9 @@ class CascadeDetector(DetectionMethod):
         ]
         pyramid = self.heads.embed(self.backbone(batch))
         proposals, losses = self.proposals.propose(batch, sizes, pyramid.levels, objects)
-        losses |= self.heads.losses(pyramid, proposals, objects, sizes)
-        if self.phase == "classifier":
+        second = self.phase == "classifier"
+        losses |= self.heads.losses(pyramid, proposals, objects, sizes, with_masks=not second)
+        if second:
             return {name: value for name, value in losses.items() if name.endswith("_class")}
         return losses
 

@@ -126,6 +126,7 @@ class HybridTaskCascade(CascadeHeads):
         proposals: Sequence[Tensor],
         objects: Sequence[Objects],
         sizes: Sequence[tuple[int, int]],
+        with_masks: bool = True,
     ) -> dict[str, Float[Tensor, ""]]:
         """See ``CascadeHeads.losses``."""
         losses: dict[str, Tensor] = {}
@@ -137,8 +138,10 @@ class HybridTaskCascade(CascadeHeads):
             found, deltas = self.box_losses(stage, pyramid, samples, objects)
             losses |= found
             boxes = self.refine(stage, samples, deltas, sizes)
-            interleaved = self.next_samples(stage, boxes, objects)
-            losses[f"stage_{stage + 1}_mask"] = setting.weight * self._mask_loss(stage, pyramid, interleaved, objects)
+            if with_masks:
+                interleaved = self.next_samples(stage, boxes, objects)
+                of_masks = self._mask_loss(stage, pyramid, interleaved, objects)
+                losses[f"stage_{stage + 1}_mask"] = setting.weight * of_masks
             if stage + 1 < self.config.num_stages:
                 samples = self.next_samples(stage + 1, boxes, objects)
         return losses
