@@ -3,7 +3,7 @@ import torch
 from torchvision import tv_tensors
 
 from longtail.errors import ConfigError
-from longtail.transforms.photometric import PhotometricDistortion, hue_matrix, saturation_matrix
+from longtail.transforms.photometric import DistortAndNormalise, PhotometricDistortion, hue_matrix, saturation_matrix
 
 
 def image(*shape: int) -> tv_tensors.Image:
@@ -68,3 +68,25 @@ def test_label_maps_pass_and_bytes_are_refused():
     assert PhotometricDistortion(p=1)({"image": image(4, 4), "mask": mask})["mask"] is mask
     with pytest.raises(ConfigError, match="uint8"):
         PhotometricDistortion(p=1)(tv_tensors.Image(torch.zeros(3, 4, 4, dtype=torch.uint8)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_distorting_and_normalising_together_is_both_in_turn(seed):
+    from torchvision.transforms import v2
+
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    bytes_ = tv_tensors.Image(torch.randint(0, 256, (3, 9, 11), dtype=torch.uint8))
+    bytes_[:, 0, :2] = torch.tensor([0, 255], dtype=torch.uint8)  # what a distortion takes out of the range
+    distortion = PhotometricDistortion(p=1.0)
+    in_turn = v2.Compose([v2.ToDtype(torch.float32, scale=True), distortion, v2.Normalize(mean, std)])
+    torch.manual_seed(seed)
+    expected = in_turn(bytes_)
+    torch.manual_seed(seed)
+    found = DistortAndNormalise(distortion, mean, std)(bytes_)
+    assert type(found) is tv_tensors.Image and found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+
+
+def test_only_bytes_are_normalised_with_the_distortion():
+    with pytest.raises(ConfigError, match=r"float32"):
+        DistortAndNormalise(PhotometricDistortion(), (0.5,) * 3, (0.5,) * 3)(image())

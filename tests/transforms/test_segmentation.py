@@ -158,6 +158,10 @@ def test_nearest_labels_by_hand():
     exact = torch.nn.functional.interpolate(labels[None, None].float(), (29, 11), mode="nearest-exact")[0, 0]
     assert torch.equal(nearest_labels(labels, (29, 11)).float(), exact)
     assert torch.equal(nearest_labels(labels, (13, 17)), labels)
+    masks = torch.rand(3, 13, 17) < 0.5
+    for size in ((29, 30), (5, 30), (29, 6), (5, 6)):
+        exact = torch.nn.functional.interpolate(masks[None].float(), size, mode="nearest-exact")[0]
+        assert torch.equal(nearest_labels(masks, size).float(), exact)
 
 
 def test_keep_ratio():

@@ -13,7 +13,14 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from longtail.errors import ConfigError
-from longtail.transforms.segmentation import IMAGENET_MEAN, IMAGENET_STD, RecordSize, keep_ratio, nearest_labels
+from longtail.transforms.segmentation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    RecordSize,
+    keep_ratio,
+    nearest_labels,
+    normalised,
+)
 
 SHORT_SIDES = (640, 672, 704, 736, 768, 800)
 _PER_OBJECT = ("boxes", "labels", "masks", "crowd")
@@ -46,7 +53,7 @@ def detection_train(
         RecordSize(),
         ResizeShortSide(short_sides, max_side),
         v2.RandomHorizontalFlip(flip),
-        *_normalised(mean, std),
+        *normalised(mean, std),
         DropVanished(),
     ]
     return v2.Compose(steps)
@@ -67,12 +74,7 @@ def detection_eval(
 
     Source: SPEC C13.
     """
-    return v2.Compose([RecordSize(), ResizeShortSide((short_side,), max_side), *_normalised(mean, std)])
-
-
-def _normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
-    to_float = v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
-    return [to_float, v2.Normalize(list(mean), list(std))]
+    return v2.Compose([RecordSize(), ResizeShortSide((short_side,), max_side), *normalised(mean, std)])
 
 
 class ResizeShortSide(v2.Transform):

@@ -1,6 +1,7 @@
 """Photometric distortion as one affine map of the colours."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -59,6 +60,42 @@ class PhotometricDistortion(v2.Transform):
         matrix: Tensor = params["matrix"].to(inpt)
         flat = matrix @ inpt.as_subclass(Tensor).reshape(3, -1)
         return tv_tensors.wrap(flat.add_(params["offset"]).clamp_(0, 1).reshape(inpt.shape), like=inpt)
+
+
+class DistortAndNormalise(v2.Transform):
+    """A photometric distortion and the normalisation in one pass over a byte image.
+
+    Equal to ``ToDtype(float32, scale=True)``, the distortion and ``Normalize`` one after the other: they are affine
+    too, and the limits 0 and 1 between them become limits of the outcome.
+
+    Args:
+        distortion: Draws the matrix and the offset of every image.
+        mean: Of the normalisation, RGB in 0 … 1.
+        std: The same.
+    """
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def __init__(self, distortion: PhotometricDistortion, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.distortion = distortion
+        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Matrix (3, 3) and offset of one image."""
+        return self.distortion.make_params(flat_inputs)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Apply to a uint8 image; float32 and normalised afterwards."""
+        if inpt.dtype != torch.uint8:
+            raise ConfigError(f"distortion and normalisation of a {inpt.dtype} image", fix="give bytes, as files hold")
+        matrix = params["matrix"] / (255 * self.std[:, None])
+        offset = (params["offset"] - self.mean) / self.std
+        values = torch.addmm(offset[:, None], matrix, inpt.as_subclass(Tensor).reshape(3, -1).float())
+        lowest, highest = -self.mean / self.std, (1 - self.mean) / self.std
+        for channel, low, high in zip(values, lowest.tolist(), highest.tolist(), strict=True):
+            channel.clamp_(low, high)
+        return tv_tensors.wrap(values.reshape(inpt.shape), like=inpt)
 
 
 def _between(limits: tuple[float, float], at: float) -> float:

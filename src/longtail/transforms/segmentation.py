@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from longtail.errors import ConfigError
-from longtail.transforms.photometric import PhotometricDistortion
+from longtail.transforms.photometric import DistortAndNormalise, PhotometricDistortion
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -57,9 +57,7 @@ def segmentation_train(
     steps: list[v2.Transform] = [
         RandomScaledCrop(crop, scale, cat_max_ratio, short_side, max_side, ignore_index),
         v2.RandomHorizontalFlip(flip),
-        v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
-        *([PhotometricDistortion()] if photometric else []),
-        v2.Normalize(list(mean), list(std)),
+        *([DistortAndNormalise(PhotometricDistortion(), mean, std)] if photometric else normalised(mean, std)),
         PadToSize(crop, ignore_index),
     ]
     return v2.Compose(steps)
@@ -91,10 +89,15 @@ def segmentation_eval(
         [
             RecordSize(),
             ResizeImage(short_side, max_side, size),
-            v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
-            v2.Normalize(list(mean), list(std)),
+            *normalised(mean, std),
         ]
     )
+
+
+def normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
+    """Steps from bytes to normalised float32; RGB ``mean`` and ``std`` in 0 … 1."""
+    to_float = v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
+    return [to_float, v2.Normalize(list(mean), list(std))]
 
 
 class FocusClass(int):
@@ -190,11 +193,21 @@ def nearest_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 
     (``nearest`` of torch looks at corners instead and shifts labels by half a pixel against a resized image.)
     """
-    rows, columns = (
-        ((torch.arange(new, device=labels.device) * 2 + 1) * old // (2 * new))
-        for new, old in zip(size, labels.shape[-2:], strict=True)
-    )
-    return labels.as_subclass(Tensor).index_select(-2, rows).index_select(-1, columns)
+    height, width = labels.shape[-2:]
+    rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
+    values = labels.as_subclass(Tensor)
+    if values.device.type != "cpu":
+        return values[..., rows.to(values.device), :][..., columns.to(values.device)]
+    # numpy takes along an axis ten times faster than torch; columns while there are fewest rows
+    array = values.numpy()
+    if size[0] < height:
+        return torch.from_numpy(array.take(rows.numpy(), axis=-2).take(columns.numpy(), axis=-1))
+    return torch.from_numpy(array.take(columns.numpy(), axis=-1).take(rows.numpy(), axis=-2))
+
+
+def _nearest(old: int, new: int) -> Tensor:
+    """Pixel of an axis of ``old`` pixels under the centre of each of ``new`` pixels."""
+    return (torch.arange(new) * 2 + 1) * old // (2 * new)
 
 
 def keep_ratio(size: tuple[int, int], short_side: int | None, max_side: int | None) -> float:
