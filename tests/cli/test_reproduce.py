@@ -8,7 +8,7 @@ from longtail.training.config_file import read_yaml
 
 @pytest.fixture
 def words(tmp_path):
-    """A table of six runs on data that need not exist to be planned."""
+    """A table of seven runs on data that need not exist to be planned."""
     return ["reproduce", "medoe", "table-2", "--data", "nowhere", "--budget", "smoke", "--out", str(tmp_path / "out")]
 
 
@@ -21,14 +21,14 @@ def test_experiments_and_budgets_are_listed(capsys):
 def test_a_dry_run_says_what_would_run_and_runs_nothing(words, tmp_path, capsys):
     assert main([*words, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert said.count("missing") == 6 and "6 of 6 runs to make, 40 images" in said
+    assert said.count("missing") == 7 and "7 of 7 runs to make, 44 images" in said
     assert not (tmp_path / "out").exists()
 
 
 def test_commands_are_one_line_each_for_a_queue(words, tmp_path, capsys):
     assert main([*words, "--commands"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         typed = shlex.split(line)
         assert typed[:3] == ["longtail", "train", "segmentation"]

@@ -1,7 +1,7 @@
 import pytest
 
 from longtail.errors import ConfigError
-from longtail.reports.curve import write_curve
+from longtail.reports.curve import curve_svg, write_curve
 
 SERIES = {
     "AP": {0.1: [10.0, 12.0], 0.7: [14.0, 15.0], 1.0: [13.0]},
@@ -17,6 +17,14 @@ def test_panels_of_what_was_run(tmp_path):
     assert ">AP<" in text.replace("\n", "")
     assert "never run" not in text
     assert write_curve(SERIES, "lambda", tmp_path / "curve.svg").read_bytes() == path.read_bytes()
+
+
+def test_many_panels_stand_in_rows_and_a_page_takes_them(tmp_path):
+    many = {f"score {i}": {0.0: [1.0], 1.0: [2.0]} for i in range(6)}
+    svg = curve_svg(many, "lambda")
+    assert svg.startswith("<svg") and all(f"score {i}" in svg for i in range(6))
+    width, height = map(float, svg.split('viewBox="0 0 ')[1].split('"')[0].split())
+    assert width < 4 * 3 * 72 + 1 and height > 2 * 2 * 72
 
 
 def test_nothing_run_and_a_wrong_ending(tmp_path):

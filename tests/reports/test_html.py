@@ -11,6 +11,7 @@ from PIL import Image
 from longtail.errors import DataError
 from longtail.metrics.results import Prediction
 from longtail.reports.html import write_report
+from longtail.reports.sections import Block, Section
 from support.fake_runs import make_detection_results, make_results, write_run
 
 
@@ -60,6 +61,13 @@ def check(path) -> Page:
         ElementTree.fromstring(plot)
         assert "nan" not in plot.lower().replace("nano", "")
     return page
+
+
+def test_a_section_of_ones_own_comes_first(tmp_path):
+    run = write_run(tmp_path / "run", make_results("baseline"))
+    own = Section("own", "What I asked", "A lead.", [Block("heading", "Look here")])
+    page = Page(write_report([run], tmp_path / "report.html", own).read_text())
+    assert page.sections[:2] == ["own", "summary"]
 
 
 def test_two_runs_with_everything(tmp_path):

@@ -35,7 +35,7 @@ class Part:
     csv: str
 
 
-def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
+def write_report(runs: Sequence[str | Path], out: str | Path, first: Section | None = None) -> Path:
     """Write the report of one or several evaluations.
 
     The page needs no network and no further file: plots are inline SVG, pictures and the CSV of the class table are
@@ -45,6 +45,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
         runs: Run folders or ``results.json`` files; of the runs of a task, the first of several is the baseline, the
             last the method that the report is about.
         out: The file to write (``….html``), or a folder, in which it is called ``report.html``.
+        first: A section to begin with, before those of the runs.
 
     Returns:
         The file written.
@@ -52,7 +53,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     Raises:
         DataError: Results are missing or unreadable, or the runs cannot be compared.
     """
-    page = render(*(Comparison.load(of_task) for of_task in by_task(runs)))
+    page = render(*(Comparison.load(of_task) for of_task in by_task(runs)), first=first)
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         path = path / "report.html"
@@ -72,8 +73,8 @@ def by_task(runs: Sequence[str | Path]) -> list[list[str | Path]]:
     return list(tasks.values()) or [[]]
 
 
-def render(*comparisons: Comparison) -> str:
-    """The report as HTML text, a part for each comparison."""
+def render(*comparisons: Comparison, first: Section | None = None) -> str:
+    """The report as HTML text, a part for each comparison; ``first`` begins the first."""
     environment = Environment(
         loader=PackageLoader("longtail.reports"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -83,6 +84,8 @@ def render(*comparisons: Comparison) -> str:
     )
     environment.filters["svg"] = Markup  # our own plots; everything else is escaped
     parts = [_part(comparison, apart=len(comparisons) > 1) for comparison in comparisons]
+    if first is not None:
+        parts[0].sections.insert(0, first)
     names = [comparison.groups.names for comparison in comparisons]
     return environment.get_template("report.html.j2").render(
         title=" · ".join(part.title for part in parts),

@@ -156,6 +156,7 @@ def _show(experiment: "Experiment", runs: "list[PlannedRun]", arguments: Namespa
     from longtail.reports.curve import write_curve
     from longtail.reports.html import write_report
     from longtail.reproduce.outcome import outcome
+    from longtail.reproduce.page import curve_series, section
     from longtail.training.console import Console
 
     made = outcome(experiment, runs, data=arguments.data, budget=arguments.budget)
@@ -168,20 +169,17 @@ def _show(experiment: "Experiment", runs: "list[PlannedRun]", arguments: Namespa
         shown.add_row(name, *(c.ours if c.published is None else f"{c.ours}\n{c.published:g}" for c in cells.values()))
     console = Console()
     console.say(shown)
+    if made.claims():
+        console.say(f"\n{made.claims()}")
     written = [path]
     if experiment.curve:
-        points = {row.at: made.cells[row.name] for row in experiment.rows if row.at is not None}
-        series = {
-            header: {at: list(cells[header].values.values()) for at, cells in points.items()}
-            for header in experiment.columns
-        }
-        written.append(write_curve(series, experiment.curve, path.with_suffix(".svg")))
+        written.append(write_curve(curve_series(made), experiment.curve, path.with_suffix(".svg")))
     first = min(planned.seed for planned in runs)
     asked = [planned for planned in runs if planned.key in experiment.runs]
     folders = [planned.folder for planned in asked if planned.seed == first and planned.state == "done"]
     if len(folders) > _REPORTED:
         folders = [*folders[: _REPORTED - 1], folders[-1]]
-    written.append(write_report(folders, path.with_suffix(".html")))
+    written.append(write_report(folders, path.with_suffix(".html"), section(made)))
     for each in written:
         console.say(f"[bold]written[/]   {each}")
 
