@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
-from longtail.segmentation.once import differentiable_once
 from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
 from longtail.segmentation.upsampling import Upsampling
 
@@ -251,7 +250,6 @@ class ExpertLoss(nn.Module):
     ) -> _Statistics:
         """The same from the expert's pixels alone, and a quadratic form for the penalty of nearly all."""
         penalty = None
-        logits = differentiable_once(logits)
         if self.wanted.penalty:
             kind: Literal["square", "map"] = "map" if self.options.penalty == "map" else "square"
             penalty = _upsampled_penalty(logits, self.label_set, penalised, upsampling, kind)
@@ -260,17 +258,16 @@ class ExpertLoss(nn.Module):
 
     def _of_logits(self, logits: Tensor, masked: Tensor, own: Tensor, penalty: Tensor | None) -> _Statistics:
         options, label_set = self.options, self.label_set
+        mean = divergence = None
+        if options.alpha and options.divergence == "batch":
+            mean = mean_prediction(logits, label_set, own, options.divergence_softmax)
+        elif options.alpha:
+            probabilities = _set_probabilities(logits, label_set, options.divergence_softmax)
+            each = prior_divergence(probabilities.movedim(1, -1), self.prior)
+            divergence = each.where(own, 0).sum() / own.sum().clamp(min=1)
         scores = logits if options.softmax == "all" else logits.masked_fill(~_channel(label_set, logits), -torch.inf)
         total = cross_entropy(scores, masked, ignore_index=self.ignore_index, normalizer="sum")
-        if not options.alpha:
-            return _Statistics(total, penalty, None, None)
-        if options.divergence == "batch":
-            return _Statistics(
-                total, penalty, mean_prediction(logits, label_set, own, options.divergence_softmax), None
-            )
-        probabilities = _set_probabilities(logits, label_set, options.divergence_softmax)
-        each = prior_divergence(probabilities.movedim(1, -1), self.prior)
-        return _Statistics(total, penalty, None, each.where(own, 0).sum() / own.sum().clamp(min=1))
+        return _Statistics(total, penalty, mean, divergence)
 
     def _few(self, own: Tensor, penalised: Tensor) -> bool:
         """Whether single pixels are cheaper than blocks: few are the expert's, few are left out of the quadratic form."""

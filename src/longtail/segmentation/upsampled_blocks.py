@@ -12,9 +12,9 @@ from torch import Tensor
 from longtail.segmentation.upsampling import Upsampling
 
 #: Elements (classes x pixels) of one block: stays in the cache of a CPU core, and fills a GPU.
-_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
+_BLOCK = {"cpu": 1 << 19, "cuda": 1 << 26}
 #: Elements of a band's rows, which all of its blocks read, in blocks.
-_BAND = 4
+_BAND = 2
 #: Columns of one block, and of one product: a pixel reads two columns of the low map, the product all that its pixels do.
 _WIDTH, _TILE = 512, 64
 

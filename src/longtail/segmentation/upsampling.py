@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from longtail.segmentation.encoder_decoder import full_size
+from longtail.segmentation.once import as_last_derivative
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Upsampling:
     def at(self, values: Float[Tensor, "n c h w"], pixels: Bool[Tensor, "n H W"]) -> Float[Tensor, "pixels c"]:
         """Upsampled values at some pixels alone, in the order of ``pixels.nonzero()``.
 
-        Equals ``self(values).movedim(1, -1)[pixels]``; its cost is that of the pixels asked for.
+        Equals ``self(values).movedim(1, -1)[pixels]``; its cost is that of the pixels asked for. To be differentiated once.
         """
         if tuple(values.shape[-2:]) == self.size:
             return values.movedim(1, -1)[pixels]
@@ -46,9 +46,7 @@ class Upsampling:
         )
         corners = torch.stack([(image * height + r) * width + c for r in (top, bottom) for c in (left, right)], dim=1)
         weights = torch.stack([r * c for r in (1 - down, down) for c in (1 - across, across)], dim=1)
-        # Sums of weighted rows, the four corners of every pixel: one pass each way.
-        with torch.autocast(values.device.type, enabled=False):
-            return F.embedding_bag(corners, rows, mode="sum", per_sample_weights=weights.to(rows.dtype))
+        return _WeightedRows.apply(rows, corners, weights.to(rows.dtype))
 
     def sums_of_squares(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, " c"]:
         """Sum over all pixels of the squared upsampled values, for each channel; to be differentiated once.
@@ -86,6 +84,31 @@ class Upsampling:
         return first, (first + 1).clamp(max=length - 1), source - first
 
 
+class _WeightedRows(torch.autograd.Function):
+    """Sums of weighted rows, a few for every result: one pass each way, in a fixed order."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(chosen, weights)
+        ctx.length = len(rows)
+        return F.embedding_bag(chosen, rows, mode="sum", per_sample_weights=weights)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        chosen, weights = ctx.saved_tensors
+        # The other way about: for every row, the results that it went into.
+        per_row = torch.bincount(chosen.flatten(), minlength=ctx.length)
+        order = chosen.flatten().argsort(stable=True)
+        gradient = F.embedding_bag(
+            order // chosen.shape[1],
+            upstream.contiguous(),
+            per_row.cumsum(0) - per_row,
+            mode="sum",
+            per_sample_weights=weights.flatten()[order],
+        )
+        return as_last_derivative(gradient), None, None
+
+
 class _QuadraticForm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, gram_y: Tensor, gram_x: Tensor) -> Tensor:
@@ -94,7 +117,6 @@ class _QuadraticForm(torch.autograd.Function):
         return (product * values).sum(dim=(0, 2, 3))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (product,) = ctx.saved_tensors
-        return product * (2 * upstream).view(-1, 1, 1), None, None
+        return as_last_derivative(product * (2 * upstream).view(-1, 1, 1)), None, None
