@@ -39,7 +39,8 @@ class ASPP(nn.Module):
 
     def forward(self, x: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n channels h w"]:
         """Context at the map's own resolution."""
-        return self.fuse.of_resized(self._maps(x), x.shape[-2:])
+        pooled, *branches = self._maps(x)
+        return self.fuse.of_resized([pooled, torch.cat(branches, dim=1)], x.shape[-2:])
 
     def plain(self, x: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n channels h w"]:
         """``forward`` as the paper writes it, for tests and readers."""

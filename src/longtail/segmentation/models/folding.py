@@ -31,6 +31,8 @@ def convolve_resized(
     total = None
     if whole:
         joined, weight = (_join(parts) for parts in zip(*((resize(m, size), w) for m, w in whole), strict=True))
+        # A 1x1 slice would pass for channels-last; of others no copy is to be kept for the backward pass.
+        weight = weight.contiguous() if weight.shape[-1] == 1 else weight
         total = F.conv2d(joined, weight, padding=weight.shape[-1] // 2)
     rest = [pair for pair, own in zip(pairs, small, strict=True) if own]
     if rest:
@@ -68,8 +70,7 @@ def convolve_projected(
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
-    """The parts side by side; a 1x1 slice made contiguous, which would otherwise pass for channels-last."""
-    return torch.cat(list(parts), dim=1) if len(parts) > 1 else parts[0].contiguous()
+    return torch.cat(list(parts), dim=1) if len(parts) > 1 else parts[0]
 
 
 def _cheaper_small(m: Tensor, kernel: int, size: Sequence[int]) -> bool:
