@@ -1,7 +1,7 @@
 """One training sample, from the JPEG to the normalised tensor, against the same steps composed of torchvision's.
 
 Segmentation: decode, scale 0.5 to 2, crop 512, flip, jitter, normalise. Detection: decode, shorter side 640 to 800, flip,
-normalise, with twenty boxes and masks. The step that the samples feed is measured too (``training_step``).
+normalise, with twenty boxes and masks. The step that the samples feed stands beside them.
 """
 
 import tempfile
@@ -17,6 +17,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from longtail.datasets.image_files import read_image
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.medoe import build_method
+from longtail.segmentation.models import build_model
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_train, segmentation_train
 from longtail.transforms.detection import SHORT_SIDES
 
@@ -113,8 +116,51 @@ def measure_samples(name: str, size: tuple[int, int], options: Any, detection: b
         )
 
 
+def training_steps(images: int, classes: int = 30) -> dict[str, Callable[[], None]]:
+    """Optimiser steps on crops of the same size, of a small model: the least that samples can hide behind."""
+    target = label_map(CROP, classes).expand(images, -1, -1)
+    counts = torch.bincount(target.flatten().int(), minlength=classes).numpy() + 1
+    frequency = ClassFrequency(tuple(map(str, range(classes))), images=counts, pixels=counts)
+    groups = CategoryGroups.by_rank(counts, (5, 10, classes - 15))
+    image = torch.randn(images, 3, *CROP)
+
+    def step_of(name: str) -> Callable[[], None]:
+        model = build_model(
+            "deeplabv3plus", classes, encoder="torchvision/mobilenet_v2", output_stride=16, channels=256
+        )
+        method = build_method(name, model, frequency=frequency, groups=groups)
+        optimiser = torch.optim.SGD(method.parameters(), lr=0.0)
+
+        def step() -> None:
+            optimiser.zero_grad()
+            torch.stack(list(method.losses(image, target).values())).sum().backward()
+            optimiser.step()
+
+        return step
+
+    return {"step of the baseline": step_of("baseline"), "step of MEDOE": step_of("medoe")}
+
+
+def measure_step(options: Any) -> None:
+    """The samples of one step beside the step itself."""
+    size, images = (512, 683), 2
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{i}.jpg" for i in range(images)]
+        for seed, file in enumerate(files):
+            write_photograph(file, size, seed)
+        read = reader(segmentation_train(CROP), files, {"mask": tv_tensors.Mask(label_map(size, 30))})
+        measure(
+            "training_sample_step",
+            {**training_steps(images), "its samples": read},
+            note=f"{images} crops of {CROP[0]}x{CROP[1]}, DeepLabv3+ on MobileNetV2, 30 classes; a step on one CPU core",
+            repeats=min(options.repeats, 3),
+            allocator=options.allocator,
+        )
+
+
 def main() -> None:
     options = arguments(__doc__ or "").parse_args()
+    measure_step(options)
     measure_samples("ade20k", (512, 683), options)
     measure_samples("cityscapes", (1024, 2048), options)
     measure_samples("detection", (480, 640), options, detection=True)
