@@ -7,6 +7,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble, TrainableEnsemble
+from longtail.ensembles.labels import most_probable
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.errors import ConfigError
 from longtail.medoe.bank import ExpertBank
@@ -174,7 +175,7 @@ class Medoe(SegmentationMethod):
             if isinstance(self.ensemble, LearnedEnsemble):
                 own = self.ensemble.labels_of_piece(values)
             else:
-                own = self.ensemble(values.unsqueeze(1)).argmax(dim=1)
+                own = most_probable(self.ensemble(values.unsqueeze(1)))
             rectangle = labels[index, block.rows.outputs, block.columns.outputs]
             rectangle.copy_(own.view_as(rectangle))
         return labels

@@ -15,6 +15,7 @@ from longtail.medoe.build import build_method
 from longtail.pretrained import PretrainedModel, load_weights, picture_pixels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
+from longtail.segmentation.upsampling import Upsampling
 
 IMAGENET_INPUT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "short_side": None}
 
@@ -105,9 +106,7 @@ class Segmenter(
 
             step = stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
             probabilities = sliding_window(self.method, normalised, window, step)
-        if tuple(probabilities.shape[-2:]) != size:
-            probabilities = v2.resize(probabilities, list(size), antialias=False)
-        return probabilities[0].argmax(dim=0)
+        return Upsampling(size).labels(probabilities)[0]
 
     def preprocess(self, pixels: Tensor) -> Float[Tensor, "3 h w"]:
         """Scale, convert and normalise uint8 (3, h, w) RGB pixels, on the model's device."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
@@ -53,9 +54,23 @@ class Baseline(SegmentationMethod):
         """The loss's reading of the logits."""
         return self.current_loss.probabilities(logits)
 
+    def low_logits(self, image: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n logits h w"]:
+        """Logits at the head's own resolution."""
+        return self.model.expert(self.model.encode(image)).logits
+
+    def upsampling(self, image: Float[Tensor, "n 3 H W"]) -> Upsampling:
+        """From there to the image's size."""
+        return Upsampling((image.shape[-2], image.shape[-1]), self.model.size_divisor, self.model.align_corners)
+
     def logits(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n logits h w"]:
         """Logits at the image's size."""
-        return self.model(image)
+        return self.upsampling(image)(self.low_logits(image))
+
+    @torch.no_grad()
+    def labels(self, image: Float[Tensor, "n 3 h w"]) -> Integer[Tensor, "n h w"]:
+        if type(self.current_loss).probabilities is not ClassificationLoss.probabilities:
+            return super().labels(image)
+        return self.upsampling(image).labels(self.low_logits(image))  # a softmax keeps the order of the logits
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         model = self.model
@@ -63,7 +78,7 @@ class Baseline(SegmentationMethod):
         output = model.expert(features)
         auxiliary = [*output.auxiliary, *([model.auxiliary_head(features)] if model.auxiliary_head else [])]
         name = "ce" if isinstance(self.loss, CrossEntropy) else "class"
-        upsampling = Upsampling((image.shape[-2], image.shape[-1]), model.size_divisor, model.align_corners)
+        upsampling = self.upsampling(image)
         terms = {name: loss_of_upsampled(self.loss, output.logits, target, upsampling)}
         for index, logits in enumerate(auxiliary):
             value = upsampled_cross_entropy(logits, target, upsampling, ignore_index=self.ignore_index)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from longtail.ensembles.labels import most_probable
 from longtail.segmentation.method import ExpertMaps, Readout
 
 #: Elements (experts x classes x pixels) of one block: fits the cache of a CPU core, and fills a GPU.
@@ -27,7 +28,7 @@ def read_probabilities(combine: Combine) -> Readout:
         labels = []
         for top in range(0, logits.shape[-2], rows):
             truth = None if target is None else target[..., top : top + rows, :]
-            labels.append(combine(logits[..., top : top + rows, :], truth).argmax(dim=1))
+            labels.append(most_probable(combine(logits[..., top : top + rows, :], truth)))
         return torch.cat(labels, dim=-2)
 
     return read

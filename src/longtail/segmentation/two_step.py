@@ -10,9 +10,8 @@ from longtail.ensembles.base import Ensemble
 from longtail.losses.base import ClassificationLoss
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.classifier import fit_classifier
-from longtail.segmentation.encoder_decoder import EncoderDecoder, full_size
+from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.upsampled_loss import loss_of_upsampled
-from longtail.segmentation.upsampling import Upsampling
 
 
 class TwoStep(Baseline):
@@ -87,15 +86,12 @@ class TwoStep(Baseline):
         model = self.model
         with torch.no_grad():
             decoded = model.expert(model.encode(image)).decoded
-        upsampling = Upsampling((image.shape[-2], image.shape[-1]), model.size_divisor, model.align_corners)
-        return {"class": loss_of_upsampled(self.second_loss, self.second_head(decoded), target, upsampling)}
+        return {"class": loss_of_upsampled(self.second_loss, self.second_head(decoded), target, self.upsampling(image))}
 
-    def logits(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n logits h w"]:
+    def low_logits(self, image: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n logits h w"]:
         if not self._in_second:
-            return super().logits(image)
-        model = self.model
-        decoded = model.expert(model.encode(image)).decoded
-        return full_size(self.second_head(decoded), image.shape[-2:], model.size_divisor, model.align_corners)
+            return super().low_logits(image)
+        return self.second_head(self.model.expert(self.model.encode(image)).decoded)
 
 
 def _is_second(name: str) -> bool:

@@ -1,15 +1,19 @@
 """Bilinear upsampling as an object: whole maps, single pixels, or sums over all pixels, without the map where it can be."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from longtail.ensembles.labels import most_probable
 from longtail.segmentation.encoder_decoder import full_size
 from longtail.segmentation.once import as_last_derivative
+
+#: Elements (classes x pixels) that are interpolated together: stay in the cache of a CPU core, and fill a GPU.
+_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,46 @@ class Upsampling:
         """
         if tuple(values.shape[-2:]) == self.size:
             return values.movedim(1, -1)[pixels]
-        image, y, x = pixels.nonzero(as_tuple=True)
+        rows = values.movedim(1, -1).reshape(-1, values.shape[1]).contiguous()  # a view where there is one image
+        return _WeightedRows.apply(rows, *_corners(pixels.nonzero(), *self._pairs(values)))
+
+    @torch.no_grad()
+    def labels(self, values: Float[Tensor, "n c h w"]) -> Integer[Tensor, "n H W"]:
+        """``self(values).argmax(dim=1)``, which interpolates only pixels between positions of different classes.
+
+        Where the four positions around a pixel have the same largest channel, the pixel has it too, since bilinear weights
+        are not negative; on maps of objects these are most pixels. In float32 for half-precision values.
+        """
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
+        own = most_probable(values)
+        if tuple(values.shape[-2:]) == self.size:
+            return own
         height, width = values.shape[-2:]
-        rows = values.movedim(1, -1).reshape(-1, values.shape[1])
-        (top, bottom, down), (left, right, across) = (
-            tuple(part.to(values.device)[index] for part in self.taps(axis, length))
-            for axis, length, index in ((0, height, y), (1, width, x))
-        )
-        corners = torch.stack([(image * height + r) * width + c for r in (top, bottom) for c in (left, right)], dim=1)
-        weights = torch.stack([r * c for r in (1 - down, down) for c in (1 - across, across)], dim=1)
-        return _WeightedRows.apply(rows, corners, weights.to(rows.dtype))
+        (top, _, _), (left, _, _) = self.taps(0, height), self.taps(1, width)
+        below = own[:, torch.arange(1, height + 1).clamp(max=height - 1)]
+        right = torch.arange(1, width + 1).clamp(max=width - 1)
+        mixed = (own != below) | (own != own[..., right]) | (own != below[..., right])
+        labels = own[..., left][:, top]
+        pixels = mixed[..., left][:, top]
+        rows = values.movedim(1, -1).flatten(0, 2).contiguous()
+        step = max(1, _BLOCK.get(values.device.type, _BLOCK["cuda"]) // values.shape[1])
+        down, across = self._pairs(values)
+        found = []
+        for part in pixels.nonzero().split(step):
+            corners, weights = _corners(part, down, across)
+            found.append(most_probable(F.embedding_bag(corners, rows, mode="sum", per_sample_weights=weights)))
+        return labels.masked_scatter_(pixels, torch.cat(found))
+
+    def _pairs(self, values: Float[Tensor, "n c h w"]) -> tuple["_Pairs", "_Pairs"]:
+        """What the rows and the columns of the image read; positions are numbered row by row."""
+        height, width = values.shape[-2:]
+        pairs = []
+        for axis, length, step in ((0, height, width), (1, width, 1)):
+            first, second, weight = self.taps(axis, length)
+            positions = torch.stack([first, second], dim=1) * step
+            weights = torch.stack([1 - weight, weight], dim=1)
+            pairs.append(_Pairs(positions.to(values.device), weights.to(values), height * width))
+        return pairs[0], pairs[1]
 
     def sums_of_squares(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, " c"]:
         """Sum over all pixels of the squared upsampled values, for each channel; to be differentiated once.
@@ -82,6 +116,23 @@ class Upsampling:
             source = ((position + 0.5) * (length / padded) - 0.5).clamp(min=0)
         first = source.floor().long().clamp(max=length - 1)
         return first, (first + 1).clamp(max=length - 1), source - first
+
+
+class _Pairs(NamedTuple):
+    """The two positions that every row or column of the image reads, their weights, and the positions of one image."""
+
+    positions: Tensor
+    weights: Tensor
+    per_image: int
+
+
+def _corners(pixels: Integer[Tensor, "pixels 3"], down: _Pairs, across: _Pairs) -> tuple[Tensor, Tensor]:
+    """Numbers of the four positions (of all images, row by row) around each pixel (image, y, x), and their weights."""
+    image, y, x = pixels.unbind(dim=1)
+    rows = down.positions[y] + (image * down.per_image).unsqueeze(1)
+    positions = rows.unsqueeze(2) + across.positions[x].unsqueeze(1)
+    weights = down.weights[y].unsqueeze(2) * across.weights[x].unsqueeze(1)
+    return positions.flatten(1), weights.flatten(1)
 
 
 class _WeightedRows(torch.autograd.Function):
