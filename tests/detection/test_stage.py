@@ -1,11 +1,10 @@
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from longtail.boxes import BoxCoder
-from longtail.detection.stage import BoxStage, CosineClassifier, LinearClassifier, StageLosses, box_loss, class_loss
+from longtail.classifiers.cosine import CosineClassifier
+from longtail.detection.stage import BoxStage, LinearClassifier, StageLosses, box_loss, class_loss
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 
@@ -23,27 +22,6 @@ class Objectness(ClassificationLoss):
     def probabilities(self, logits):
         classes, objectness = logits[:, :-2].softmax(1), logits[:, -2:].softmax(1)
         return torch.cat([classes * objectness[:, :1], objectness[:, 1:]], dim=1)
-
-
-def test_cosine_by_hand():
-    classifier = CosineClassifier(2, 3, temperature=20.0)
-    with torch.no_grad():
-        classifier.weight.copy_(torch.tensor([[3.0, 0.0], [0.0, 5.0], [-1.0, -1.0]]))
-        classifier.bias.copy_(torch.tensor([0.0, 0.0, 1.0]))
-    found = classifier(torch.tensor([[0.5, 0.0]]))
-    torch.testing.assert_close(found, torch.tensor([[20.0, 0.0, 1 - 20 / math.sqrt(2)]]))
-
-
-def test_cosine_does_not_see_lengths_and_survives_zeros():
-    classifier = CosineClassifier(8, 5)
-    x = torch.randn(4, 8, requires_grad=True)
-    torch.testing.assert_close(classifier(x), classifier(100 * x))
-    assert (classifier(x).abs() <= 20 + 1e-4).all()
-    classifier(torch.zeros(1, 8, requires_grad=True)).sum().backward()
-    assert classifier.weight.grad.isfinite().all()
-    assert torch.autograd.gradcheck(
-        CosineClassifier(3, 4).double(), torch.randn(2, 3, dtype=torch.double, requires_grad=True)
-    )
 
 
 def test_linear_starts_small():

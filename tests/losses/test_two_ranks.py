@@ -2,7 +2,7 @@
 
 import torch
 
-from longtail.detection.deconfound import DeconfoundClassifier
+from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.detection.stage import class_loss
 from longtail.losses.balanced_softmax import BalancedSoftmax
 from longtail.losses.equalization_v2 import EqualizationLossV2

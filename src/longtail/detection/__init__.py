@@ -8,7 +8,6 @@ _PUBLIC = {
     "AugmentedDetector": "augmented",
     "CascadeConfig": "config",
     "CascadeDetector": "cascade_rcnn",
-    "CosineClassifier": "stage",
     "DetectionMethod": "method",
     "Detections": "method",
     "PostprocessConfig": "config",

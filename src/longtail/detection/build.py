@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.detection.backbones.pyramid import PyramidBackbone, build_backbone
 from longtail.detection.cascade import Cascade
 from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.config import CascadeConfig
-from longtail.detection.deconfound import DeconfoundClassifier
 from longtail.detection.htc import HybridTaskCascade
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.stage import CLASSIFIERS, ClassifierFactory, StageLoss, StageLosses

@@ -1,4 +1,7 @@
-"""The classifier of a segmentation head, as a loss wants it."""
+"""The classifier of a segmentation head: which kind it is, and what a loss wants of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -6,6 +9,65 @@ from torch import nn
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.classifier import start_bias
+from longtail.segmentation.cosine import CosineConv2d
+from longtail.segmentation.deconfound import DeconfoundPixels
+from longtail.segmentation.encoder_decoder import EncoderDecoder
+
+
+def _deconfound(layer: nn.Conv2d, **options: Any) -> DeconfoundPixels:
+    if layer.kernel_size != (1, 1) or layer.groups != 1 or layer.stride != (1, 1):
+        raise ConfigError(
+            f"a de-confounded classifier in the place of a convolution of kernel {layer.kernel_size}",
+            fix="end the head in a 1x1 convolution of one group and stride 1, or choose classifier='cosine'",
+        )
+    return DeconfoundPixels(layer.in_channels, layer.out_channels, **options)
+
+
+#: Name -> (what builds one in the place of a convolution, its options).
+_KINDS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "cosine": (CosineConv2d.like, ("temperature",)),
+    "deconfound": (_deconfound, ("heads", "temperature", "gamma", "alpha", "momentum")),
+}
+
+
+def set_classifier(model: EncoderDecoder, classifier: str | Mapping[str, Any]) -> EncoderDecoder:
+    """Give a new model the classifier that is asked for: ``linear``, as it is, ``cosine`` or ``deconfound``.
+
+    The classifier is the last convolution of the head with as many outputs as classes. A model's auxiliary heads keep
+    theirs.
+
+    Args:
+        model: Changed in place.
+        classifier: A name, or ``{"name": "cosine", "temperature": 30}``.
+
+    Raises:
+        ConfigError: No such classifier or option, or the head does not end in a convolution that it can replace.
+    """
+    options: dict[str, Any] = {"name": classifier} if isinstance(classifier, str) else dict(classifier)
+    name = options.pop("name", None)
+    if name == "linear" and not options:
+        return model
+    if name not in _KINDS or not set(options) <= set(_KINDS[name][1]):
+        known = "; ".join(f"{kind} with {', '.join(names)}" for kind, (_, names) in _KINDS.items())
+        raise ConfigError(f"no classifier {classifier!r}", fix=f"choose 'linear', or one of {known}")
+    head = model.expert.head
+    layers = [
+        (where, layer)
+        for where, layer in head.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.out_channels == model.num_classes
+    ]
+    if not layers:
+        raise ConfigError(
+            f"the head {type(head).__name__} has no convolution of {model.num_classes} outputs",
+            fix="end the head in a torch.nn.Conv2d, or leave classifier='linear'",
+        )
+    where, old = layers[-1]
+    new = _KINDS[name][0](old, **options).to(old.weight).train(old.training)
+    if where:
+        head.set_submodule(where, new)
+    else:
+        model.expert.head = new
+    return model
 
 
 def fit_classifier(head: nn.Module, num_classes: int, loss: ClassificationLoss) -> nn.Module:

@@ -1,6 +1,5 @@
 """A cosine classifier in the place of a segmentation model's linear one."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
-from longtail.segmentation.encoder_decoder import EncoderDecoder
 
 
 class CosineConv2d(nn.Conv2d):
@@ -20,7 +18,7 @@ class CosineConv2d(nn.Conv2d):
     Arguments as of ``torch.nn.Conv2d``, for one group and stride 1; and the ``temperature``. The parameters have the
     names and shapes of the plain convolution's.
 
-    Source: the pixels' form of ``detection.stage.CosineClassifier``.
+    Source: the pixels' form of ``classifiers.cosine.CosineClassifier``.
     """
 
     def __init__(self, *arguments: Any, temperature: float = 20.0, **options: Any) -> None:
@@ -51,59 +49,17 @@ class CosineConv2d(nn.Conv2d):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-
-def set_classifier(model: EncoderDecoder, classifier: str | Mapping[str, Any]) -> EncoderDecoder:
-    """Give a new model the classifier that is asked for: ``linear``, as it is, or ``cosine``.
-
-    The classifier is the last convolution of the head with as many outputs as classes. A model's auxiliary heads keep
-    theirs.
-
-    Args:
-        model: Changed in place.
-        classifier: A name, or ``{"name": "cosine", "temperature": 30}``.
-
-    Raises:
-        ConfigError: No such classifier, or the head does not end in a convolution.
-    """
-    options: dict[str, Any] = {"name": classifier} if isinstance(classifier, str) else dict(classifier)
-    name = options.pop("name", None)
-    if name not in ("linear", "cosine") or not set(options) <= ({"temperature"} if name == "cosine" else set()):
-        raise ConfigError(
-            f"no classifier {classifier!r}", fix="choose 'linear', 'cosine' or {name: cosine, temperature: 20}"
+    @classmethod
+    def like(cls, layer: nn.Conv2d, **options: Any) -> "CosineConv2d":
+        """A new one of the same shape, with its own weights."""
+        return cls(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+            layer.bias is not None,
+            **options,
         )
-    if name == "linear":
-        return model
-    head = model.expert.head
-    layers = [
-        (where, layer)
-        for where, layer in head.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer.out_channels == model.num_classes
-    ]
-    if not layers:
-        raise ConfigError(
-            f"the head {type(head).__name__} has no convolution of {model.num_classes} outputs",
-            fix="end the head in a torch.nn.Conv2d, or leave classifier='linear'",
-        )
-    where, old = layers[-1]
-    new = _cosine(old, **options)
-    if where:
-        head.set_submodule(where, new)
-    else:
-        model.expert.head = new
-    return model
-
-
-def _cosine(layer: nn.Conv2d, **options: Any) -> CosineConv2d:
-    return CosineConv2d(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-        layer.bias is not None,
-        device=layer.weight.device,
-        dtype=layer.weight.dtype,
-        **options,
-    ).train(layer.training)

@@ -47,7 +47,8 @@ def build_model(
             ``num_classes`` and keyword options that returns an ``EncoderDecoder`` or any model that ``wrap`` knows.
         num_classes: Number of classes C.
         weights: None, a local file, or ``"pretrained"`` for the published ones of the encoder (needs a network).
-        classifier: ``linear``, ``cosine``, or ``{"name": "cosine", "temperature": 20}``: what ends the head.
+        classifier: ``linear``, ``cosine``, ``deconfound``, or ``{"name": "cosine", "temperature": 20}``: what ends the
+            head.
         options: Arguments of the builder; all of them plain JSON values.
 
     Raises:
@@ -61,7 +62,7 @@ def build_model(
     model = wrap(builder(num_classes, **options), num_classes)
     if classifier == "linear":
         return model
-    from longtail.segmentation.cosine import set_classifier
+    from longtail.segmentation.classifier import set_classifier
 
     return set_classifier(model, classifier)
 

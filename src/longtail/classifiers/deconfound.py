@@ -70,9 +70,14 @@ class DeconfoundClassifier(nn.Module):
         self.heads = heads
         self.temperature, self.gamma, self.alpha, self.momentum = temperature, gamma, alpha, momentum
         self.weight = nn.Parameter(torch.empty(num_logits, in_features))
-        bound = in_features**-0.5
-        nn.init.uniform_(self.weight, -bound, bound)
         self.register_buffer("embedding", torch.zeros(in_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """New weights, and nothing known of objects in general."""
+        bound = self.weight.shape[1] ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.embedding.zero_()
 
     def forward(self, features: Float[Tensor, "r f"]) -> Float[Tensor, "r logits"]:
         """Logits of the features: plain in training mode, of the total direct effect in evaluation mode."""

@@ -1,0 +1,1 @@
+"""Classifiers that take the place of a linear one, over rows of features."""
