@@ -1,5 +1,6 @@
 """Counting the pixels of every class in label PNGs, against decoding them alone and against numpy."""
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -24,38 +25,53 @@ def write_data(root: Path, images: int, size: tuple[int, int], classes: int) -> 
     return SegmentationFolder(root, None, names=[str(c) for c in range(classes)])
 
 
-def main() -> None:
-    options = arguments(__doc__).parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        data = write_data(Path(folder) / "data", 40, (512, 683), 150)
-        files = data.label_files
+def stored_data(folder: Path, images: int) -> SegmentationFolder:
+    """The first real label files of a data set."""
+    data = SegmentationFolder(folder, "train")
+    data.pairs = data.pairs[:images]
+    return data
 
-        def unique() -> None:
-            for file in files:
-                np.unique(np.asarray(Image.open(file)), return_counts=True)
 
-        def bincount() -> None:
-            for file in files:
-                np.bincount(np.asarray(Image.open(file)).ravel(), minlength=256)
+def measure_pass(name: str, data: SegmentationFolder, note: str, options: argparse.Namespace) -> None:
+    files = data.label_files
 
-        def decode() -> None:
-            for file in files:
-                Image.open(file).load()
+    def unique() -> None:
+        for file in files:
+            np.unique(np.asarray(Image.open(file)), return_counts=True)
 
-        sides = {
+    def bincount() -> None:
+        for file in files:
+            np.bincount(np.asarray(Image.open(file)).ravel(), minlength=256)
+
+    def decode() -> None:
+        for file in files:
+            Image.open(file).load()
+
+    measure(
+        name,
+        {
             "numpy unique": unique,
             "numpy bincount": bincount,
             "longtail count_pixels": lambda: count_pixels(data, workers=1, progress=False),
             "decoding alone": decode,
-        }
-        measure(
-            "frequency_pass",
-            sides,
-            note="40 label PNGs of 512x683, 150 classes, one process",
-            repeats=options.repeats,
-            floor="decoding alone",
-            allocator=options.allocator,
-        )
+        },
+        note=note,
+        repeats=options.repeats,
+        floor="decoding alone",
+        allocator=options.allocator,
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--data", type=Path, help="folder of camvid11, a SegmentationFolder with real label files")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made = write_data(Path(folder) / "data", 40, (512, 683), 150)
+        measure_pass("frequency_pass", made, "40 label PNGs of 512x683, 150 classes in squares, one process", options)
+    if options.data is not None:
+        note = "40 label PNGs of CamVid, 360x480, 11 classes, one process"
+        measure_pass("frequency_pass_camvid", stored_data(options.data, 40), note, options)
 
 
 if __name__ == "__main__":

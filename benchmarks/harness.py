@@ -61,9 +61,22 @@ def measure(
             elapsed = time.process_time() - start
             if round_:
                 times[side].append(elapsed)
-    peer = next(iter(sides))
-    medians = {side: statistics.median(values) for side, values in times.items()}
     peaks = memory if isinstance(memory, dict) else {s: (memory or torch_peak)(run) for s, run in sides.items()}
+    return write(name, times, peaks, note=note, floor=floor, allocator=allocator)
+
+
+def write(
+    name: str,
+    times: dict[str, list[float]],
+    peaks: dict[str, int],
+    *,
+    note: str = "",
+    floor: str | None = None,
+    allocator: str = "kept",
+) -> dict[str, Any]:
+    """Write ``results/NAME.json`` from the seconds of every run of every side, and each side's peak bytes."""
+    peer = next(iter(times))
+    medians = {side: statistics.median(values) for side, values in times.items()}
     record = {
         "name": name,
         "note": note,
@@ -72,10 +85,10 @@ def measure(
         "milliseconds": {side: round(1e3 * value, 3) for side, value in medians.items()},
         "spread": {side: [round(1e3 * min(v), 3), round(1e3 * max(v), 3)] for side, v in times.items()},
         "times_faster": {side: round(medians[peer] / value, 2) for side, value in medians.items()},
-        "peak_mib": {side: round(value / 2**20, 1) for side, value in peaks.items()},
+        "peak_mib": {side: round(peaks.get(side, 0) / 2**20, 1) for side in times},
         "allocator": allocator,
-        "repeats": repeats,
-        "machine": _machine(),
+        "repeats": min(map(len, times.values())),
+        "machine": machine(),
         "date": date.today().isoformat(),
     }
     RESULTS.mkdir(exist_ok=True)
@@ -122,7 +135,8 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -263,6 +263,7 @@ def detection_prediction(
         prefix = MASK_PREFIX if iou_type == "segm" else ""
         run = evaluate(truth, detections, iou_type, federated=federated, max_detections=max_detections)
         _add_scores(prediction, run.eval, groups, prefix)
+        del run  # its matches take as much memory as those of the next
         if not (fixed or pooled):
             continue
         best = detections.top_per_class(FIXED_PER_CLASS)
