@@ -200,6 +200,17 @@ def test_model_ensemble_is_the_mean_of_its_members():
     assert not torch.equal(members[0], members[1])
 
 
+def test_model_ensemble_reads_its_members_as_their_loss_does():
+    method = build("model_ensemble", members=2, loss={"name": "focal", "kind": "sigmoid"}).eval()
+    image, target = batch()
+    with torch.no_grad():
+        members = torch.stack([m.loss.probabilities(m.model(image)) for m in method.members])
+        torch.testing.assert_close(method(image), members.mean(dim=0))
+    own = method.readouts()["expert_2"](method.expert_maps(image), None)
+    assert torch.equal(own, members[1].argmax(dim=1))
+    assert set(method.losses(image, target)) == {"model_1.class", "model_2.class"}
+
+
 def test_an_ensemble_may_read_the_decoded_features():
     method = build().eval()
     method.ensemble = Surroundings()

@@ -205,12 +205,18 @@ def model_ensemble(
     groups: CategoryGroups,
     ignore_index: int,
     members: int = 3,
+    loss: LossSpec | None = None,
 ) -> ModelEnsemble:
-    """ME of Table 5: ``members`` networks; decoders start from weights of their own, encoders from those given."""
+    """ME of Table 5: ``members`` networks; decoders start from weights of their own, encoders from those given.
+
+    Their ``loss`` is as of ``baseline``.
+    """
     models = [model, *copies(model, members - 1, "copy")]
     for other in models[1:]:
         other.expert = copies(other.expert, 1, "reset")[0]
-    return ModelEnsemble([Baseline(m, ignore_index=ignore_index) for m in models])
+    return ModelEnsemble(
+        [baseline(m, frequency=frequency, groups=groups, ignore_index=ignore_index, loss=loss) for m in models]
+    )
 
 
 def build_ensemble(spec: EnsembleSpec, sets: LabelSets) -> Ensemble:

@@ -17,7 +17,7 @@ class ModelEnsemble(SegmentationMethod):
     Train them here side by side (each is minimised by itself: no gradient crosses), or pass trained ones.
 
     Args:
-        members: Segmentation methods of one expert each, such as ``Baseline``.
+        members: Segmentation methods of one expert each, such as ``Baseline``, whose logits are read alike.
 
     Source: MEDOE Table 5 and §A.2.
     """
@@ -26,7 +26,16 @@ class ModelEnsemble(SegmentationMethod):
         super().__init__(members[0].num_classes, members[0].ignore_index)
         self.members = nn.ModuleList(members)
         self._methods = tuple(members)  # the same objects, with their type
-        self.ensemble = Average()
+        self.ensemble = Average(activation=members[0].probabilities)
+
+    @property
+    def num_logits(self) -> int:
+        """The members'."""
+        return self._methods[0].num_logits
+
+    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
+        """The members' reading of the logits."""
+        return self._methods[0].probabilities(logits)
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         return {
@@ -40,7 +49,7 @@ class ModelEnsemble(SegmentationMethod):
 
     def readouts(self) -> dict[str, Readout]:
         def of_member(index: int) -> Readout:
-            return read_probabilities(lambda logits, _: logits[index])
+            return read_probabilities(lambda logits, _: self.probabilities(logits[index]))
 
         readouts = {"model_ensemble": read_probabilities(lambda logits, _: self.ensemble(logits))}
         return readouts | {f"expert_{i + 1}": of_member(i) for i in range(len(self.members))}
