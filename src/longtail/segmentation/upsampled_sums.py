@@ -1,6 +1,8 @@
 """Sums over the pixels of upsampled logits that losses are made of, block by block, with a gradient in closed form."""
 
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +17,7 @@ from longtail.segmentation.upsampling import Upsampling
 Scope = Literal["all", "set"]
 #: Where fewer of a block's pixels than this carry a label of the set, they are picked out.
 _FEW = 0.4
+_KERNEL_DEVICES = ("cuda",)
 #: Exponentials are powers of 2, of logits scaled once at the head's resolution: exp2 is cheaper than exp.
 _LOG2E, _LN2 = math.log2(math.e), math.log(2)
 
@@ -83,6 +86,7 @@ def upsampled_sums(
     """Sums over the pixels of ``upsampling(logits)``, in memory of one block of it.
 
     Equal in value and gradient to the same sums of the whole map, to rounding. In float32 for half-precision logits.
+    On a GPU, cross-entropy and the probabilities of all classes come from the kernels of ``upsampled_triton``.
     Cross-entropy alone has its gradient formed in the forward pass. Everything else goes over the blocks a second time in
     the backward pass, since the gradient of a function of the summed probabilities needs the sums first: interpolating
     and exponentiating once more costs less than to read a saved map. The result can be differentiated once.
@@ -97,9 +101,32 @@ def upsampled_sums(
 
     Source: MEDOE Eq. 3-4; the algebra, docs/decisions/0002.
     """
+    kernel = _kernel(logits, wanted)
+    if kernel is not None:
+        own = torch.zeros(wanted.num_classes + 1, dtype=torch.bool, device=logits.device)
+        own[list(wanted.members)] = True
+        known = target.long().where(target != wanted.ignore_index, wanted.num_classes)
+        places, summed = known.where(own[known], -1), wanted.divergence is not None
+        loss, probabilities = kernel(logits, places, upsampling, weight=weight, probabilities=summed)
+        return Sums(loss, torch.zeros_like(loss), probabilities, torch.zeros_like(probabilities))
     packed = _Sums.apply(logits, target, weight, log_prior, upsampling, wanted)
     c = wanted.num_classes
     return Sums(packed[0], packed[1], packed[2 : 2 + c], packed[2 + c :])
+
+
+def _kernel(logits: Tensor, wanted: Wanted) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """The Triton kernels, where they compute what is wanted: on a GPU, unless ``LONGTAIL_TRITON=0``."""
+    summed = wanted.divergence is None or (wanted.divergence == "batch" and not wanted.outside)
+    if wanted.penalty or wanted.softmax != "all" or not summed:
+        return None
+    on = logits.device.type in _KERNEL_DEVICES and logits.dtype != torch.float64
+    if not on or os.environ.get("LONGTAIL_TRITON") == "0":
+        return None
+    try:
+        from longtail.segmentation.upsampled_triton import kernel_sums
+    except ImportError:
+        return None
+    return kernel_sums
 
 
 class _Sums(torch.autograd.Function):
