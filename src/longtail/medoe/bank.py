@@ -2,8 +2,12 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from operator import attrgetter
 from typing import Literal, TypeVar
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
@@ -19,8 +23,16 @@ class ExpertBank(nn.Module, ABC):
     num_experts: int
 
     @abstractmethod
+    def outputs(self, features: Features) -> Iterator[ExpertOutput]:
+        """Output of every expert, in order, each when it is asked for."""
+
     def forward(self, features: Features) -> list[ExpertOutput]:
         """Output of every expert, in order."""
+        return list(self.outputs(features))
+
+    def logits(self, features: Features) -> Float[Tensor, "experts n classes h w"]:
+        """Logits of every expert; what each one decoded is let go before the next begins."""
+        return torch.stack(list(map(attrgetter("logits"), self.outputs(features))))
 
 
 class ExpertDecoders(ExpertBank):
@@ -42,9 +54,10 @@ class ExpertDecoders(ExpertBank):
         self.num_experts = num_experts
         self.experts = nn.ModuleList([expert, *copies(expert, num_experts - 1, initialise)])
 
-    def forward(self, features: Features) -> list[ExpertOutput]:
+    def outputs(self, features: Features) -> Iterator[ExpertOutput]:
         detached = [f.detach() for f in features]
-        return [expert(features if i == 0 else detached) for i, expert in enumerate(self.experts)]
+        for index, expert in enumerate(self.experts):
+            yield expert(detached if index else features)
 
 
 class SharedDecoderHeads(ExpertBank):
@@ -73,12 +86,13 @@ class SharedDecoderHeads(ExpertBank):
         self.decoder = expert.decoder
         self.heads = nn.ModuleList([expert.head, *copies(expert.head, num_experts - 1, initialise)])
 
-    def forward(self, features: Features) -> list[ExpertOutput]:
+    def outputs(self, features: Features) -> Iterator[ExpertOutput]:
         decoded = self.decoder(features)
         decoded, auxiliary = decoded if isinstance(decoded, tuple) else (decoded, ())
         others: Tensor = decoded.detach() if self.gradient == "first" else decoded
-        first = ExpertOutput(self.heads[0](decoded), decoded, tuple(auxiliary))
-        return [first, *(ExpertOutput(head(others), decoded) for head in self.heads[1:])]
+        yield ExpertOutput(self.heads[0](decoded), decoded, tuple(auxiliary))
+        for head in self.heads[1:]:
+            yield ExpertOutput(head(others), decoded)
 
 
 def copies(module: ModuleT, count: int, initialise: Initialise) -> list[ModuleT]:

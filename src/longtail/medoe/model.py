@@ -166,10 +166,11 @@ class Medoe(SegmentationMethod):
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
         return self.ensemble(*self.expert_maps(image))
 
+    @torch.no_grad()
     def labels(self, image: Float[Tensor, "n 3 h w"]) -> Integer[Tensor, "n h w"]:
         if self.ensemble.needs_features:
             return super().labels(image)
-        logits = torch.stack([output.logits for output in self._frozen_outputs(image)])
+        logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))
         labels = torch.empty(len(image), *image.shape[-2:], dtype=torch.int64, device=image.device)
         for index, block, values in upsampled_pieces(logits, self._upsampling(image)):
             if isinstance(self.ensemble, LearnedEnsemble):

@@ -20,9 +20,9 @@ from longtail.segmentation.models.segformer import MLPDecoder
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 
 
-def whole(maps: list[Tensor], weights: list[Tensor], size: tuple[int, int]) -> Tensor:
+def whole(maps: list[Tensor], weights: list[Tensor], size: tuple[int, int], bias: Tensor | None = None) -> Tensor:
     weight = torch.cat(list(weights), dim=1)
-    return F.conv2d(resize_concat(maps, size), weight, padding=weight.shape[-1] // 2)
+    return F.conv2d(resize_concat(maps, size), weight, bias, padding=weight.shape[-1] // 2)
 
 
 def tensors(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -46,10 +46,12 @@ def test_equals_the_concatenation(maps, kernel):
     size = max((m[1:] for m in maps), key=lambda s: s[0] * s[1])
     inputs = tensors(*((2, *m) for m in maps))
     weights = tensors(*((6, m[0], kernel, kernel) for m in maps))
-    ours, theirs = convolve_resized(inputs, weights, size), whole(inputs, weights, size)
+    (bias,) = tensors((6,))
+    torch.testing.assert_close(convolve_resized(inputs, weights, size), whole(inputs, weights, size), **EXACT)
+    ours, theirs = convolve_resized(inputs, weights, size, bias), whole(inputs, weights, size, bias)
     torch.testing.assert_close(ours, theirs, **EXACT)
     upstream = torch.randn_like(theirs)
-    gradients = [torch.autograd.grad(y, [*inputs, *weights], upstream) for y in (ours, theirs)]
+    gradients = [torch.autograd.grad(y, [*inputs, *weights, bias], upstream) for y in (ours, theirs)]
     torch.testing.assert_close(*gradients, **EXACT)
 
 

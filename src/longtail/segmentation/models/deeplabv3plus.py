@@ -84,8 +84,8 @@ class DeepLabV3PlusDecoder(nn.Module):
     def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
         """Decoded features at the low-level map's resolution."""
         low = self.squeeze(features[self.low_level])
-        context = resize(self.aspp(features[-1]), low.shape[-2:])
-        return self.dropout(self.refine(torch.cat([context, low], dim=1)))
+        joined = torch.cat([resize(self.aspp(features[-1]), low.shape[-2:]), low], dim=1)
+        return self.dropout(self.refine(joined))
 
     def plain(self, features: Features) -> Float[Tensor, "n channels h w"]:
         """``forward`` as the paper writes it, for tests and readers."""

@@ -16,14 +16,18 @@ from longtail.segmentation.models.resampling import line, resize
 
 
 def convolve_resized(
-    maps: Sequence[Float[Tensor, "n _ _ _"]], weights: Sequence[Float[Tensor, "out _ k k"]], size: Sequence[int]
+    maps: Sequence[Float[Tensor, "n _ _ _"]],
+    weights: Sequence[Float[Tensor, "out _ k k"]],
+    size: Sequence[int],
+    bias: Float[Tensor, " out"] | None = None,
 ) -> Float[Tensor, "n out H W"]:
-    """``conv2d(cat([resize(m, size) for m in maps]), cat(weights), padding="same")``, each map where it costs least.
+    """``conv2d(cat([resize(m, size) for m in maps]), cat(weights), bias, padding="same")``, each map where it costs least.
 
     Args:
         maps: Maps of any sizes.
         weights: The part of the convolution's weights that each map meets; k is odd.
         size: Height and width of the result.
+        bias: Of the convolution.
     """
     pairs = list(zip(maps, weights, strict=True))
     small = [_cheaper_small(m, w.shape[-1], size) for m, w in pairs]
@@ -33,12 +37,12 @@ def convolve_resized(
         joined, weight = (_join(parts) for parts in zip(*((resize(m, size), w) for m, w in whole), strict=True))
         # A 1x1 slice would pass for channels-last; of others no copy is to be kept for the backward pass.
         weight = weight.contiguous() if weight.shape[-1] == 1 else weight
-        total = F.conv2d(joined, weight, padding=weight.shape[-1] // 2)
+        total = F.conv2d(joined, weight, bias, padding=weight.shape[-1] // 2)
     rest = [pair for pair, own in zip(pairs, small, strict=True) if own]
     if rest:
         total = _add_small(total, rest, size)
     assert total is not None
-    return total
+    return total if whole or bias is None else total + bias[:, None, None]
 
 
 def convolve_projected(
@@ -66,7 +70,7 @@ def convolve_projected(
         else:
             inputs.append(F.conv2d(m, matrix[..., None, None], projection_bias))
             folded.append(weight)
-    return convolve_resized(inputs, folded, size) + bias[:, None, None]
+    return convolve_resized(inputs, folded, size, bias)
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:

@@ -242,7 +242,7 @@ def _fuse(layer: nn.Module, maps: Features) -> Tensor:
     parts: list[Any] = list(layer.children())
     conv, norm, activation = parts
     weights = conv.weight.split([m.shape[1] for m in maps], dim=1)
-    return activation(norm(convolve_resized(maps, weights, maps[0].shape[-2:])))
+    return activation(norm(convolve_resized(maps, weights, maps[0].shape[-2:], conv.bias)))
 
 
 class _Backbone(nn.Module):
