@@ -16,6 +16,12 @@ GOALS = {
     "learned_ensemble_labels": "4x, 1/20",
     "learned_ensemble_step": "4x, 1/20",
     "mask_run_lengths": "10x, 1/50",
+    "medoe_labels_deeplabv3plus": "0.67x, 1/1",
+    "medoe_labels_pspnet": "0.74x, 1/1",
+    "medoe_labels_segformer": "0.95x, 1/1",
+    "medoe_step_deeplabv3plus": "0.67x, 1/1",
+    "medoe_step_pspnet": "0.83x, 1/1",
+    "medoe_step_segformer": "1x, 1/1",
     "multi_expert_loss": "7x, 1/3",
 }
 HEAD = """\
