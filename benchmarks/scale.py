@@ -166,7 +166,10 @@ def by_images() -> dict[str, Any]:
         "series": {
             "frequency pass": in_children(pass_over_labels, IMAGES),
             "segmentation evaluation": in_children(evaluate_segmentation, IMAGES),
-            "detection evaluation, 30 boxes": {**in_children(evaluate_detections, detections), "x": detections},
+            "detection evaluation, 30 boxes an image": {
+                **in_children(evaluate_detections, detections),
+                "x": detections,
+            },
         },
     }
 

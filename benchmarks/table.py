@@ -12,9 +12,12 @@ GOALS = {
     "confusion_matrix_cityscapes": "20x",
     "dynamic_ensemble": "7x",
     "expert_loss": "4x, 1/20",
+    "frequency_pass": "1.3x of the floor",
+    "frequency_pass_camvid": "1.3x of the floor",
     "lazy_nms_181k": "25x, 1/50",
     "learned_ensemble_labels": "4x, 1/20",
     "learned_ensemble_step": "4x, 1/20",
+    "lvis_evaluation": "40x, 1/5",
     "mask_run_lengths": "10x, 1/50",
     "medoe_labels_deeplabv3plus": "0.67x, 1/1",
     "medoe_labels_pspnet": "0.74x, 1/1",
@@ -23,14 +26,20 @@ GOALS = {
     "medoe_step_pspnet": "0.83x, 1/1",
     "medoe_step_segformer": "1x, 1/1",
     "multi_expert_loss": "7x, 1/3",
+    "training_sample_ade20k": "2x",
+    "training_sample_cityscapes": "2x",
+    "training_sample_detection": "2x, or hidden",
 }
 HEAD = """\
 # Benchmarks
 
-One script a row: both sides in one process, alternating, one pinned thread, medians of CPU time, peak bytes that torch held.
+One script a row: both sides in one process, alternating, one pinned thread, medians of CPU time, peak bytes that torch held
+(numpy, for run lengths; what its process grew by, for a side that has one of its own).
 The first side is what a user would otherwise run. Machines are shared and noisy: read the ratios, not the milliseconds.
 This page is written by `python benchmarks/table.py` from `results/*.json`, which the scripts write:
 `OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/NAME.py`.
+How costs grow with classes, experts, resolution, images, processes and ranks: `scale.py`, drawn by `scale_figures.py` as
+[docs/assets/scale_*.svg](../docs/assets).
 
 | what | goal | side | ms | times faster | of the floor | peak MiB |
 |---|---|---|---:|---:|---:|---:|
