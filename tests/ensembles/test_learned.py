@@ -196,3 +196,20 @@ def test_labels_of_a_piece_are_the_argmax(form):
     before = piece.clone()
     assert torch.equal(ensemble.labels_of_piece(piece), ensemble(z).argmax(dim=1)[0].flatten())
     assert torch.equal(piece, before)
+
+
+@pytest.mark.parametrize("inputs", ["log_probabilities", "probabilities"])
+def test_parameters_far_from_zero_overflow_nothing(inputs):
+    ensemble = scrambled(inputs=inputs)
+    z = logits(3, (7, 5)) * 10
+    target = torch.randint(0, C, (2, 7, 5), generator=torch.Generator().manual_seed(0))
+    for spread in (30.0, 300.0):
+        with torch.no_grad():
+            ensemble.bias.copy_(torch.linspace(-spread, spread, K * C).view(K, C))
+            ensemble.raw_weight.copy_(torch.linspace(spread / 2, spread, K * C).view(K, C))  # no two scores equal
+        pieces = [(z[:, 0].flatten(2), target[0].flatten()), (z[:, 1].flatten(2), target[1].flatten())]
+        found, expected = ensemble.loss(z, target), ensemble.summed_in_autograd(pieces) / target.numel()
+        torch.testing.assert_close(found, expected)
+        for a, b in zip(*(torch.autograd.grad(v, ensemble.parameters()) for v in (found, expected)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+        assert torch.equal(ensemble.labels_of_piece(pieces[0][0]), ensemble(z).argmax(dim=1)[0].flatten())

@@ -164,8 +164,10 @@ class LearnedEnsemble(TrainableEnsemble):
     def labels_of_piece(self, logits: Float[Tensor, "experts classes pixels"]) -> Integer[Tensor, " pixels"]:
         """Argmax of ``forward`` over the classes, without the normalisations that do not move it."""
         _, powers, per = calibrate(logits, self.weight, self.bias.expand(len(logits), -1), self.inputs)
-        final = powers.mul_(per.unsqueeze(1)).mul_(self._outer_weight().unsqueeze(2)).sum(dim=0, keepdim=True)
-        return most_probable(final)[0]
+        final = torch.zeros_like(powers[0])
+        for own, factor, outer in zip(powers, per, self._outer_weight(), strict=True):
+            final.addcmul_(own, torch.outer(outer, factor))
+        return most_probable(final.unsqueeze(0))[0]
 
     def _inputs(self, logits: Tensor) -> Tensor:
         if self.inputs == "logits":
