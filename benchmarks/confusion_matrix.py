@@ -32,6 +32,7 @@ def main() -> None:
     for name, classes, size, count in (("ade20k", 150, (512, 512), 10), ("cityscapes", 19, (1024, 2048), 2)):
         pairs = images(count, classes, size)
         wide = [(p, t.long()) for p, t in pairs]
+        bytes_ = [(p.to(torch.uint8), t) for p, t in pairs]
         prediction, target = pairs[0]
         ours = confusion_matrix(prediction, target, classes)
         if not torch.equal(ours, multiclass_confusion_matrix(*wide[0], classes, ignore_index=255)):
@@ -47,6 +48,9 @@ def main() -> None:
                 "torchmetrics": torchmetrics,
                 "mmsegmentation's histograms": lambda pairs=wide, c=classes: [histograms(p, t, c) for p, t in pairs],
                 "longtail": lambda pairs=pairs, c=classes: [confusion_matrix(p, t, c) for p, t in pairs],
+                "longtail, predictions in bytes": lambda pairs=bytes_, c=classes: [
+                    confusion_matrix(p, t, c) for p, t in pairs
+                ],
             },
             note=f"{count} images, {classes} classes, {size[0]}x{size[1]}; equal matrices",
             repeats=options.repeats,
