@@ -29,6 +29,10 @@ GOALS = {
     "training_sample_ade20k": "2x",
     "training_sample_cityscapes": "2x",
     "training_sample_detection": "2x, or hidden",
+    "uniform_cells_ade20k_noisy": "6x",
+    "uniform_cells_ade20k_smooth": "6x",
+    "uniform_cells_cityscapes_noisy": "6x",
+    "uniform_cells_cityscapes_smooth": "6x",
 }
 HEAD = """\
 # Benchmarks
