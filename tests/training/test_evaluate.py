@@ -69,22 +69,35 @@ def test_every_readout_is_scored_as_if_alone(medoe):
     assert results.data["images"] == 5 and results.environment["torch"] == torch.__version__
 
 
-def test_bias_is_that_of_each_expert(medoe):
+def test_bias_is_that_of_the_method_and_of_each_expert(medoe):
     photos = Photos()
     results = evaluate(medoe, photos, groups=GROUPS)
     medoe.eval()
-    for expert in range(3):
+
+    def read(name, image):
+        if name == "medoe":
+            return medoe(image)
+        return medoe.expert_maps(image).logits[int(name[-1]) - 1].softmax(1)
+
+    for name in ("medoe", "expert_1", "expert_2", "expert_3"):
         error, pixels = torch.zeros(NUM_CLASSES).double(), torch.zeros(NUM_CLASSES).long()
         for sample in (photos[i] for i in range(len(photos))):
             with torch.no_grad():
-                logits = medoe.expert_maps(sample["image"].as_subclass(torch.Tensor)[None]).logits[expert]
-            one, number = squared_error_per_class(logits.softmax(1), sample["mask"].as_subclass(torch.Tensor)[None])
+                probabilities = read(name, sample["image"].as_subclass(torch.Tensor)[None])
+            one, number = squared_error_per_class(probabilities, sample["mask"].as_subclass(torch.Tensor)[None])
             error, pixels = error + one, pixels + number
-        found = results.predictions[f"expert_{expert + 1}"].per_class["bias"]
-        assert found == pytest.approx((error / pixels).tolist())
-    assert "bias" not in results.own.per_class
-    baseline = build_method("baseline", tiny_model(), frequency=FREQUENCY, groups=GROUPS)
-    assert "bias" in evaluate(baseline, photos, groups=GROUPS).own.per_class
+        assert results.predictions[name].per_class["bias"] == pytest.approx((error / pixels).tolist(), rel=1e-5)
+    assert "bias" not in results.predictions["oracle"].per_class
+    further = {"calibrated": {"adjusted": {"by": "logit_adjustment"}}}
+    for options in ({}, further):
+        baseline = build_method("baseline", tiny_model(), frequency=FREQUENCY, groups=GROUPS, **options)
+        assert "bias" in evaluate(baseline, photos, groups=GROUPS).own.per_class
+
+
+def test_an_ensemble_that_reads_features_has_no_bias(medoe):
+    medoe.ensemble = Surroundings()
+    found = evaluate(medoe, Photos(), groups=GROUPS)
+    assert "bias" not in found.own.per_class and "bias" in found.predictions["expert_1"].per_class
 
 
 def test_labels_are_scored_at_their_own_size(medoe):

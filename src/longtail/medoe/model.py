@@ -109,6 +109,9 @@ class Medoe(SegmentationMethod):
                 child.train(mode and f"{name}." in _ENSEMBLES)
         return self
 
+    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
+        return self.ensemble(logits)
+
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         if self.phase == "ensemble":
             return self._ensemble_losses(image, target)

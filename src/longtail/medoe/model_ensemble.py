@@ -37,6 +37,9 @@ class ModelEnsemble(SegmentationMethod):
         """The members' reading of the logits."""
         return self._methods[0].probabilities(logits)
 
+    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
+        return self.ensemble(logits)
+
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         return {
             f"model_{index + 1}.{term}": value

@@ -54,6 +54,10 @@ class SegmentationMethod(PhasedMethod, ABC):
         """Class probabilities of one expert's logits."""
         return logits.softmax(dim=1)
 
+    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
+        """Class probabilities of the method from the logits of all its experts, at any pixels of a map."""
+        return self.probabilities(logits[0])
+
     @abstractmethod
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         """Named, already weighted losses of the current phase; their sum is what to minimise."""

@@ -67,7 +67,7 @@ def evaluate(
         sliding_window: Height and width of windows over the image; the whole image where not given.
         stride: Step of the windows, two thirds of them by default.
         workers: Processes that load images.
-        bias: Whether to measure every expert's bias (MEDOE Eq. 9), at the price of a softmax.
+        bias: Whether to measure the bias of the method and of every expert (MEDOE Eq. 9), at the price of a softmax.
         pictures: How many images to write, those with most of the rarest classes.
         pictures_dir: Where to write them; none are written where not given.
         limit: Look at the first images only.
@@ -160,7 +160,7 @@ def _at_label_size(maps: ExpertMaps, size: Sequence[int]) -> ExpertMaps:
 
 
 class _Scores:
-    """Confusion matrix of every readout, bias of every expert."""
+    """Confusion matrix of every readout, bias of the method and of every expert."""
 
     def __init__(self, method: SegmentationMethod, wanted: Iterable[str] | None, bias: bool) -> None:
         known = method.readouts()
@@ -173,18 +173,24 @@ class _Scores:
         self.method = method
         self.readouts = {name: known[name] for name in names}
         self.confusion = {name: ConfusionMatrix(classes, ignore).to(device) for name in names}
-        experts = [name for name in names if name.startswith("expert_")] if len(known) > 1 else names
-        self.bias = {name: ClassBias(classes, ignore).to(device) for name in experts} if bias else {}
+        self.own = next(iter(known))
+        measured = [name for name in names if name == self.own or name.startswith("expert_")]
+        self.bias = {name: ClassBias(classes, ignore).to(device) for name in measured} if bias else {}
 
     def add(self, maps: ExpertMaps, target: Integer[Tensor, "n h w"]) -> dict[str, Tensor]:
         """Count a batch; returns the label map of every readout."""
         labels = {name: read(maps, target) for name, read in self.readouts.items()}
         for name, predicted in labels.items():
             self.confusion[name].update(predicted, target)
+        if maps.features is not None:
+            self.bias.pop(self.own, None)  # an ensemble that reads features cannot be read in blocks
         for name, metric in self.bias.items():
-            expert = int(name.removeprefix("expert_")) - 1 if name.startswith("expert_") else 0
-            for rows in _row_blocks(maps.logits[expert]):
-                read = self.method.probabilities(maps.logits[expert][..., rows, :])
+            for rows in _row_blocks(maps.logits[0]):
+                logits = maps.logits[..., rows, :]
+                if name == self.own:
+                    read = self.method.own_probabilities(logits)
+                else:
+                    read = self.method.probabilities(logits[int(name.removeprefix("expert_")) - 1])
                 metric.update(read, target[..., rows, :])
         return labels
 
