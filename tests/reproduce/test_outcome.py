@@ -69,7 +69,9 @@ def test_written_for_readers_and_machines(runs, tmp_path):
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["rows"]["ours"]["mIoU"]["published"] == 81.0
     assert record["rows"]["ours"]["mIoU"]["change"]["pairs"] == 2
-    assert record["rows"]["ours"]["mIoU"]["verdict"] == "holds" and record["claims"].startswith("Of 2 changes")
+    assert record["rows"]["ours"]["mIoU"]["verdict"] == "holds" and record["claims"].startswith(
+        "Changes that the paper prints: 2;"
+    )
 
 
 def test_verdicts_of_the_changes_that_the_paper_prints(tmp_path):
@@ -90,7 +92,8 @@ def test_verdicts_of_the_changes_that_the_paper_prints(tmp_path):
     assert verdict((0.011, 0.010, 0.009)).verdicts() == {"holds": ["ours, mIoU"], "contradicted": [], "open": []}
     against = verdict((-0.011, -0.010, -0.009))
     assert against.cells["ours"]["mIoU"].verdict == "contradicted"
-    assert "Of 1 changes that the paper prints, 0 hold" in against.claims() and "ours, mIoU" in against.claims()
+    assert "prints: 1; hold in these runs (same direction, p < 0.05): 0; contra" in against.claims()
+    assert against.claims().endswith("p < 0.05): 1; open: 0. Contradicted: ours, mIoU.")
     assert against.claims() in against.markdown()
     assert verdict((0.01, -0.01, 0.02)).cells["ours"]["mIoU"].verdict == "open"
     # one seed decides nothing

@@ -27,7 +27,7 @@ def test_printed_numbers_stand_beside_ours_where_there_are_any():
     assert [cell.text for cell in first] == ["α = 0", "2", "40", "11.0 ± 1.4", "30.0"]
     assert [cell.text for cell in second] == ["α = 0.2", "2", "43", "13.0 ± 1.4", "–"]
     assert second[3].note == "+2.0 (p = 0.01)" and second[3].tone == "good"
-    assert "1 hold" in made.lead and "off by one" in table.caption
+    assert "p < 0.05): 1; contradicted" in made.lead and "off by one" in table.caption
 
 
 def test_curve_of_what_was_run():

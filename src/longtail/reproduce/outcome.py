@@ -122,9 +122,9 @@ class Outcome:
         if not any(counts.values()):
             return ""
         sentence = (
-            f"Of {sum(counts.values())} changes that the paper prints, {counts['holds']} hold in these runs "
-            f"(same direction, p < {_SIGNIFICANT:g}), {counts['contradicted']} are contradicted (other direction, "
-            f"p < {_SIGNIFICANT:g}) and {counts['open']} are open."
+            f"Changes that the paper prints: {sum(counts.values())}; hold in these runs (same direction, "
+            f"p < {_SIGNIFICANT:g}): {counts['holds']}; contradicted (other direction, p < {_SIGNIFICANT:g}): "
+            f"{counts['contradicted']}; open: {counts['open']}."
         )
         if found["contradicted"]:
             sentence += f" Contradicted: {'; '.join(found['contradicted'])}."
