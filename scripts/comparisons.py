@@ -1,7 +1,7 @@
-"""Put the tables that `longtail reproduce` wrote into docs/papers/comparisons.md, in a form for reading.
+"""Put the tables that `longtail reproduce` wrote into the pages that show them, in a form for reading.
 
     longtail reproduce medoe table-2 --data ../shared/data/ccp51 --budget small --weights MOBILENET_V2.pth
-    python scripts/comparisons.py                  # every table on the page that has been run
+    python scripts/comparisons.py                  # every table on the pages that has been run
 
 Each cell: ours, mean ± standard deviation over seeds; below it the change against the table's baseline, paired by seed, with
 its p-value; below that the change that the paper prints for its data and schedule.
@@ -14,19 +14,20 @@ from typing import Any
 
 from evidence import ROOT, mean_and_spread, write_block
 
-PAGE = ROOT / "docs" / "papers" / "comparisons.md"
+PAGES = (ROOT / "docs" / "papers" / "comparisons.md", ROOT / "docs" / "guide" / "choosing.md")
 REPRODUCED = ROOT / "runs" / "reproduce"
 
 
 def main() -> None:
-    """Fill every block of the page whose table is there."""
+    """Fill every block whose table is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    for name in re.findall(r"<!-- (\w+ [\w-]+ \w+ \w+) -->", PAGE.read_text()):
-        paper, experiment, data, budget = name.split()
-        found = sorted((REPRODUCED / paper / data / budget / "tables").glob(f"{experiment}-*.json"))
-        if found:
-            write_block(PAGE, name, table(json.loads(found[0].read_text())))
+    for page in PAGES:
+        for name in re.findall(r"<!-- (\w+ [\w-]+ \w+ \w+) -->", page.read_text()):
+            paper, experiment, data, budget = name.split()
+            found = sorted((REPRODUCED / paper / data / budget / "tables").glob(f"{experiment}-*.json"))
+            if found:
+                write_block(page, name, table(json.loads(found[0].read_text())))
 
 
 def table(record: dict[str, Any]) -> str:
