@@ -156,12 +156,13 @@ def test_sampling_by_class(by, tmp_path):
     assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
-def test_the_classifier_phase_may_draw_images_its_own_way(tmp_path):
-    """And begins with a baseline that is there, training nothing but the second head."""
+@pytest.mark.parametrize("loss", ["balanced_softmax", "seesaw"])
+def test_the_classifier_phase_may_draw_images_its_own_way(loss, tmp_path):
+    """And begins with a baseline that is there, training nothing but the second head; its loss may count."""
     data = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 6}}
     first = tiny_config(method={"name": "baseline"}, iterations={"train": 1}, data=data)
     fit(first, tmp_path / "first", quiet=True)
-    phase = {"loss": "balanced_softmax", "sampling": "class_aware"}
+    phase = {"loss": loss, "sampling": "class_aware"}
     config = tiny_config(
         method={"name": "baseline", "options": {"classifier_phase": phase}},
         iterations={"train": 1, "classifier": 2},

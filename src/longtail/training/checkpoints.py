@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_model
 from torch import nn
 
 from longtail.errors import CheckpointError, TrainingError
+from longtail.losses.base import ClassificationLoss
 from longtail.training.run_folder import RunFolder
 
 
@@ -114,13 +115,16 @@ def _known(done: Sequence[str], phases: Sequence[str]) -> tuple[str, ...]:
 def load_for_phase(method: nn.Module, weights: dict[str, torch.Tensor], source: str | Path) -> None:
     """Load weights into ``method``, whose current phase must train everything that they lack.
 
+    What a loss has counted so far is no weight: one that the source did not have begins anew.
+
     Raises:
         CheckpointError: A tensor has another shape, or one that the phase does not train is missing.
     """
     own = method.state_dict()
     misfits = [k for k, v in weights.items() if k in own and own[k].shape != v.shape]
     trained = {k for k, p in method.named_parameters() if p.requires_grad}
-    missing = [k for k in own if k not in weights and k not in trained]
+    losses = tuple(f"{name}." for name, m in method.named_modules() if isinstance(m, ClassificationLoss))
+    missing = [k for k in own if k not in weights and k not in trained and not k.startswith(losses)]
     if misfits or missing:
         what = (
             f"{misfits[0]} is {list(weights[misfits[0]].shape)}, the model wants {list(own[misfits[0]].shape)}"
