@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from harness import arguments, measure
+from harness import measure, measure_each
 from torch import Tensor, nn
 
 from longtail.segmentation.models.deeplabv3plus import DeepLabV3PlusDecoder
@@ -71,13 +71,5 @@ def run(name: str, repeats: int, allocator: str) -> None:
         )
 
 
-def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--only", choices=DECODERS, nargs="*", default=list(DECODERS), help="decoders to measure")
-    options = parser.parse_args()
-    for name in options.only:
-        run(name, options.repeats, options.allocator)
-
-
 if __name__ == "__main__":
-    main()
+    measure_each(__doc__, DECODERS, run)

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,15 @@ def _print(record: dict[str, Any]) -> None:
     for side, milliseconds in record["milliseconds"].items():
         ratio, memory = record["times_faster"][side], record["peak_mib"][side]
         sys.stdout.write(f"  {side:40s} {milliseconds:10.2f} ms  {ratio:7.2f}x  {memory:8.1f} MiB\n")
+
+
+def measure_each(description: str, names: Collection[str], run: Callable[[str, int, str], None]) -> None:
+    """Command line of a benchmark of several rows: ``run(name, repeats, allocator)`` of each, or of those asked for."""
+    parser = arguments(description)
+    parser.add_argument("--only", choices=names, nargs="*", default=list(names), help="what to measure")
+    options = parser.parse_args()
+    for name in options.only:
+        run(name, options.repeats, options.allocator)
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from harness import arguments, measure
+from harness import measure, measure_each
 from torch import Tensor
 
 from longtail.frequency import CategoryGroups, ClassFrequency
@@ -115,13 +115,5 @@ def run(name: str, repeats: int, allocator: str) -> None:
     )
 
 
-def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--only", choices=MODELS, nargs="*", default=list(MODELS), help="models to measure")
-    options = parser.parse_args()
-    for name in options.only:
-        run(name, options.repeats, options.allocator)
-
-
 if __name__ == "__main__":
-    main()
+    measure_each(__doc__, MODELS, run)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
-from longtail.segmentation.encoder_decoder import Expert, ExpertOutput, Features
+from longtail.segmentation.encoder_decoder import Expert, ExpertOutput, Features, decode
 
 Initialise = Literal["copy", "reset"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -87,10 +87,9 @@ class SharedDecoderHeads(ExpertBank):
         self.heads = nn.ModuleList([expert.head, *copies(expert.head, num_experts - 1, initialise)])
 
     def outputs(self, features: Features) -> Iterator[ExpertOutput]:
-        decoded = self.decoder(features)
-        decoded, auxiliary = decoded if isinstance(decoded, tuple) else (decoded, ())
+        decoded, auxiliary = decode(self.decoder, features)
         others: Tensor = decoded.detach() if self.gradient == "first" else decoded
-        yield ExpertOutput(self.heads[0](decoded), decoded, tuple(auxiliary))
+        yield ExpertOutput(self.heads[0](decoded), decoded, auxiliary)
         for head in self.heads[1:]:
             yield ExpertOutput(head(others), decoded)
 

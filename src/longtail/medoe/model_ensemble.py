@@ -54,8 +54,8 @@ class ModelEnsemble(SegmentationMethod):
         def of_member(index: int) -> Readout:
             return read_probabilities(lambda logits, _: self.probabilities(logits[index]))
 
-        readouts = {"model_ensemble": read_probabilities(lambda logits, _: self.ensemble(logits))}
+        readouts = {"model_ensemble": read_probabilities(lambda logits, _: self.own_probabilities(logits))}
         return readouts | {f"expert_{i + 1}": of_member(i) for i in range(len(self.members))}
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
-        return self.ensemble(self.expert_maps(image).logits)
+        return self.own_probabilities(self.expert_maps(image).logits)

@@ -51,22 +51,14 @@ def set_classifier(model: EncoderDecoder, classifier: str | Mapping[str, Any]) -
         known = "; ".join(f"{kind} with {', '.join(names)}" for kind, (_, names) in _KINDS.items())
         raise ConfigError(f"no classifier {classifier!r}", fix=f"choose 'linear', or one of {known}")
     head = model.expert.head
-    layers = [
-        (where, layer)
-        for where, layer in head.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer.out_channels == model.num_classes
-    ]
-    if not layers:
+    where, old = _last_convolution(head, model.num_classes)
+    if old is None:
         raise ConfigError(
             f"the head {type(head).__name__} has no convolution of {model.num_classes} outputs",
             fix="end the head in a torch.nn.Conv2d, or leave classifier='linear'",
         )
-    where, old = layers[-1]
     new = _KINDS[name][0](old, **options).to(old.weight).train(old.training)
-    if where:
-        head.set_submodule(where, new)
-    else:
-        model.expert.head = new
+    model.expert.head = _with_layer(head, where, new)
     return model
 
 
@@ -86,12 +78,8 @@ def fit_classifier(head: nn.Module, num_classes: int, loss: ClassificationLoss) 
     """
     if loss.num_logits == num_classes and loss.initial_bias is None:
         return head
-    layers = [
-        (name, layer)
-        for name, layer in head.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer.out_channels in (num_classes, loss.num_logits)
-    ]
-    if not layers:
+    name, layer = _last_convolution(head, num_classes, loss.num_logits)
+    if layer is None:
         if loss.num_logits == num_classes:
             return head
         raise ConfigError(
@@ -99,14 +87,27 @@ def fit_classifier(head: nn.Module, num_classes: int, loss: ClassificationLoss) 
             f"convolution of {num_classes} outputs that could be replaced",
             fix="end the head in a torch.nn.Conv2d",
         )
-    name, layer = layers[-1]
     if layer.out_channels != loss.num_logits:
         layer = _resized(layer, loss.num_logits)
-        if name:
-            head.set_submodule(name, layer)
-        else:
-            head = layer
+        head = _with_layer(head, name, layer)
     start_bias(layer, loss)
+    return head
+
+
+def _last_convolution(head: nn.Module, *widths: int) -> tuple[str, nn.Conv2d | None]:
+    """Name within the head and layer of the last convolution with so many outputs; None where there is none."""
+    found: tuple[str, nn.Conv2d | None] = "", None
+    for name, layer in head.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.out_channels in widths:
+            found = name, layer
+    return found
+
+
+def _with_layer(head: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """The head with another layer in the place of one; the layer alone where that was the head."""
+    if not name:
+        return layer
+    head.set_submodule(name, layer)
     return head
 
 

@@ -41,9 +41,15 @@ class Expert(nn.Module):
 
     def forward(self, features: Features) -> ExpertOutput:
         """Decode the features and classify each position."""
-        decoded = self.decoder(features)
-        decoded, auxiliary = decoded if isinstance(decoded, tuple) else (decoded, ())
-        return ExpertOutput(self.head(decoded), decoded, tuple(auxiliary))
+        decoded, auxiliary = decode(self.decoder, features)
+        return ExpertOutput(self.head(decoded), decoded, auxiliary)
+
+
+def decode(decoder: nn.Module, features: Features) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What a decoder (see ``Expert``) makes of the features, and its auxiliary logits, if any."""
+    decoded = decoder(features)
+    decoded, auxiliary = decoded if isinstance(decoded, tuple) else (decoded, ())
+    return decoded, tuple(auxiliary)
 
 
 class EncoderDecoder(nn.Module):

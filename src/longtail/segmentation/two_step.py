@@ -10,7 +10,7 @@ from longtail.ensembles.base import Ensemble
 from longtail.losses.base import ClassificationLoss
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.classifier import fit_classifier
-from longtail.segmentation.encoder_decoder import EncoderDecoder
+from longtail.segmentation.encoder_decoder import EncoderDecoder, decode
 from longtail.segmentation.upsampled_loss import loss_of_upsampled
 
 
@@ -83,15 +83,18 @@ class TwoStep(Baseline):
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         if not self._in_second:
             return super().losses(image, target)
-        model = self.model
         with torch.no_grad():
-            decoded = model.expert(model.encode(image)).decoded
+            decoded = self._decoded(image)
         return {"class": loss_of_upsampled(self.second_loss, self.second_head(decoded), target, self.upsampling(image))}
 
     def low_logits(self, image: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n logits h w"]:
         if not self._in_second:
             return super().low_logits(image)
-        return self.second_head(self.model.expert(self.model.encode(image)).decoded)
+        return self.second_head(self._decoded(image))
+
+    def _decoded(self, image: Tensor) -> Tensor:
+        """What both heads read."""
+        return decode(self.model.expert.decoder, self.model.encode(image))[0]
 
 
 def _is_second(name: str) -> bool:

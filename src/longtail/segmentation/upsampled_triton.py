@@ -100,6 +100,16 @@ def _readers(first: Tensor, second: Tensor, length: int) -> tuple[Tensor, Tensor
 
 
 @triton.jit
+def _sources(y_first, y_second, y_weight, x_first, x_second, x_weight, row, x, inside):
+    """Rows and columns that pixels of a row lie between, and the weight of the second of each."""
+    y0, y1, down = tl.load(y_first + row), tl.load(y_second + row), tl.load(y_weight + row)
+    x0 = tl.load(x_first + x, mask=inside, other=0)[:, None]
+    x1 = tl.load(x_second + x, mask=inside, other=0)[:, None]
+    across = tl.load(x_weight + x, mask=inside, other=0.0)[:, None]
+    return y0, y1, down, x0, x1, across
+
+
+@triton.jit
 def _between(low, y0, y1, down, x0, x1, across, width, classes, c, mask):
     """Logits of pixels: pixels x classes, between four positions each."""
     a = tl.load(low + (y0 * width + x0) * classes + c, mask=mask, other=0.0)
@@ -121,10 +131,7 @@ def _pixel_kernel(
     inside = x < wide
     pixel = (image * tall + row) * wide + x
     low += image * height * width * classes
-    y0, y1, down = tl.load(y_first + row), tl.load(y_second + row), tl.load(y_weight + row)
-    x0 = tl.load(x_first + x, mask=inside, other=0)[:, None]
-    x1 = tl.load(x_second + x, mask=inside, other=0)[:, None]
-    across = tl.load(x_weight + x, mask=inside, other=0.0)[:, None]
+    y0, y1, down, x0, x1, across = _sources(y_first, y_second, y_weight, x_first, x_second, x_weight, row, x, inside)
     place = tl.load(places + pixel, mask=inside, other=-1)
     top = tl.full([PIXELS], float("-inf"), tl.float32)
     total = tl.zeros([PIXELS], tl.float32)
@@ -163,10 +170,7 @@ def _slope_kernel(
     inside = x < wide
     pixel = (image * tall + row) * wide + x
     low += image * height * width * classes
-    y0, y1, down = tl.load(y_first + row), tl.load(y_second + row), tl.load(y_weight + row)
-    x0 = tl.load(x_first + x, mask=inside, other=0)[:, None]
-    x1 = tl.load(x_second + x, mask=inside, other=0)[:, None]
-    across = tl.load(x_weight + x, mask=inside, other=0.0)[:, None]
+    y0, y1, down, x0, x1, across = _sources(y_first, y_second, y_weight, x_first, x_second, x_weight, row, x, inside)
     log_sum = tl.load(log_sums + pixel, mask=inside, other=0.0)
     slope = tl.zeros([PIXELS], tl.float32)
     for start in range(0, classes, CLASSES):

@@ -55,11 +55,10 @@ class SegmentationTask:
         labelled = open_dataset(config.data.dataset, config.data.train_split, **as_arguments(config.data.options))
         size = len(labelled) if config.data.limit is None else min(len(labelled), config.data.limit)
         self.train_data = _KeptFields(labelled, self._augmentation(labelled.ignore_index), size)
-        self._orders = {"": sampling_order(config.data.sampling, labelled, size)}
+        self._order = self._classifier_order = sampling_order(config.data.sampling, labelled, size)
         later = (config.method.options.get("classifier_phase") or {}).get("sampling")
         if later is not None:
-            sampling = replace(config.data.sampling, by=later)
-            self._orders["classifier"] = sampling_order(sampling, labelled, size)
+            self._classifier_order = sampling_order(replace(config.data.sampling, by=later), labelled, size)
         self.val_data = open_validation(config) if config.data.val_split else None
         self.frequency = frequency_of(config, labelled)
         self.groups = build_groups(config.data.groups, self.frequency)
@@ -69,7 +68,7 @@ class SegmentationTask:
     @property
     def order(self) -> IndexOrder:
         """What a pass over the training data shows in the method's current phase."""
-        return self._orders.get(self.method.phase, self._orders[""])
+        return self._classifier_order if self.method.phase == "classifier" else self._order
 
     def _augmentation(self, ignore_index: int) -> Callable:
         settings = self.config.augmentation
