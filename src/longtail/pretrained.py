@@ -120,7 +120,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
 
             path = Path(hf_hub_download(model_id, "model.safetensors", **hub))
         load_weights(trained, path, device=map_location)
-        done = [phase for phase in _phases_of(path) if phase in trained.method.phases]
+        done = [phase for phase in recorded_phases(path) if phase in trained.method.phases]
         if done and done[-1] != trained.method.phases[-1]:
             # of a run that stopped between two phases: what the last one would have trained is not read
             trained.method.start_phase(done[-1])
@@ -169,7 +169,8 @@ def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
         ) from error
 
 
-def _phases_of(path: Path) -> list[str]:
+def recorded_phases(path: Path) -> list[str]:
+    """Training phases that the weights of a safetensors file have been through, as far as it says so."""
     with safe_open(path, "pt") as file:
         return ((file.metadata() or {}).get("phases") or "").split()
 

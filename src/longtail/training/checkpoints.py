@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 from torch import nn
 
 from longtail.errors import CheckpointError, TrainingError
 from longtail.losses.base import ClassificationLoss
+from longtail.pretrained import recorded_phases
 from longtail.training.run_folder import RunFolder
 
 
@@ -100,11 +101,10 @@ def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, t
         return {k.removeprefix("method."): v for k, v in state["state_dict"].items()}, _known(done, phases)
     try:
         weights = load_file(path)
-        with safe_open(path, "pt") as handle:
-            metadata = handle.metadata() or {}
+        recorded = recorded_phases(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read weights from {path}: {error}", fix="give a safetensors file") from error
-    done = tuple(metadata["phases"].split()) if "phases" in metadata else tuple(phases[:-1])
+    done = tuple(recorded) or tuple(phases[:-1])
     return {k.removeprefix("method."): v for k, v in weights.items()}, _known(done, phases)
 
 
