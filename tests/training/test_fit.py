@@ -263,3 +263,13 @@ def test_lightning_launches_the_second_rank_itself(tmp_path):
     run = RunFolder(tmp_path / "run")
     assert read_state(run.last)["longtail"]["world_size"] == 2
     assert done.stdout.count("phase ") == 2  # only one rank speaks
+
+
+def test_without_an_interval_nothing_is_validated_and_the_last_weights_are_kept(tmp_path):
+    task = ToyTask()
+    logging = LoggingConfig(logger="none", log_interval=10, val_interval=0, checkpoint_interval=100)
+    run = fit(toy_config(logging=logging), tmp_path / "run", task=task, quiet=True)
+    assert task.validated == []
+    kept, last = load_file(run.weights), task.method.state_dict()
+    assert kept.keys() == last.keys() and all(torch.equal(kept[name], last[name]) for name in last)
+    assert "val/score" not in run.metrics.read_text()

@@ -1,6 +1,7 @@
 """Label images: decoding, and the occurrences of every stored value, at the speed of the decoder."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -101,12 +102,8 @@ def class_histogram(
         DataError: A value occurs that is neither a class nor ignored.
     """
     num_classes = len(class_names)
-    ids = np.arange(len(values))
-    if table is not None:
-        ids = np.where(ids < len(table), np.asarray(table, dtype=np.int64)[np.minimum(ids, len(table) - 1)], -1)
-    # two places behind the classes: the ignored pixels, and those that must not be
-    place = np.where((ids >= 0) & (ids < num_classes), ids, num_classes + 1)
-    place[ids == ignore_index] = num_classes
+    known = None if table is None else np.asarray(table, dtype=np.int64).tobytes()
+    place = _places(len(values), num_classes, ignore_index, known)
     sums = np.bincount(place, weights=values, minlength=num_classes + 2).astype(np.int64)  # exact below 2**53
     if sums[-1]:
         unknown = np.flatnonzero((place > num_classes) & (values > 0))
@@ -117,3 +114,15 @@ def class_histogram(
             fix="correct the label file, name every class, or set ignore_index",
         )
     return sums[:num_classes], int(sums[num_classes])
+
+
+@lru_cache(maxsize=16)
+def _places(num_values: int, num_classes: int, ignore_index: int, table: bytes | None) -> np.ndarray:
+    """Class of every stored value; behind the classes, one place for ignored pixels and one for what must not be."""
+    ids = np.arange(num_values)
+    if table is not None:
+        known = np.frombuffer(table, dtype=np.int64)
+        ids = np.where(ids < len(known), known[np.minimum(ids, len(known) - 1)], -1)
+    place = np.where((ids >= 0) & (ids < num_classes), ids, num_classes + 1)
+    place[ids == ignore_index] = num_classes
+    return place

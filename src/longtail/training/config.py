@@ -159,7 +159,7 @@ class LoggingConfig:
     Args:
         logger: further log: tensorboard (in the run folder) or none
         log_interval: iterations between two lines of metrics
-        val_interval: iterations between two validations; 0 validates only at the end of each phase
+        val_interval: iterations between two validations, and one at the end of each phase; 0 validates nothing while training
         checkpoint_interval: iterations between two saves of last.ckpt
     """
 

@@ -140,7 +140,7 @@ class PhaseWatch(Callback):
         logging = self.config.logging
         last = self.iteration == self.iterations
         log = last or self.iteration % logging.log_interval == 0
-        validate = last or bool(logging.val_interval and self.iteration % logging.val_interval == 0)
+        validate = bool(logging.val_interval) and (last or self.iteration % logging.val_interval == 0)
         save = last or self.iteration % logging.checkpoint_interval == 0
         every = module.device.type == "cpu" and not is_distributed()
         if not (every or log or validate or save):
@@ -150,6 +150,9 @@ class PhaseWatch(Callback):
             self._log(trainer, means)
         if validate:
             self._validate(trainer, module)
+        elif last:
+            share_buffers(module.method)
+            self._keep(trainer)
         if last and trainer.is_global_zero and len(phases_of(module.method)) > 1:
             path = self.run.phase_weights(self.phase)
             save_weights(module.method, path, phases=" ".join((*self.done, self.phase)))
@@ -217,8 +220,11 @@ class PhaseWatch(Callback):
         score = 0.0 if outcome is None else outcome.score
         if self.best is None or score > self.best or outcome is None:
             self.best = score
-            if trainer.is_global_zero:
-                self.task.save(self.run, (*self.done, self.phase))
+            self._keep(trainer)
+
+    def _keep(self, trainer: lightning.Trainer) -> None:
+        if trainer.is_global_zero:
+            self.task.save(self.run, (*self.done, self.phase))
 
     def _write(self, trainer: lightning.Trainer, values: dict[str, float]) -> None:
         if trainer.is_global_zero:
