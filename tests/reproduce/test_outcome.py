@@ -93,9 +93,12 @@ def test_verdicts_of_the_changes_that_the_paper_prints(tmp_path):
     against = verdict((-0.011, -0.010, -0.009))
     assert against.cells["ours"]["mIoU"].verdict == "contradicted"
     assert "prints: 1; hold in these runs (same direction, p < 0.05): 0; contra" in against.claims()
-    assert against.claims().endswith("p < 0.05): 1; open: 0. Contradicted: ours, mIoU.")
+    assert against.claims().endswith("p < 0.05): 1; open: 0 (0 in the same direction). Contradicted: ours, mIoU.")
     assert against.claims() in against.markdown()
-    assert verdict((0.01, -0.01, 0.02)).cells["ours"]["mIoU"].verdict == "open"
+    for changes, leaning in (((0.01, -0.01, 0.02), 1), ((-0.01, 0.01, -0.02), 0)):
+        undecided = verdict(changes)
+        assert undecided.cells["ours"]["mIoU"].verdict == "open"
+        assert undecided.claims().endswith(f"open: 1 ({leaning} in the same direction).")
     # one seed decides nothing
     assert verdict((0.5,)).cells["ours"]["mIoU"].verdict == "open"
     unprinted = verdict((0.011, 0.010, 0.009), (80.0, None))

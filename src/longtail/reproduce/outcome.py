@@ -42,7 +42,12 @@ class Cell:
             return None
         if self.difference.p is None or self.difference.p >= _SIGNIFICANT:
             return "open"
-        return "holds" if (self.difference.mean > 0) == (self.published_change > 0) else "contradicted"
+        return "holds" if self.same_way else "contradicted"
+
+    @property
+    def same_way(self) -> bool:
+        """Whether the change goes in the direction of the printed one, beyond chance or not."""
+        return bool(self.difference and self.published_change and self.difference.mean * self.published_change > 0)
 
     @property
     def ours(self) -> str:
@@ -121,10 +126,12 @@ class Outcome:
         counts = {verdict: len(changes) for verdict, changes in found.items()}
         if not any(counts.values()):
             return ""
+        cells = [cell for row in self.cells.values() for cell in row.values()]
+        leaning = sum(cell.same_way for cell in cells if cell.verdict == "open")
         sentence = (
             f"Changes that the paper prints: {sum(counts.values())}; hold in these runs (same direction, "
             f"p < {_SIGNIFICANT:g}): {counts['holds']}; contradicted (other direction, p < {_SIGNIFICANT:g}): "
-            f"{counts['contradicted']}; open: {counts['open']}."
+            f"{counts['contradicted']}; open: {counts['open']} ({leaning} in the same direction)."
         )
         if found["contradicted"]:
             sentence += f" Contradicted: {'; '.join(found['contradicted'])}."
