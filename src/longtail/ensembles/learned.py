@@ -163,6 +163,7 @@ class LearnedEnsemble(TrainableEnsemble):
     @torch.no_grad()
     def labels_of_piece(self, logits: Float[Tensor, "experts classes pixels"]) -> Integer[Tensor, " pixels"]:
         """Argmax of ``forward`` over the classes, without the normalisations that do not move it."""
+        logits = logits.to(self.bias.dtype)
         _, powers, per = calibrate(logits, self.weight, self.bias.expand(len(logits), -1), self.inputs)
         final = torch.zeros_like(powers[0])
         for own, factor, outer in zip(powers, per, self._outer_weight(), strict=True):

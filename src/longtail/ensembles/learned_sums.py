@@ -9,6 +9,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from longtail.precision import full_precision
+
 Inputs = Literal["log_probabilities", "probabilities", "logits"]
 #: Logits of every expert (experts, classes, pixels), and the labels of the pixels.
 Piece = tuple[Tensor, Tensor]
@@ -63,13 +65,14 @@ class _SummedLoss(torch.autograd.Function):
     ) -> Tensor:
         total = weight.new_zeros(())
         sums = torch.zeros(3, *weight.shape, dtype=weight.dtype, device=weight.device)
-        for logits, target in pieces:
-            labels = target.long()
-            known = labels != ignore_index
-            if bool(known.any()):
-                label = labels.where(known, 0)
-                value = _add_piece(sums, logits.to(weight.dtype), label, known, weight, outer, bias, inputs, normalise)
-                total += value
+        with full_precision(weight.device.type):
+            for logits, target in pieces:
+                labels = target.long()
+                known = labels != ignore_index
+                if bool(known.any()):
+                    label = labels.where(known, 0)
+                    own = logits.to(weight.dtype)
+                    total += _add_piece(sums, own, label, known, weight, outer, bias, inputs, normalise)
         ctx.save_for_backward(sums)
         return total
 

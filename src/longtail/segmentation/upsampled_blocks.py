@@ -1,7 +1,6 @@
 """Upsampled maps a block at a time, so that no map of the image's size is made."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from longtail.precision import full_precision
 from longtail.segmentation.upsampling import Upsampling
 
 #: Elements (classes x pixels) of one block: stays in the cache of a CPU core, and fills a GPU.
@@ -231,18 +231,3 @@ def _read(part: Tensor) -> slice:
     """Columns of a matrix that are not zero."""
     read = part.any(dim=0).nonzero()
     return slice(int(read.min()), int(read.max()) + 1)
-
-
-@contextmanager
-def full_precision(device: str) -> Iterator[None]:
-    """Products in the dtype of their factors, whatever autocast and ``set_float32_matmul_precision`` say.
-
-    Interpolation is exact to float32 everywhere else; a weight rounded to bfloat16 would move the map by 0.4 %.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from longtail.precision import full_precision
 from longtail.segmentation.once import as_last_derivative
-from longtail.segmentation.upsampled_blocks import UpsampledBlocks, full_precision
+from longtail.segmentation.upsampled_blocks import UpsampledBlocks
 from longtail.segmentation.upsampling import Upsampling
 
 Scope = Literal["all", "set"]
