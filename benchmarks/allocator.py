@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from harness import RESULTS, arguments
 
@@ -23,7 +24,7 @@ def main() -> None:
     arguments(__doc__).parse_args()
     times = {}
     for kind in ("default", "kept"):
-        code = STEP.format(here=str(RESULTS.parent), kind=kind)
+        code = STEP.format(here=str(Path(__file__).parent), kind=kind)
         subprocess.run([sys.executable, "-c", code], check=True)
         record = json.loads((RESULTS / f"allocator_{kind}.json").read_text())
         times[kind] = next(iter(record["milliseconds"].values()))

@@ -28,9 +28,9 @@ def images(count: int, classes: int, size: tuple[int, int]) -> list[tuple[torch.
 
 
 def main() -> None:
-    options = arguments(__doc__).parse_args()
+    options = arguments(__doc__, gpu=True).parse_args()
     for name, classes, size, count in (("ade20k", 150, (512, 512), 10), ("cityscapes", 19, (1024, 2048), 2)):
-        pairs = images(count, classes, size)
+        pairs = [(p.to(options.device), t.to(options.device)) for p, t in images(count, classes, size)]
         wide = [(p, t.long()) for p, t in pairs]
         bytes_ = [(p.to(torch.uint8), t) for p, t in pairs]
         prediction, target = pairs[0]
@@ -55,6 +55,7 @@ def main() -> None:
             note=f"{count} images, {classes} classes, {size[0]}x{size[1]}; equal matrices",
             repeats=options.repeats,
             allocator=options.allocator,
+            device=options.device,
         )
 
 

@@ -1,5 +1,6 @@
 """Three decoders on one set of features, against the same decoders as their papers write them."""
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -29,12 +30,13 @@ DECODERS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, int], ...]]]
 K = 3
 
 
-def run(name: str, repeats: int, allocator: str) -> None:
+def run(name: str, options: argparse.Namespace) -> None:
     """Inference and training of one decoder; experts 2 and 3 read detached features."""
     torch.manual_seed(0)
     build, sizes = DECODERS[name]
-    experts = [build() for _ in range(K)]
-    maps = [torch.randn(2, channels, side, side).relu().requires_grad_() for channels, side in sizes]
+    experts = [build().to(options.device) for _ in range(K)]
+    drawn = [torch.randn(2, channels, side, side).relu() for channels, side in sizes]
+    maps = [z.to(options.device).requires_grad_() for z in drawn]
     detached = [m.detach() for m in maps]
     for expert in experts:
         for part in expert.modules():
@@ -66,8 +68,9 @@ def run(name: str, repeats: int, allocator: str) -> None:
             f"decoders_{name}_{mode}",
             {"as the paper writes it": side("plain"), "longtail, folded": side("forward")},
             note=f"{K} decoders on features of 2 images of 256x256, experts 2 and 3 detached, {mode}, equal values",
-            repeats=repeats,
-            allocator=allocator,
+            repeats=options.repeats,
+            allocator=options.allocator,
+            device=options.device,
         )
 
 

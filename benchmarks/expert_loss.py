@@ -1,5 +1,7 @@
 """The losses of MEDOE's three experts, against the same equations written straight down."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from harness import arguments, measure
@@ -25,14 +27,19 @@ def straightforward(logits: Tensor, target: Tensor, label_set: Tensor, prior: Te
 
 
 def main() -> None:
-    options = arguments(__doc__).parse_args()
+    parser = arguments(__doc__, gpu=True)
+    parser.add_argument("--images", type=int, default=2, help="images of a batch")
+    options = parser.parse_args()
+    images = options.images
     classes, generator = 150, torch.Generator().manual_seed(0)
     share = 1 / torch.arange(1, classes + 1).double() ** 1.6
-    target = torch.multinomial(share, 2 * 512 * 512, True, generator=generator).view(2, 512, 512)
-    prior = (share / share.sum()).float()
+    target = torch.multinomial(share, images * 512 * 512, True, generator=generator).view(images, 512, 512)
+    target, prior = target.to(options.device), (share / share.sum()).float().to(options.device)
     sets = LabelSets.from_groups(CategoryGroups.by_rank(share.numpy(), (21, 55, 74)))
-    low = [torch.randn(2, classes, 128, 128, generator=generator, requires_grad=True) for _ in range(3)]
-    criteria = [ExpertLoss(mask, prior) for mask in sets.masks]
+    drawn = [torch.randn(images, classes, 128, 128, generator=generator) for _ in range(3)]
+    low = [z.to(options.device).requires_grad_() for z in drawn]
+    masks = [mask.to(options.device) for mask in sets.masks]
+    criteria = [ExpertLoss(mask, prior).to(options.device) for mask in masks]
 
     upsampling = Upsampling((512, 512))
 
@@ -44,18 +51,26 @@ def main() -> None:
         loss.backward()
         return loss
 
-    def theirs() -> Tensor:
-        loss = sum(straightforward(up(z), target, m, prior) for m, z in zip(sets.masks, low, strict=True))
-        loss.backward()
-        return loss
+    def stock(of_maps: Callable[..., Tensor]) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            loss = sum(of_maps(up(z), target, m, prior) for m, z in zip(masks, low, strict=True))
+            loss.backward()
+            return loss
 
+        return run
+
+    theirs = stock(straightforward)
+    sides = {"stock composition": theirs}
+    if options.device != "cpu":
+        sides["the same, torch.compile"] = stock(torch.compile(straightforward))
     torch.testing.assert_close(ours(), theirs())
     measure(
         "expert_loss",
-        {"stock composition": theirs, "longtail ExpertLoss": ours},
-        note="3 experts, 150 classes, 2 x 128x128 -> 512x512, forward and backward, equal values",
+        {**sides, "longtail ExpertLoss": ours},
+        note=f"3 experts, 150 classes, {images} x 128x128 -> 512x512, forward and backward, equal values",
         repeats=options.repeats,
         allocator=options.allocator,
+        device=options.device,
     )
 
 

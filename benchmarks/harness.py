@@ -1,7 +1,8 @@
 """Side-by-side measurement: all sides in one process, alternating, one pinned thread, medians, peak memory, JSON out.
 
 Times are of the process (CPU seconds of one thread), since the machines are shared. ``allocator="kept"`` lets malloc reuse
-large blocks (the honest ratio of the arithmetic); ``"default"`` leaves glibc as users find it.
+large blocks (the honest ratio of the arithmetic); ``"default"`` leaves glibc as users find it. On a GPU times are of the
+wall, until the device is done, and memory is what its allocator held on top of what was there.
 """
 
 import argparse
@@ -24,7 +25,8 @@ import torch
 
 from longtail.training.allocator import keep_freed_memory
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("LONGTAIL_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
+GPU_RESULTS = RESULTS / "gpu"
 
 
 def measure(
@@ -36,8 +38,9 @@ def measure(
     floor: str | None = None,
     allocator: str = "kept",
     memory: Callable[[Callable[[], Any]], int] | dict[str, int] | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
-    """Measure the sides of one comparison and write ``results/NAME.json``.
+    """Measure the sides of one comparison and write ``results/NAME.json``, or ``results/gpu/NAME.json``.
 
     Args:
         name: Name of the row.
@@ -48,21 +51,25 @@ def measure(
         allocator: ``kept`` or ``default``.
         memory: Measures a side's peak bytes, or these bytes by side where it was measured elsewhere; None for what torch
             held.
+        device: Where the sides compute.
     """
     if allocator == "kept":
         keep_freed_memory()
     torch.set_num_threads(1)
+    gpu = device != "cpu"
+    clock = _clock_of_device if gpu else time.process_time
     times: dict[str, list[float]] = {side: [] for side in sides}
     for round_ in range(repeats + 1):
         for side, run in sides.items():
             gc.collect()
-            start = time.process_time()
+            start = clock()
             run()
-            elapsed = time.process_time() - start
+            elapsed = clock() - start
             if round_:
                 times[side].append(elapsed)
-    peaks = memory if isinstance(memory, dict) else {s: (memory or torch_peak)(run) for s, run in sides.items()}
-    return write(name, times, peaks, note=note, floor=floor, allocator=allocator)
+    default = gpu_peak if gpu else torch_peak
+    peaks = memory if isinstance(memory, dict) else {s: (memory or default)(run) for s, run in sides.items()}
+    return write(name, times, peaks, note=note, floor=floor, allocator=allocator, gpu=gpu)
 
 
 def write(
@@ -73,8 +80,9 @@ def write(
     note: str = "",
     floor: str | None = None,
     allocator: str = "kept",
+    gpu: bool = False,
 ) -> dict[str, Any]:
-    """Write ``results/NAME.json`` from the seconds of every run of every side, and each side's peak bytes."""
+    """Write a result's file from the seconds of every run of every side, and each side's peak bytes."""
     peer = next(iter(times))
     medians = {side: statistics.median(values) for side, values in times.items()}
     record = {
@@ -88,11 +96,12 @@ def write(
         "peak_mib": {side: round(peaks.get(side, 0) / 2**20, 1) for side in times},
         "allocator": allocator,
         "repeats": min(map(len, times.values())),
-        "machine": machine(),
+        "machine": machine(gpu),
         "date": date.today().isoformat(),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    folder = GPU_RESULTS if gpu else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     _print(record)
     return record
 
@@ -107,6 +116,21 @@ def torch_peak(run: Callable[[], Any]) -> int:
             held += event.nbytes()
             peak = max(peak, held)
     return peak
+
+
+def gpu_peak(run: Callable[[], Any]) -> int:
+    """Most bytes that the GPU's allocator held at once during a call, on top of what it held before."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _clock_of_device() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def numpy_peak(run: Callable[[], Any]) -> int:
@@ -135,13 +159,14 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
-def machine() -> dict[str, Any]:
+def machine(gpu: bool = False) -> dict[str, Any]:
     """What the figures were measured on."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
         model = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), model)
-    return {"cpu": model, "threads": 1, "python": platform.python_version(), "torch": torch.__version__}
+    card = {"gpu": torch.cuda.get_device_name()} if gpu else {}
+    return {"cpu": model, **card, "threads": 1, "python": platform.python_version(), "torch": torch.__version__}
 
 
 def _print(record: dict[str, Any]) -> None:
@@ -151,18 +176,20 @@ def _print(record: dict[str, Any]) -> None:
         sys.stdout.write(f"  {side:40s} {milliseconds:10.2f} ms  {ratio:7.2f}x  {memory:8.1f} MiB\n")
 
 
-def measure_each(description: str, names: Collection[str], run: Callable[[str, int, str], None]) -> None:
-    """Command line of a benchmark of several rows: ``run(name, repeats, allocator)`` of each, or of those asked for."""
-    parser = arguments(description)
+def measure_each(description: str, names: Collection[str], run: Callable[[str, argparse.Namespace], None]) -> None:
+    """Command line of a benchmark of several rows: ``run(name, options)`` of each, or of those asked for."""
+    parser = arguments(description, gpu=True)
     parser.add_argument("--only", choices=names, nargs="*", default=list(names), help="what to measure")
     options = parser.parse_args()
     for name in options.only:
-        run(name, options.repeats, options.allocator)
+        run(name, options)
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """Options that every benchmark has."""
+def arguments(description: str, *, gpu: bool = False) -> argparse.ArgumentParser:
+    """Options that every benchmark has; those that can run on a GPU have ``--device``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repeats", type=int, default=7, help="alternating rounds")
     parser.add_argument("--allocator", choices=("kept", "default"), default="kept", help="see harness.py")
+    if gpu:
+        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     return parser

@@ -21,15 +21,16 @@ def straightforward(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def main() -> None:
-    options = arguments(__doc__).parse_args()
+    options = arguments(__doc__, gpu=True).parse_args()
     generator = torch.Generator().manual_seed(0)
-    low = 3 * torch.randn(EXPERTS, 1, CLASSES, LOW, LOW, generator=generator)
-    target = torch.randint(0, CLASSES, (1, SIZE, SIZE), generator=generator)
+    low = 3 * torch.randn(EXPERTS, 1, CLASSES, LOW, LOW, generator=generator).to(options.device)
+    target = torch.randint(0, CLASSES, (1, SIZE, SIZE), generator=generator).to(options.device)
     upsampling = Upsampling((SIZE, SIZE))
     ensemble = LearnedEnsemble(EXPERTS, CLASSES)
     with torch.no_grad():
         ensemble.raw_weight.normal_(0, 0.3, generator=generator)
         ensemble.bias.normal_(0, 0.1, generator=generator)
+    ensemble.to(options.device)
 
     def maps() -> Tensor:
         return torch.stack([F.interpolate(z, (SIZE, SIZE), mode="bilinear") for z in low])
@@ -43,7 +44,7 @@ def main() -> None:
     def our_step() -> Tensor:
         ensemble.zero_grad()
         pieces = ((values, block.of(target[i])) for i, block, values in upsampled_pieces(low, upsampling))
-        loss = ensemble.loss_of_pieces(pieces, torch.tensor(target.numel()))
+        loss = ensemble.loss_of_pieces(pieces, target.new_tensor(target.numel()))
         loss.backward()
         return loss
 
@@ -53,7 +54,7 @@ def main() -> None:
 
     @torch.no_grad()
     def our_labels() -> Tensor:
-        labels = torch.empty(1, SIZE, SIZE, dtype=torch.int64)
+        labels = torch.empty_like(target)
         for index, block, values in upsampled_pieces(low, upsampling):
             rectangle = labels[index, block.rows.outputs, block.columns.outputs]
             rectangle.copy_(ensemble.labels_of_piece(values).view_as(rectangle))
@@ -73,6 +74,7 @@ def main() -> None:
             note=f"{note}; {what}",
             repeats=options.repeats,
             allocator=options.allocator,
+            device=options.device,
         )
 
 

@@ -13,16 +13,18 @@ DETECTIONS, BOXES, CLASSES, CHANNELS, STAGES, SIDE, CHUNK = 100, 52, 1203, 256, 
 
 
 def main() -> None:
-    options = arguments(__doc__).parse_args()
+    options = arguments(__doc__, gpu=True).parse_args()
     torch.manual_seed(0)
-    heads = [MaskHead(CHANNELS, CHANNELS, 4, CLASSES).eval() for _ in range(STAGES)]
-    pooled = torch.randn(BOXES, CHANNELS, SIDE, SIDE)
-    place = torch.cat([torch.arange(BOXES), torch.randint(BOXES, (DETECTIONS - BOXES,))]).sort().values
-    labels = torch.randint(CLASSES, (DETECTIONS,))
+    heads = [MaskHead(CHANNELS, CHANNELS, 4, CLASSES).eval().to(options.device) for _ in range(STAGES)]
+    pooled = torch.randn(BOXES, CHANNELS, SIDE, SIDE).to(options.device)
+    place = (
+        torch.cat([torch.arange(BOXES), torch.randint(BOXES, (DETECTIONS - BOXES,))]).sort().values.to(options.device)
+    )
+    labels = torch.randint(CLASSES, (DETECTIONS,)).to(options.device)
 
     @torch.no_grad()
     def every_class(rows: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        each = torch.arange(len(rows))
+        each = torch.arange(len(rows), device=rows.device)
         return mean_probabilities([head.all_logits(head(pooled[rows]))[each, classes] for head in heads])
 
     @torch.no_grad()
@@ -44,6 +46,7 @@ def main() -> None:
         note=f"{DETECTIONS} detections on {BOXES} boxes, {CLASSES} classes, {STAGES} head; equal masks",
         repeats=options.repeats,
         allocator=options.allocator,
+        device=options.device,
     )
 
 

@@ -1,5 +1,6 @@
 """MEDOE with three experts, trained and read at the image's size, against the single decoder that a user would run."""
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -55,16 +56,16 @@ def scene(share: Tensor) -> tuple[Tensor, Tensor]:
     return torch.randn(IMAGES, 3, SIDE, SIDE), target
 
 
-def run(name: str, repeats: int, allocator: str) -> None:
+def run(name: str, options: argparse.Namespace) -> None:
     """Both rows of one model."""
     torch.manual_seed(0)
-    model = MODELS[name]()
+    model = MODELS[name]().to(options.device)
     share = 1 / torch.arange(1, CLASSES + 1).double() ** 1.6
-    image, target = scene(share)
+    image, target = (values.to(options.device) for values in scene(share))
     pixels = (share * 1e9).long().numpy()
     frequency = ClassFrequency(tuple(str(c) for c in range(CLASSES)), images=pixels, pixels=pixels)
     groups = CategoryGroups.by_rank(share.numpy(), (21, 55, 74))
-    method = build_method("medoe", model, frequency=frequency, groups=groups)
+    method = build_method("medoe", model, frequency=frequency, groups=groups).to(options.device)
 
     def folded(images: Tensor) -> Tensor:
         return model.expert(model.encode(images)).logits
@@ -89,13 +90,13 @@ def run(name: str, repeats: int, allocator: str) -> None:
         return labels
 
     note = f"{CLASSES} classes, {SIDE}x{SIDE}, K = 3"
-    options = {"repeats": repeats, "allocator": allocator}
+    how = {"repeats": options.repeats, "allocator": options.allocator, "device": options.device}
     sides = {"single decoder, cross-entropy": plain(model), "the same, folded": folded}
     measure(
         f"medoe_step_{name}",
         {side: step_of(logits) for side, logits in sides.items()} | {"longtail MEDOE": medoe_step},
         note=f"training step, {IMAGES} images, {note}",
-        **options,
+        **how,
     )
     method.eval()
     with torch.no_grad():
@@ -111,7 +112,7 @@ def run(name: str, repeats: int, allocator: str) -> None:
         {side: labels_of(logits) for side, logits in sides.items()}
         | {"longtail MEDOE": lambda: method.labels(image[:1])},
         note=f"labels of one image with the learned ensemble, {note}",
-        **options,
+        **how,
     )
 
 

@@ -21,15 +21,17 @@ def literal(logits: torch.Tensor, target: torch.Tensor, member: torch.Tensor) ->
 
 
 def main() -> None:
-    options = arguments(__doc__).parse_args()
+    options = arguments(__doc__, gpu=True).parse_args()
     counts = np.random.default_rng(0).pareto(0.5, CLASSES) * 8
     groups = CategoryGroups.by_count(counts.astype(np.int64))
-    losses = expert_losses(groups, overall_weight=WEIGHT)
+    losses = [loss.to(options.device) for loss in expert_losses(groups, overall_weight=WEIGHT)]
     generator = torch.Generator().manual_seed(0)
-    logits = [torch.randn(ROWS, CLASSES + 1, generator=generator).requires_grad_() for _ in range(STAGES)]
+    drawn = [torch.randn(ROWS, CLASSES + 1, generator=generator) for _ in range(STAGES)]
+    logits = [z.to(options.device).requires_grad_() for z in drawn]
     target = torch.randint(CLASSES, (ROWS,), generator=generator)
     target[ROWS // 4 :] = CLASSES  # one foreground box in four
-    members = [F.pad(torch.from_numpy(mask), (0, 1)) for mask in groups.masks]
+    target = target.to(options.device)
+    members = [F.pad(torch.from_numpy(mask), (0, 1)).to(options.device) for mask in groups.masks]
 
     def run(loss) -> list[float]:
         values = []
@@ -54,6 +56,7 @@ def main() -> None:
         repeats=options.repeats,
         floor="plain cross-entropy",
         allocator=options.allocator,
+        device=options.device,
     )
 
 

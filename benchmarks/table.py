@@ -34,6 +34,10 @@ GOALS = {
     "uniform_cells_cityscapes_noisy": "6x",
     "uniform_cells_cityscapes_smooth": "6x",
 }
+COLUMNS = """\
+| what | goal | side | ms | times faster | of the floor | peak MiB |
+|---|---|---|---:|---:|---:|---:|
+"""
 HEAD = """\
 # Benchmarks
 
@@ -41,12 +45,10 @@ One script a row: both sides in one process, alternating, one pinned thread, med
 (numpy, for run lengths; what its process grew by, for a side that has one of its own).
 The first side is what a user would otherwise run. Machines are shared and noisy: read the ratios, not the milliseconds.
 This page is written by `python benchmarks/table.py` from `results/*.json`, which the scripts write:
-`OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/NAME.py`.
+`OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/NAME.py`; on a GPU, what reads tensors only: `… --device cuda`.
 How costs grow with classes, experts, resolution, images, processes and ranks: `scale.py`, drawn by `scale_figures.py` as
 [docs/assets/scale_*.svg](../docs/assets).
 
-| what | goal | side | ms | times faster | of the floor | peak MiB |
-|---|---|---|---:|---:|---:|---:|
 """
 
 
@@ -66,20 +68,24 @@ def rows(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def page(records: list[dict[str, Any]]) -> str:
+def page(records: list[dict[str, Any]], of_gpu: list[dict[str, Any]]) -> str:
     """The whole page."""
     where = sorted({(r["date"], r["machine"]["cpu"], r["machine"]["torch"]) for r in records})
     machines = "\n".join(f"- {date}: {cpu}, one thread, torch {torch}, no GPU" for date, cpu, torch in where)
     body = "\n".join(rows(r) for r in records)
+    gpu = "\n".join(rows(r) for r in of_gpu)
+    cards = sorted({f"{r['machine']['gpu']}, torch {r['machine']['torch']}, {r['date']}" for r in of_gpu})
+    on_gpu = f"## On a GPU\n\n{'; '.join(cards)}\n\n{COLUMNS}{gpu}\n\n" if of_gpu else ""
     return (
-        f"{HEAD}{body}\n\nA dash for the floor: no side of that row is one. A dash for memory: nothing held in torch "
-        f"tensors.\n\nMeasured on\n\n{machines}\n"
+        f"{HEAD}{COLUMNS}{body}\n\nA dash for the floor: no side of that row is one. A dash for memory: nothing held "
+        f"in torch tensors.\n\n{on_gpu}## Machines\n\n{machines}\n"
     )
 
 
 def main() -> None:
     records = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
-    text = page(records)
+    of_gpu = [json.loads(path.read_text()) for path in sorted((HERE / "results" / "gpu").glob("*.json"))]
+    text = page(records, of_gpu)
     (HERE / "README.md").write_text(text)
     sys.stdout.write(text)
 

@@ -17,7 +17,7 @@ def uniform_share(logits: Tensor) -> float:
 
 
 def main() -> None:
-    options = arguments(__doc__).parse_args()
+    options = arguments(__doc__, gpu=True).parse_args()
     for name, classes, low, size in (
         ("ade20k", 150, (128, 128), (512, 512)),
         ("cityscapes", 19, (256, 512), (1024, 2048)),
@@ -27,6 +27,7 @@ def main() -> None:
             seeds = torch.randn(1, classes, low[0] // 16, low[1] // 16, generator=generator)
             logits = 3 * F.interpolate(seeds, low, mode="bicubic")
             logits += noise * torch.randn(logits.shape, generator=generator)
+            logits = logits.to(options.device)
             upsampling = Upsampling(size)
 
             def theirs(logits: Tensor = logits, size: tuple[int, int] = size) -> Tensor:
@@ -44,6 +45,7 @@ def main() -> None:
                 note=f"{shape}; equal labels; {kind} random maps, {uniform_share(logits):.0%} of the cells are uniform",
                 repeats=options.repeats,
                 allocator=options.allocator,
+                device=options.device,
             )
 
 
