@@ -112,6 +112,19 @@ def train(
     return task
 
 
+def train_and_hang(folder: str) -> None:
+    """Target of a process that a test kills in its first validation."""
+
+    class Hangs(ToyTask):
+        def validate(self, device: torch.device) -> Validation:
+            (Path(folder) / "validating").touch()
+            time.sleep(600)
+            raise AssertionError("nobody came")
+
+    torch.set_num_threads(1)
+    fit(toy_config(), Path(folder), task=Hangs(), quiet=True)
+
+
 def train_rank(folder: str, rank: int, world_size: int, port: int, resume: bool) -> None:
     """One rank of a run that something else has launched."""
     os.environ |= {

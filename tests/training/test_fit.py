@@ -94,6 +94,24 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unkilled_one(tmp_path, unkill
     assert rows[0] == rows[1]
 
 
+def test_a_run_killed_while_it_validates_loses_nothing(tmp_path, unkilled):
+    run = RunFolder(tmp_path / "run")
+    process = PROCESSES.Process(target=toy_run.train_and_hang, args=(str(run.path),))
+    process.start()
+    wait_for((run.path / "validating").exists, process)
+    kill(process)
+    assert saved(run) == ("experts", 15)
+    task = ToyTask()
+    fit(toy_config(), run.path, task=task, resume=True, quiet=True)
+    assert task.validated == ["experts", "experts", "ensemble", "ensemble"]
+    assert same_weights(run, unkilled)
+    rows = [
+        [(r["phase"], r["iteration"], r["val/score"]) for r in csv.DictReader(f.metrics.open())]
+        for f in (run, unkilled)
+    ]
+    assert rows[0] == rows[1]
+
+
 def test_batches_do_not_depend_on_workers(tmp_path, unkilled):
     assert same_weights(fit(toy_config(workers=2), tmp_path / "run", task=ToyTask(), quiet=True), unkilled)
 

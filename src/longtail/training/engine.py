@@ -107,6 +107,7 @@ class PhaseWatch(Callback):
         self._pending: list[Tensor] = []
         self._first_pending = self.iteration + 1
         self._random_states: list | None = None
+        self._owes_validation = False
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Take the signals back from Lightning, and set the generators."""
@@ -117,6 +118,9 @@ class PhaseWatch(Callback):
             seed_generators(self.config.seed, self.phase, "run", trainer.global_rank)
         elif trainer.global_rank < len(self._random_states):
             restore_generators(self._random_states[trainer.global_rank])
+        if self._owes_validation:
+            assert isinstance(module, PhaseModule)
+            self._validate(trainer, module)
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
@@ -149,6 +153,9 @@ class PhaseWatch(Callback):
         if log:
             self._log(trainer, means)
         if validate:
+            if not last:  # a validation may take longer than a scheduler waits after SIGTERM
+                self._owes_validation = True
+                trainer.save_checkpoint(self.run.last, weights_only=False)
             self._validate(trainer, module)
         elif last:
             share_buffers(module.method)
@@ -207,6 +214,7 @@ class PhaseWatch(Callback):
 
     def _validate(self, trainer: lightning.Trainer, module: PhaseModule) -> None:
         share_buffers(module.method)
+        self._owes_validation = False
         with self.progress.pause(), isolated_randomness():
             training = [m for m in module.method.modules() if m.training]
             module.method.eval()
@@ -242,6 +250,7 @@ class PhaseWatch(Callback):
             "finished": self.iteration == self.iterations,
             "done": list(self.done),
             "best": self.best,
+            "owes_validation": self._owes_validation,
             "world_size": trainer.world_size,
             "random_states": all_gather_objects(generator_states()),
             "pending": torch.stack(self._pending).cpu() if self._pending else None,
@@ -254,6 +263,7 @@ class PhaseWatch(Callback):
         """Take what is ours from the state."""
         state = checkpoint["longtail"]
         self.best = state["best"]
+        self._owes_validation = state.get("owes_validation", False)
         self._random_states = state["random_states"]
         self._first_pending = state["first_pending"]
         if state["pending"] is not None:
