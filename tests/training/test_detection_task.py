@@ -10,13 +10,16 @@ import torch
 import yaml
 
 from longtail.errors import ConfigError, DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.detector import Detector
+from longtail.metrics.detection import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.training.config_file import from_dict, read_yaml, write_yaml
 from longtail.training.detection_config import DetectionConfig, DetectorConfig
 from longtail.training.detection_task import (
     DetectionTask,
     detection_groups,
+    evaluation_groups,
     frequency_of,
     open_detection,
     sampling_order,
@@ -74,6 +77,38 @@ def test_groups():
         assert groups.group_of.tolist() == expected.tolist()
     with pytest.raises(ConfigError, match="name 2 classes of 12"):
         detection_groups(with_data(groups={"by": "explicit", "members": {"all": [0, 1]}}).data.groups, frequency)
+
+
+class AnnotationsOf(DetectionTruth):
+    """Annotations of which only the groups and the rules are known."""
+
+    groups = None
+
+    def __init__(self, groups: CategoryGroups, federated: bool) -> None:
+        self.groups, self.federated = groups, federated
+
+
+@pytest.mark.parametrize(
+    ("by", "federated", "expected"),
+    [
+        ("auto", False, "training"),
+        ("auto", True, "file"),
+        ("training", True, "training"),
+        ("file", False, "file"),
+        ("standard", False, "standard"),
+        ("standard", True, "file"),
+    ],
+)
+def test_groups_to_score_by(by, federated, expected):
+    frequency = ClassFrequency(tuple("abcd"), images=np.array([3, 3, 3, 3]), instances=np.array([9, 10, 99, 100]))
+    known = {
+        "training": CategoryGroups.by_count([1, 2, 3, 4], (2, 3, 4), ("w", "x", "y", "z")),
+        "file": CategoryGroups.explicit({"rare": [3], "common": [2], "frequent": [0, 1]}),
+        "standard": CategoryGroups.explicit({"rare": [0], "common": [1, 2], "frequent": [3]}),
+    }
+    truth = AnnotationsOf(known["file"], federated)
+    assert tiny_config(evaluation={"groups": by}).evaluation.groups == by
+    assert evaluation_groups(by, known["training"], frequency, truth) == known[expected]
 
 
 @pytest.mark.parametrize("by", ["repeat_factor", "class_aware"])

@@ -285,8 +285,9 @@ class DetectionEvaluationConfig:
     Args:
         batch_size: images at a time
         metric: what the best weights are chosen by
-        groups: by which groups to score: those of training, those of the annotation file (LVIS), or auto: the file's
-            where it is federated
+        groups: by which groups to score: those of training; those of the annotation file (LVIS); standard: rare, common
+            and frequent (at 10 and 100 training instances), whatever the groups of training; the file's go before standard
+            and auto, which else means training's, where it is federated
         readouts: ways to read the stages that the run is scored with; all when not given
         scales: sizes at which the run is scored, factors on the input's; several average out (test-time augmentation)
         flip: score the run with every image seen mirrored, too (test-time augmentation)
@@ -296,7 +297,7 @@ class DetectionEvaluationConfig:
 
     batch_size: int = 1
     metric: Literal["AP", "AP50", "mask_AP", "mask_AP50"] = "AP"
-    groups: Literal["auto", "training", "file"] = "auto"
+    groups: Literal["auto", "training", "file", "standard"] = "auto"
     readouts: list[str] | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
@@ -306,7 +307,7 @@ class DetectionEvaluationConfig:
     def __post_init__(self) -> None:
         positive("evaluation.batch_size", self.batch_size)
         one_of("evaluation.metric", self.metric, ("AP", "AP50", "mask_AP", "mask_AP50"))
-        one_of("evaluation.groups", self.groups, ("auto", "training", "file"))
+        one_of("evaluation.groups", self.groups, ("auto", "training", "file", "standard"))
         for scale in self.scales:
             positive("evaluation.scales", scale)
         not_negative("evaluation.max_detections", self.max_detections)

@@ -16,6 +16,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
 from longtail.mec.detector import Detector, augmented
+from longtail.metrics.detection import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
@@ -136,7 +137,7 @@ class DetectionTask:
             self.detector,
             self.val_data,
             truth=self.truth,
-            groups=evaluation_groups(self.config, self.groups, self.truth),
+            groups=evaluation_groups(self.config.evaluation.groups, self.groups, self.frequency, self.truth),
             readouts=[next(iter(self.method.readouts()))],
             fixed=False,
             pooled=False,
@@ -283,10 +284,20 @@ def detection_groups(settings: DetectionGroupsConfig, frequency: ClassFrequency)
     return CategoryGroups.by_count(frequency.counts(settings.by), settings.edges)
 
 
-def evaluation_groups(config: DetectionConfig, training: CategoryGroups, truth: Any) -> CategoryGroups:
-    """Groups to score by: those of training, or the annotation file's own."""
-    of_file = config.evaluation.groups == "file" or (config.evaluation.groups == "auto" and truth.federated)
-    return truth.groups if of_file else training
+def evaluation_groups(
+    by: str, training: CategoryGroups, frequency: ClassFrequency, truth: DetectionTruth
+) -> CategoryGroups:
+    """Groups to score by: those of training, the annotation file's own, or rare, common and frequent.
+
+    Args:
+        by: See ``DetectionEvaluationConfig.groups``.
+        training: The detector's groups.
+        frequency: Counts of the training split.
+        truth: The annotations to score with.
+    """
+    if by == "file" or (by != "training" and truth.federated):
+        return truth.groups
+    return detection_groups(DetectionGroupsConfig(), frequency) if by == "standard" else training
 
 
 def sampling_order(config: DetectionConfig, dataset: DetectionDataset, phase: str = "train") -> IndexOrder:
@@ -347,7 +358,7 @@ def score_detection_run(
         detector,
         dataset,
         truth=truth,
-        groups=evaluation_groups(config, detector.groups, truth),
+        groups=evaluation_groups(config.evaluation.groups, detector.groups, detector.frequency, truth),
         readouts=readouts or config.evaluation.readouts,
         recording=recording,
         progress=progress,

@@ -1,7 +1,7 @@
 """Score trained weights with every readout, by class and group; writes results.json and pictures/."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from longtail.cli.parser import Namespace, Parser, chosen_device
 
@@ -24,6 +24,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--readouts", type=list[str] | None, default=None, help="detection: ways to read the stages")
     parser.add_argument("--scales", type=tuple[float, ...] | None, default=None, help="detection: sizes to look at")
     parser.add_argument("--flip", action="store_true", help="detection: look at mirrored images, too")
+    parser.add_argument(
+        "--groups",
+        type=Literal["auto", "training", "file", "standard"] | None,
+        default=None,
+        help="detection: groups to score by, see evaluation.groups of `train detection`; those of the run when not given",
+    )
     parser.add_argument("--record", type=str | None, default=None, help="detection: folder to record all stages in")
     parser.add_argument("--limit", type=int | None, default=None, help="score only that many images")
     parser.add_argument("--pictures", type=int, default=6, help="images to write for the report")
@@ -59,7 +65,7 @@ def _refuse_misplaced(arguments: Namespace, detection: bool) -> None:
     """Options of the other task would be ignored without a word."""
     from longtail.errors import ConfigError
 
-    others = ("window", "stride") if detection else ("readouts", "scales", "flip", "record")
+    others = ("window", "stride") if detection else ("readouts", "scales", "flip", "record", "groups")
     for name in others:
         if getattr(arguments, name):
             raise ConfigError(f"--{name} is not for {'detection' if detection else 'segmentation'}", fix="leave it out")
@@ -90,6 +96,7 @@ def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -
 
         views = {"scales": arguments.scales} if arguments.scales else {}
         views |= {"flip": True} if arguments.flip else {}
+        views |= {"groups": arguments.groups} if arguments.groups else {}
         read = {"readouts": arguments.readouts, "recording": arguments.record}
         score_detection_run(folder, **shared, **read, changes=_changes(arguments, settings, **views))
     else:
@@ -119,12 +126,15 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
     }
     if detection:
         from longtail.mec.detector import Detector, augmented
-        from longtail.training.evaluate_detection import evaluate_detection
+        from longtail.training.detection_task import evaluation_groups
+        from longtail.training.evaluate_detection import evaluate_detection, truth_of
 
         detector = _loaded(arguments, Detector)
         if arguments.flip or arguments.scales:
             detector.method = augmented(detector.method, arguments.scales or (1.0,), arguments.flip)
-        read = {"readouts": arguments.readouts, "recording": arguments.record}
+        truth = truth_of(dataset, min(arguments.limit or len(dataset), len(dataset)))
+        groups = evaluation_groups(arguments.groups or "auto", detector.groups, detector.frequency, truth)
+        read = {"readouts": arguments.readouts, "recording": arguments.record, "truth": truth, "groups": groups}
         results = evaluate_detection(detector, dataset, **read, **shared)
     else:
         from longtail.medoe import Segmenter
