@@ -4,6 +4,7 @@ import pytest
 
 from longtail.cli import main
 from longtail.training.config_file import read_yaml
+from support.fake_runs import make_results, write_run
 
 
 @pytest.fixture
@@ -47,3 +48,15 @@ def test_what_is_there_is_shown_where_a_run_failed(words, capsys):
 def test_unknown_experiments_are_refused_with_the_known_ones(capsys):
     assert main(["reproduce", "medoe", "table-99", "--data", "nowhere"]) == 2
     assert "table-6" in capsys.readouterr().err
+
+
+def test_show_trains_nothing(words, tmp_path, capsys):
+    assert main([*words, "--show"]) == 2
+    assert "no run has results" in capsys.readouterr().err
+    folder = tmp_path / "out" / "medoe" / "nowhere" / "smoke" / "deeplabv3plus_r50c-baseline-seed0"
+    results = make_results("baseline")
+    write_run(folder, results)
+    assert main([*words, "--show"]) == 0
+    said = capsys.readouterr().out
+    assert f"{100 * results.predictions['baseline'].overall['mIoU']:.1f}" in said and "table-2-" in said
+    assert "6 runs have no results yet" in next((folder.parent / "tables").glob("*.md")).read_text()

@@ -69,7 +69,7 @@ def test_written_for_readers_and_machines(runs, tmp_path):
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["rows"]["ours"]["mIoU"]["published"] == 81.0
     assert record["rows"]["ours"]["mIoU"]["change"]["pairs"] == 2
-    assert record["rows"]["ours"]["mIoU"]["verdict"] == "holds" and record["claims"].startswith(
+    assert record["rows"]["ours"]["mIoU"]["verdict"] == "open" and record["claims"].startswith(
         "Changes that the paper prints: 2;"
     )
 
@@ -99,8 +99,10 @@ def test_verdicts_of_the_changes_that_the_paper_prints(tmp_path):
         undecided = verdict(changes)
         assert undecided.cells["ours"]["mIoU"].verdict == "open"
         assert undecided.claims().endswith(f"open: 1 ({leaning} in the same direction).")
-    # one seed decides nothing
+    # one seed decides nothing, nor do two that happen to agree
     assert verdict((0.5,)).cells["ours"]["mIoU"].verdict == "open"
+    assert verdict((0.5, 0.5001)).cells["ours"]["mIoU"].difference.p < 0.01
+    assert verdict((0.5, 0.5001)).cells["ours"]["mIoU"].verdict == "open"
     unprinted = verdict((0.011, 0.010, 0.009), (80.0, None))
     assert unprinted.cells["ours"]["mIoU"].verdict is None and unprinted.claims() == ""
     assert verdict((0.011, 0.010, 0.009), (80.0, 80.0)).cells["ours"]["mIoU"].verdict is None

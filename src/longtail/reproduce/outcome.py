@@ -17,6 +17,8 @@ from longtail.reproduce.significance import PairedDifference, paired_difference
 Verdict = Literal["holds", "contradicted", "open"]
 #: Below this probability a change is called more than chance.
 _SIGNIFICANT = 0.05
+#: With fewer seeds it is called open: two differences that happen to be alike have a small p.
+_FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Cell:
         """Whether the printed change holds in these runs; None where none is printed or nothing was run."""
         if not self.published_change or self.difference is None or not self.difference.pairs:
             return None
-        if self.difference.p is None or self.difference.p >= _SIGNIFICANT:
+        few = self.difference.pairs < _FEWEST_SEEDS
+        if few or self.difference.p is None or self.difference.p >= _SIGNIFICANT:
             return "open"
         return "holds" if self.same_way else "contradicted"
 

@@ -42,6 +42,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--commands", action="store_true", help="write the settings and print one command a missing run"
     )
+    parser.add_argument("--show", action="store_true", help="write the table of the runs that are there; train nothing")
 
 
 def run(arguments: Namespace) -> int:
@@ -74,6 +75,11 @@ def run(arguments: Namespace) -> int:
         return _dry_run(runs, experiment)
     if arguments.commands:
         return _commands(runs)
+    if arguments.show:
+        if not any(planned.state == "done" for planned in runs):
+            raise ConfigError(f"no run has results in {runs[0].folder.parent}", fix="leave out --show to make them")
+        _show(experiment, runs, arguments)
+        return 0
     from longtail.reproduce.execute import execute
 
     try:
