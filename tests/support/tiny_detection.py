@@ -45,7 +45,7 @@ SETTINGS: dict[str, Any] = {
     "optimiser": {"lr": 0.001, "warmup_iterations": 1},
     "loading": {"batch_size": 2, "workers": 0},
     "hardware": {"accelerator": "cpu", "devices": 1},
-    "logging": {"logger": "none", "log_interval": 2, "val_interval": 0},
+    "logging": {"logger": "none", "log_interval": 2, "val_interval": 100},
     "evaluation": {"pictures": 2},
 }
 

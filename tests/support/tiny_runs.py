@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "iterations": {"experts": 3, "ensemble": 2},
     "loading": {"batch_size": 2, "workers": 0},
     "hardware": {"accelerator": "cpu", "devices": 1},
-    "logging": {"logger": "none", "log_interval": 2, "val_interval": 0},
+    "logging": {"logger": "none", "log_interval": 2, "val_interval": 100},
     "evaluation": {"pictures": 2},
 }
 
