@@ -175,7 +175,7 @@ def test_warns_of_different_data_and_borrowed_groups(tmp_path):
     second.settings["groups_from"] = "the labels scored (no training frequency given)"
     runs = [write_run(tmp_path / "a", first), write_run(tmp_path / "b", second)]
     text = write_report(runs, tmp_path).read_text()
-    assert "fingerprints differ" in text and "Groups come from the evaluated labels" in text
+    assert "differ in name, size or time of change" in text and "Groups come from the evaluated labels" in text
 
 
 def test_pictures_are_coloured_downscaled_and_paired(tmp_path):

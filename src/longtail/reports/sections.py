@@ -227,7 +227,10 @@ def warnings(comparison: Comparison) -> list[str]:
     found = []
     prints = {run.results.data.get("fingerprint") for run in comparison.runs} - {None, ""}
     if len(prints) > 1:
-        found.append("The runs were evaluated on different data: their fingerprints differ.")
+        found.append(
+            "The files that the runs were evaluated on differ in name, size or time of change: compare only what was the "
+            "same data, perhaps copied."
+        )
     source = str(comparison.focus.results.settings.get("groups_from", ""))
     if source.startswith("the labels scored"):
         found.append("Groups come from the evaluated labels, since no training frequency was given.")
