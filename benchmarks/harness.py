@@ -26,7 +26,6 @@ import torch
 from longtail.training.allocator import keep_freed_memory
 
 RESULTS = Path(os.environ.get("LONGTAIL_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
-GPU_RESULTS = RESULTS / "gpu"
 
 
 def measure(
@@ -99,7 +98,7 @@ def write(
         "machine": machine(gpu),
         "date": date.today().isoformat(),
     }
-    folder = GPU_RESULTS if gpu else RESULTS
+    folder = RESULTS / "gpu" if gpu else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     _print(record)

@@ -19,12 +19,12 @@ from longtail.training.detection_config import DetectionConfig, DetectorConfig
 from longtail.training.detection_task import (
     DetectionTask,
     detection_groups,
-    evaluation_groups,
     frequency_of,
     open_detection,
     sampling_order,
     score_detection_run,
 )
+from longtail.training.evaluate_detection import evaluation_groups
 from longtail.training.fit import fit
 from longtail.training.loading import BatchPlan
 from longtail.training.task import Task

@@ -1,7 +1,7 @@
 """Settings of a detection run. This module does not import torch."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from longtail.errors import ConfigError
 from longtail.training.config import (
@@ -12,6 +12,9 @@ from longtail.training.config import (
     positive,
     within,
 )
+
+#: How the groups to score by are chosen, see ``DetectionEvaluationConfig``.
+EvaluationGroups = Literal["auto", "training", "file", "standard"]
 
 #: The recipe of the paper, and AdamW as the field trains detectors with it. Source: MEC §A; SPEC C11.
 DETECTION_RECIPES: dict[str, dict[str, Any]] = {
@@ -297,7 +300,7 @@ class DetectionEvaluationConfig:
 
     batch_size: int = 1
     metric: Literal["AP", "AP50", "mask_AP", "mask_AP50"] = "AP"
-    groups: Literal["auto", "training", "file", "standard"] = "auto"
+    groups: EvaluationGroups = "auto"
     readouts: list[str] | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
@@ -307,7 +310,7 @@ class DetectionEvaluationConfig:
     def __post_init__(self) -> None:
         positive("evaluation.batch_size", self.batch_size)
         one_of("evaluation.metric", self.metric, ("AP", "AP50", "mask_AP", "mask_AP50"))
-        one_of("evaluation.groups", self.groups, ("auto", "training", "file", "standard"))
+        one_of("evaluation.groups", self.groups, get_args(EvaluationGroups))
         for scale in self.scales:
             positive("evaluation.scales", scale)
         not_negative("evaluation.max_detections", self.max_detections)

@@ -16,7 +16,6 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
 from longtail.mec.detector import Detector, augmented
-from longtail.metrics.detection import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
@@ -137,7 +136,7 @@ class DetectionTask:
             self.detector,
             self.val_data,
             truth=self.truth,
-            groups=evaluation_groups(self.config.evaluation.groups, self.groups, self.frequency, self.truth),
+            groups=self.config.evaluation.groups,
             readouts=[next(iter(self.method.readouts()))],
             fixed=False,
             pooled=False,
@@ -284,22 +283,6 @@ def detection_groups(settings: DetectionGroupsConfig, frequency: ClassFrequency)
     return CategoryGroups.by_count(frequency.counts(settings.by), settings.edges)
 
 
-def evaluation_groups(
-    by: str, training: CategoryGroups, frequency: ClassFrequency, truth: DetectionTruth
-) -> CategoryGroups:
-    """Groups to score by: those of training, the annotation file's own, or rare, common and frequent.
-
-    Args:
-        by: See ``DetectionEvaluationConfig.groups``.
-        training: The detector's groups.
-        frequency: Counts of the training split.
-        truth: The annotations to score with.
-    """
-    if by == "file" or (by != "training" and truth.federated):
-        return truth.groups
-    return detection_groups(DetectionGroupsConfig(), frequency) if by == "standard" else training
-
-
 def sampling_order(config: DetectionConfig, dataset: DetectionDataset, phase: str = "train") -> IndexOrder:
     """What a pass over the training data shows in a phase."""
     sampling, size = config.data.sampling, _size(dataset, config.data.limit)
@@ -353,12 +336,10 @@ def score_detection_run(
     if config.evaluation.flip or config.evaluation.scales != (1.0,):
         detector.method = augmented(detector.method, config.evaluation.scales, config.evaluation.flip)
     dataset = open_validation(config, scored.split)
-    truth = truth_of(dataset, _size(dataset, config.data.limit))
     results = evaluate_detection(
         detector,
         dataset,
-        truth=truth,
-        groups=evaluation_groups(config.evaluation.groups, detector.groups, detector.frequency, truth),
+        groups=config.evaluation.groups,
         readouts=readouts or config.evaluation.readouts,
         recording=recording,
         progress=progress,

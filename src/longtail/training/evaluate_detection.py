@@ -20,6 +20,7 @@ from longtail.mec.rescore import StageRecorder
 from longtail.metrics.detection import DetectionTruth, IouType, annotations_of, detection_prediction
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.results import Prediction, Results
+from longtail.training.detection_config import EvaluationGroups
 from longtail.training.detection_pictures import DetectionPictureBook
 from longtail.training.environment import environment
 from longtail.training.failures import checked
@@ -31,7 +32,7 @@ def evaluate_detection(
     detector: DetectionMethod | Detector,
     dataset: DetectionDataset,
     *,
-    groups: CategoryGroups | None = None,
+    groups: CategoryGroups | EvaluationGroups = "auto",
     frequency: ClassFrequency | None = None,
     truth: DetectionTruth | None = None,
     readouts: Iterable[str] | None = None,
@@ -59,8 +60,7 @@ def evaluate_detection(
     Args:
         detector: A method on the device to compute on, or a ``Detector`` with all that it knows.
         dataset: Annotated images; where it has no transform of its own, the detector's preprocessing is used.
-        groups: Groups of the classes to score by; those of the annotation file where it is federated (LVIS), else the
-            detector's, where not given.
+        groups: Groups of the classes to score by, or how to choose them: see ``evaluation_groups``.
         frequency: Counts of the training split; the detector's where not given.
         truth: The annotations of ``dataset``, where they are at hand.
         readouts: Names of the readouts wanted; all where not given.
@@ -92,8 +92,11 @@ def evaluate_detection(
         frequency = frequency or detector.frequency
     size = len(dataset) if limit is None else min(limit, len(dataset))
     truth = truth or truth_of(dataset, size)
-    if groups is None:
-        groups = truth.groups if truth.federated or isinstance(detector, DetectionMethod) else detector.groups
+    if isinstance(groups, str):
+        if isinstance(detector, Detector):
+            groups = evaluation_groups(groups, detector.groups, detector.frequency, truth)
+        else:
+            groups = truth.groups
     names = _readouts(method, readouts)
     book = None
     if pictures_dir is not None and pictures:
@@ -130,6 +133,22 @@ def evaluate_detection(
         seed=seed,
         environment=environment(),
     )
+
+
+def evaluation_groups(
+    by: EvaluationGroups, training: CategoryGroups, frequency: ClassFrequency, truth: DetectionTruth
+) -> CategoryGroups:
+    """Groups to score by: those of training, the annotation file's own, or rare, common and frequent.
+
+    Args:
+        by: See ``DetectionEvaluationConfig.groups``.
+        training: The detector's groups.
+        frequency: Counts of the training split.
+        truth: The annotations to score with.
+    """
+    if by == "file" or (by != "training" and truth.federated):
+        return truth.groups
+    return CategoryGroups.by_count(frequency.counts("instances")) if by == "standard" else training
 
 
 def truth_of(dataset: DetectionDataset, size: int | None = None) -> DetectionTruth:

@@ -1,7 +1,7 @@
 """Score trained weights with every readout, by class and group; writes results.json and pictures/."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from longtail.cli.parser import Namespace, Parser, chosen_device
 
@@ -12,6 +12,8 @@ ORDER = 30
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
+    from longtail.training.detection_config import EvaluationGroups
+
     parser.add_argument("model", type=str, help="run folder, published folder or Hub id")
     parser.add_argument("--data", type=str | None, default=None, help="data set; that of the run when not given")
     parser.add_argument("--split", type=str | None, default=None, help="split; the validation split when not given")
@@ -26,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--flip", action="store_true", help="detection: look at mirrored images, too")
     parser.add_argument(
         "--groups",
-        type=Literal["auto", "training", "file", "standard"] | None,
+        type=EvaluationGroups | None,
         default=None,
         help="detection: groups to score by, see evaluation.groups of `train detection`; those of the run when not given",
     )
@@ -126,16 +128,13 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
     }
     if detection:
         from longtail.mec.detector import Detector, augmented
-        from longtail.training.detection_task import evaluation_groups
-        from longtail.training.evaluate_detection import evaluate_detection, truth_of
+        from longtail.training.evaluate_detection import evaluate_detection
 
         detector = _loaded(arguments, Detector)
         if arguments.flip or arguments.scales:
             detector.method = augmented(detector.method, arguments.scales or (1.0,), arguments.flip)
-        truth = truth_of(dataset, min(arguments.limit or len(dataset), len(dataset)))
-        groups = evaluation_groups(arguments.groups or "auto", detector.groups, detector.frequency, truth)
-        read = {"readouts": arguments.readouts, "recording": arguments.record, "truth": truth, "groups": groups}
-        results = evaluate_detection(detector, dataset, **read, **shared)
+        read = {"readouts": arguments.readouts, "recording": arguments.record}
+        results = evaluate_detection(detector, dataset, groups=arguments.groups or "auto", **read, **shared)
     else:
         from longtail.medoe import Segmenter
         from longtail.training.evaluate import evaluate
