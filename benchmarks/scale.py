@@ -29,8 +29,9 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.mec.losses import expert_losses
 from longtail.medoe.experts import LabelSets
 from longtail.medoe.losses import ExpertLoss
-from longtail.metrics.detection import DetectionTruth, detection_prediction
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_scorer import DetectionScorer
+from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.segmentation import ConfusionMatrix
 from longtail.segmentation.upsampling import Upsampling
 from longtail.training.allocator import keep_freed_memory
@@ -160,16 +161,13 @@ def by_resolution() -> dict[str, Any]:
 
 def by_images() -> dict[str, Any]:
     """A pass over the labels, and evaluation, against the number of images; each point in a process of its own."""
-    detections = tuple(n // 10 for n in IMAGES)
     return {
         "x": IMAGES,
         "series": {
             "frequency pass": in_children(pass_over_labels, IMAGES),
             "segmentation evaluation": in_children(evaluate_segmentation, IMAGES),
-            "detection evaluation, 30 boxes an image": {
-                **in_children(evaluate_detections, detections),
-                "x": detections,
-            },
+            "detection evaluation, 30 boxes an image": in_children(evaluate_detections, IMAGES),
+            "of that, reading the annotations": in_children(read_annotations, IMAGES),
         },
     }
 
@@ -240,26 +238,52 @@ def evaluate_segmentation(images: int) -> None:
     confusion.compute()
 
 
-def evaluate_detections(images: int, found: int = 30, objects: int = 7) -> None:
-    """AP and AP-fixed over 80 classes."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(80, size=images * objects)
-    boxes = np.concatenate([rng.random((len(labels), 2)) * 400, rng.random((len(labels), 2)) * 99 + 9], axis=1)
-    annotations = [
-        {"id": i + 1, "image_id": i // objects, "category_id": int(labels[i]), "bbox": b, "area": b[2] * b[3]}
-        for i, b in enumerate(boxes.tolist())
-    ]
-    content = {
-        "images": [{"id": i, "height": 512, "width": 512} for i in range(images)],
-        "annotations": annotations,
-        "categories": [{"id": c, "name": str(c)} for c in range(80)],
-    }
-    near = np.repeat(np.arange(images), found) * objects + rng.integers(objects, size=images * found)
-    xyxy = np.concatenate([boxes[near, :2], boxes[near, :2] + boxes[near, 2:]], axis=1) + rng.normal(
-        size=(len(near), 4)
-    )
-    arrays = DetectionArrays(near // objects, xyxy, rng.random(len(near)), labels[near])
-    detection_prediction(DetectionTruth(content), arrays, pooled=False)
+def boxes_of(image: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and boxes (xyxy) of seven objects."""
+    rng = np.random.default_rng(image)
+    corner = rng.random((7, 2)) * 400
+    return rng.integers(80, size=7), np.concatenate([corner, corner + rng.random((7, 2)) * 99 + 9], axis=1)
+
+
+def read_annotations(images: int) -> DetectionTruth:
+    """A file of seven objects an image, of 80 classes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "annotations.json"
+        with path.open("w") as file:
+            file.write('{"categories": ' + json.dumps([{"id": c, "name": str(c)} for c in range(80)]) + ', "images": [')
+            file.writelines(f'{", " * (i > 0)}{{"id": {i}, "height": 512, "width": 512}}' for i in range(images))
+            file.write('], "annotations": [')
+            file.writelines(f"{', ' * (i > 0)}{objects_of(i)}" for i in range(images))
+            file.write("]}")
+        return DetectionTruth(path)
+
+
+def objects_of(image: int) -> str:
+    """Annotations of an image."""
+    records = []
+    for place, (label, (x0, y0, x1, y1)) in enumerate(zip(*boxes_of(image), strict=True)):
+        box = [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
+        identity = {"id": 7 * image + place + 1, "image_id": image, "category_id": int(label)}
+        records.append(json.dumps({**identity, "bbox": box, "area": box[2] * box[3]}))
+    return ", ".join(records)
+
+
+def evaluate_detections(images: int) -> None:
+    """AP, AP-fixed, AP-pool of 30 detections an image, eight images at a time."""
+    scorer = DetectionScorer(read_annotations(images))
+    for start in range(0, images, 8):
+        found = []
+        for image in range(start, min(start + 8, images)):
+            labels, boxes = boxes_of(image)
+            rng = np.random.default_rng(image)
+            near = rng.integers(7, size=30)
+            found.append(
+                DetectionArrays(
+                    np.full(30, image), boxes[near] + rng.normal(size=(30, 4)), rng.random(30), labels[near]
+                )
+            )
+        scorer.update(range(start, start + len(found)), DetectionArrays.join(found))
+    scorer.compute()
 
 
 PARTS = {

@@ -1,6 +1,8 @@
 """Detection metrics against a slow evaluator of our own, pycocotools, and the reference numbers of lvis-api."""
 
 import json
+import pickle
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,18 @@ import torch
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics.detection import DetectionTruth, detection_prediction, evaluate
+from longtail.metrics import detection_scorer
 from longtail.metrics.detection_arrays import DetectionArrays
-from support.slow_detection import arrays, made, made_up, per_class, slow_ap
+from longtail.metrics.detection_scorer import DetectionScorer, detection_prediction
+from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.results import Prediction
+from support.slow_detection import arrays, evaluate, made, made_up, per_class, slow_ap, slow_pooled_ap
+
+IDS = (9, 2, 4, 7, 30, 11)
+
+
+def as_text(prediction: Prediction) -> str:
+    return json.dumps(asdict(prediction))  # NaN equals itself there
 
 
 @pytest.mark.parametrize("federated", [False, True])
@@ -78,6 +89,8 @@ def test_equals_pycocotools(iou_type: str, real_data: Path) -> None:
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
     np.testing.assert_allclose([ours.overall[prefix + name] for name in names], run.stats[:6], atol=1e-9)
     assert ours.overall[prefix + "AP"] > 0.2
+    # what has no limit an image is matched by our own code: within the limits it finds the same
+    assert ours.overall[prefix + "AP_fixed"] == pytest.approx(ours.overall[prefix + "AP"], abs=1e-9)
 
 
 def test_equals_lvis_on_its_sample(real_data: Path) -> None:
@@ -155,13 +168,94 @@ def test_fixed_ap_has_no_limit_an_image(tmp_path: Path) -> None:
     found = arrays(truth, detections, tmp_path)
     limited = detection_prediction(truth, found, max_detections=2)
     unlimited = detection_prediction(truth, found, max_detections=0)
-    assert limited.overall["AP_fixed"] == unlimited.overall["AP"] != limited.overall["AP"]
+    assert limited.overall["AP_fixed"] == pytest.approx(unlimited.overall["AP"], abs=1e-12)
+    assert limited.overall["AP"] < unlimited.overall["AP"]
 
 
-def test_top_per_class_keeps_the_first_of_equal_scores() -> None:
-    detections = made([1, 2, 3, 4, 5], np.zeros((5, 4)), [0.5, 0.5, 0.5, 0.9, 0.1], [0, 0, 0, 0, 1], list("abcde"))
-    top = detections.top_per_class(2)
-    assert top.image_ids.tolist() == [1, 4, 5] and top.masks == ["a", "d", "e"]
+@pytest.mark.parametrize("federated", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_without_a_limit_equal_the_slow_evaluator(seed: int, federated: bool, tmp_path: Path) -> None:
+    content, detections = made_up(seed, federated)
+    truth = DetectionTruth(content)
+    scores = detection_prediction(truth, arrays(truth, detections, tmp_path), max_detections=2)
+    slow = slow_ap(content, detections, federated, 10**9).mean(axis=1)
+    found = [np.nan if v is None else v for v in scores.per_class["AP_fixed"]]
+    np.testing.assert_allclose(found, slow, atol=1e-12)
+    assert scores.overall["AP_pool"] == pytest.approx(slow_pooled_ap(content, detections, federated), abs=1e-12)
+
+
+@pytest.mark.parametrize("room", [2**20, 3])
+def test_fixed_ap_is_of_the_best_of_each_class(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection_scorer, "FIXED_PER_CLASS", 3)
+    monkeypatch.setattr(detection_scorer, "_PIECE", 1)
+    monkeypatch.setattr(detection_scorer, "_ROOM", room)
+    content, detections = made_up(4, ties=False)
+    truth = DetectionTruth(content)
+    by_class = {c: sorted((d for d in detections if d["category_id"] == c), key=lambda d: -d["score"]) for c in IDS}
+    best = [d for found in by_class.values() for d in found[:3]]
+    assert max(map(len, by_class.values())) > 6 and len(best) < len(detections)
+    scores = detection_prediction(truth, arrays(truth, detections, tmp_path))
+    assert scores.overall["AP_fixed"] == pytest.approx(np.nanmean(slow_ap(content, best, False, 10**9)), abs=1e-12)
+    assert scores.overall["AP_pool"] == pytest.approx(slow_pooled_ap(content, best, False), abs=1e-12)
+
+
+@pytest.mark.parametrize("federated", [False, True])
+def test_images_may_come_in_parts_to_several_scorers(
+    federated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, detections = made_up(5, federated, ties=False)
+    truth = DetectionTruth(content)
+    found = arrays(truth, detections, tmp_path)
+    whole = detection_prediction(truth, found)
+    monkeypatch.setattr(detection_scorer, "_PIECE", 1)
+    first, second = DetectionScorer(truth), DetectionScorer(truth)
+    for scorer, images in ((first, (8, 5)), (second, (3,))):  # image 1 never comes
+        for image in images:
+            scorer.update([image], found[found.image_ids == image])
+    states = [pickle.loads(pickle.dumps(scorer.state)) for scorer in (first, second)]
+    first.merge(states)
+    first.update([1], found[found.image_ids == 1])
+    ours = first.compute()
+    curves, expected = ours.extra.pop("calibration"), whole.extra.pop("calibration")
+    assert as_text(ours) == as_text(whole)
+    for group, curve in expected.items():  # means: summed in another order
+        for name, values in curve.items():
+            np.testing.assert_allclose(
+                *([np.nan if v is None else v for v in c] for c in (curves[group][name], values))
+            )
+
+
+def test_images_that_never_come_hold_misses(tmp_path: Path) -> None:
+    content, detections = made_up(1, ties=False)
+    truth = DetectionTruth(content)
+    found = arrays(truth, [d for d in detections if d["image_id"] == 5], tmp_path)
+    scorer = DetectionScorer(truth)
+    scorer.update([5], found)
+    assert as_text(scorer.compute()) == as_text(detection_prediction(truth, found))
+    for call in (scorer.compute, lambda: scorer.update([3], found)):
+        with pytest.raises(ConfigError, match="already"):
+            call()
+
+
+def test_an_image_is_scored_once() -> None:
+    truth = DetectionTruth(made_up(0)[0])
+    scorer = DetectionScorer(truth)
+    nothing = made([], np.zeros((0, 4)), [], [])
+    scorer.update([5], nothing)
+    for images in ([5], [3, 5], [8, 8]):
+        with pytest.raises(DataError, match=f"image {images[-1]} is scored twice"):
+            scorer.update(images, nothing)
+    scorer.update([3], nothing)
+    with pytest.raises(DataError, match="image 77 is not"):
+        scorer.update([77], nothing)
+    with pytest.raises(DataError, match="such as 8"):
+        scorer.update([1], made([8], [[0, 0, 9, 9]], [0.5], [0]))
+
+
+def test_top_per_image_keeps_the_first_of_equal_scores() -> None:
+    detections = made([3, 3, 3, 3, 1], np.zeros((5, 4)), [0.5, 0.5, 0.5, 0.9, 0.1], range(5), list("abcde"))
+    top = detections.top_per_image(2)
+    assert top.labels.tolist() == [0, 3, 4] and top.masks == ["a", "d", "e"]
 
 
 def test_groups_are_free_and_fall_back_to_the_file() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from longtail.metrics.detection import DetectionTruth
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_scorer import DetectionScorer, IouType
+from longtail.metrics.detection_truth import DetectionTruth
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -18,6 +19,20 @@ RECALLS = np.linspace(0, 1, 101)
 
 def slow_ap(truth: dict, detections: list[dict], federated: bool, limit: int, size: tuple = (0, 1e10)) -> np.ndarray:
     """AP of every category, (C, 10); NaN where there is nothing to find."""
+    scores, positives = slow_scores(truth, detections, federated, limit, size)
+    return np.array([slow_average_precision(scores[c], positives[c]) for c in scores])
+
+
+def slow_pooled_ap(truth: dict, detections: list[dict], federated: bool) -> float:
+    """One precision-recall curve over all categories."""
+    scores, positives = slow_scores(truth, detections, federated, 10**9)
+    return float(np.mean(slow_average_precision([s for c in scores for s in scores[c]], sum(positives.values()))))
+
+
+def slow_scores(
+    truth: dict, detections: list[dict], federated: bool, limit: int, size: tuple = (0, 1e10)
+) -> tuple[dict[int, list], dict[int, int]]:
+    """Matched detections and number of objects to find of every category."""
     categories = sorted(c["id"] for c in truth["categories"])
     if federated and limit:
         detections = [
@@ -40,7 +55,7 @@ def slow_ap(truth: dict, detections: list[dict], federated: bool, limit: int, si
             skip = [bool(a.get("iscrowd")) or not size[0] <= a["area"] <= size[1] for a in objects]
             positives[c] += skip.count(False)
             scores[c] += zip(*slow_match(objects, skip, mine, lenient, size), strict=True)
-    return np.array([slow_average_precision(scores[c], positives[c]) for c in categories])
+    return scores, positives
 
 
 def slow_match(objects: list, skip: list, found: list, lenient: bool, size: tuple) -> tuple[list, list, list]:
@@ -146,6 +161,13 @@ def arrays(truth: DetectionTruth, detections: list[dict], tmp_path: Path) -> Det
 
 def made(image_ids: list, boxes: Any, scores: list, labels: Any, masks: list | None = None) -> DetectionArrays:
     return DetectionArrays(*(np.asarray(v) for v in (image_ids, boxes, scores, labels)), masks)
+
+
+def evaluate(truth: DetectionTruth, detections: DetectionArrays, kind: IouType = "bbox", **options: Any) -> Any:
+    """The evaluator of all images."""
+    scorer = DetectionScorer(truth, iou_types=(kind,), **options)
+    scorer.update(truth.image_ids.tolist(), detections)
+    return scorer.evaluators()[kind]
 
 
 def per_class(run: Any, size: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ import yaml
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.detector import Detector
-from longtail.metrics.detection import DetectionTruth
+from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.training.config_file import from_dict, read_yaml, write_yaml
 from longtail.training.detection_config import DetectionConfig, DetectorConfig

@@ -14,8 +14,9 @@ from longtail.ensembles.average import Average
 from longtail.errors import ConfigError, DataError
 from longtail.mec.detector import Detector
 from longtail.mec.rescore import rescore
-from longtail.metrics.detection import DetectionTruth, detection_prediction
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_scorer import detection_prediction
+from longtail.metrics.detection_truth import DetectionTruth
 from longtail.training.evaluate_detection import evaluate_detection, truth_of
 from longtail.transforms import detection_eval
 from support.tiny_detection import (

@@ -14,8 +14,8 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.detector import Detector
 from longtail.mec.model import EnsembleSpec, named_ensembles
 from longtail.mec.rescore import rescore
-from longtail.metrics.detection import DetectionTruth
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.metrics.score_detections import described_file, score_arrays
 
@@ -48,9 +48,9 @@ def score_stages(
         frequency: Counts of the training split, for the record.
         postprocess: Thresholds; None for LVIS's.
         federated: LVIS's rules; None for what the annotations are.
-        max_detections: See ``detection_prediction``.
-        fixed: See ``detection_prediction``.
-        pooled: See ``detection_prediction``.
+        max_detections: See ``DetectionScorer``.
+        fixed: See ``DetectionScorer``.
+        pooled: See ``DetectionScorer``.
         progress: Called with the number of images done.
 
     Raises:

@@ -70,6 +70,18 @@ class DetectionArrays:
         )
 
     @classmethod
+    def join(cls, parts: Sequence["DetectionArrays"]) -> "DetectionArrays":
+        """The detections of all parts, one after the other; with masks where all that hold any have them."""
+        filled = [part for part in parts if len(part)] or list(parts[:1]) or [cls.collect([], [])]
+        if len(filled) == 1:
+            return filled[0]
+        with_masks = all(part.masks is not None for part in filled)
+        return cls(
+            **{k: np.concatenate([getattr(p, k) for p in filled]) for k in ("image_ids", "boxes", "scores", "labels")},
+            masks=[mask for part in filled for mask in part.masks or ()] if with_masks else None,
+        )
+
+    @classmethod
     def from_json(cls, path: str | Path, category_ids: np.ndarray) -> "DetectionArrays":
         """Read a file in COCO's results format.
 
@@ -115,11 +127,11 @@ class DetectionArrays:
             record["segmentation"] = text_mask(mask)
         Path(path).write_text(json.dumps(records))
 
-    def top_per_class(self, count: int) -> "DetectionArrays":
-        """The ``count`` best detections of every class; of equal scores the first come first."""
-        order = np.lexsort((-self.scores, self.labels))  # lexsort is stable
-        labels = self.labels[order]
-        place = np.arange(len(labels)) - np.searchsorted(labels, labels, side="left")
+    def top_per_image(self, count: int) -> "DetectionArrays":
+        """The ``count`` best detections of every image; of equal scores the first come first."""
+        order = np.lexsort((-self.scores, self.image_ids))  # lexsort is stable
+        images = self.image_ids[order]
+        place = np.arange(len(images)) - np.searchsorted(images, images, side="left")
         return self[np.sort(order[place < count])]
 
     def __getitem__(self, index: np.ndarray) -> "DetectionArrays":
@@ -156,6 +168,20 @@ def mask_areas(masks: list[Any]) -> np.ndarray:
     from hotcoco import mask
 
     return mask.area(masks)
+
+
+def run_lengths(mask: Any, size: tuple[int, int]) -> Any:
+    """Compressed run lengths of a mask that may be polygons.
+
+    Args:
+        mask: Polygons, or compressed or uncompressed run lengths.
+        size: (h, w) of the image.
+    """
+    from hotcoco import mask as masks
+
+    if isinstance(mask, dict):
+        return masks.frPyObjects(mask, *size) if isinstance(mask["counts"], list) else mask
+    return masks.merge(masks.frPyObjects(mask, *size))
 
 
 def text_mask(mask: Any) -> Any:

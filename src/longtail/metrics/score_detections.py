@@ -9,7 +9,9 @@ from pathlib import Path
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics.detection import DetectionArrays, DetectionTruth, IouType, detection_prediction
+from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_scorer import IouType, detection_prediction
+from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.version import __version__
 
@@ -40,8 +42,8 @@ def score_detections(
             ``frequency``, else takes the annotations' own.
         frequency: Counts of the *training* split, or the file of them that ``longtail count`` writes.
         max_detections: Limit an image (federated: 300) or an image and class (COCO: 100); None for these, 0 for none.
-        fixed: Also AP_fixed, see ``detection_prediction``.
-        pooled: Also AP_pool and the calibration, see ``detection_prediction``.
+        fixed: Also AP_fixed, see ``DetectionScorer``.
+        pooled: Also AP_pool and the calibration, see ``DetectionScorer``.
         name: Name of the method; the file's stem by default.
 
     Returns:

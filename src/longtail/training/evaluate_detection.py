@@ -1,24 +1,24 @@
 """``evaluate_detection``: every way to read a detector's stages, scored in one pass over a data set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
 
 from longtail.datasets.base import DetectionDataset, DetectionSample
-from longtail.detection.method import DetectionMethod, Detections
+from longtail.detection.method import DetectionMethod
 from longtail.distributed import all_gather_objects, broadcast_object, is_main_process, rank, world_size
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.detector import Detector
 from longtail.mec.rescore import StageRecorder
-from longtail.metrics.detection import DetectionTruth, IouType, annotations_of, detection_prediction
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_scorer import DetectionScorer, IouType
+from longtail.metrics.detection_truth import DetectionTruth, annotations_of
 from longtail.metrics.results import Prediction, Results
 from longtail.training.detection_config import EvaluationGroups
 from longtail.training.detection_pictures import DetectionPictureBook
@@ -101,26 +101,24 @@ def evaluate_detection(
     book = None
     if pictures_dir is not None and pictures:
         book = DetectionPictureBook(Path(pictures_dir), pictures, groups)
-    found = _detect(detector, dataset, size, names, batch_size, workers, recording, book, progress)
+    both = method.has_masks and "masks" in dataset[0]
+    wanted: Sequence[IouType] = iou_types or (("bbox", "segm") if both else ("bbox",))
+    scorers = {
+        name: DetectionScorer(
+            truth,
+            groups,
+            iou_types=wanted,
+            federated=federated,
+            max_detections=max_detections,
+            fixed=fixed,
+            pooled=pooled,
+        )
+        for name in names
+    }
+    _detect(detector, dataset, size, scorers, batch_size, workers, recording, book, progress)
     if book is not None:
         book.write(dataset, names)
-    wanted: Sequence[IouType] = iou_types or (("bbox", "segm") if found.masks else ("bbox",))
-    scores: Any = None
-    if is_main_process():
-        scores = {
-            name: detection_prediction(
-                truth,
-                arrays,
-                groups,
-                iou_types=wanted,
-                federated=federated,
-                max_detections=max_detections,
-                fixed=fixed,
-                pooled=pooled,
-            )
-            for name, arrays in found.arrays.items()
-        }
-    predictions: dict[str, Prediction] = broadcast_object(scores)  # type: ignore[assignment]
+    predictions = {name: _prediction(scorer) for name, scorer in scorers.items()}
     return Results(
         task="detection",
         method=names[0],
@@ -168,33 +166,34 @@ def truth_of(dataset: DetectionDataset, size: int | None = None) -> DetectionTru
     return DetectionTruth.of_images(file.path, dataset.image_ids[:size])  # type: ignore[attr-defined]
 
 
-class _Found(NamedTuple):
-    """Detections of all images of all ranks by readout, and whether masks can be scored."""
-
-    arrays: dict[str, DetectionArrays]
-    masks: bool
+def _prediction(scorer: DetectionScorer) -> Prediction:
+    """Scores of the images of all ranks, on every rank."""
+    if world_size() > 1:
+        states = all_gather_objects(scorer.state)
+        if is_main_process():
+            scorer.merge(states)
+    return broadcast_object(scorer.compute() if is_main_process() else None)  # type: ignore[return-value]
 
 
 def _detect(
     detector: DetectionMethod | Detector,
     dataset: DetectionDataset,
     size: int,
-    names: list[str],
+    scorers: Mapping[str, DetectionScorer],
     batch_size: int,
     workers: int,
     recording: str | Path | None,
     book: DetectionPictureBook | None,
     progress: bool,
-) -> _Found:
+) -> None:
+    """Give every readout's detections of this rank's images to its scorer."""
     method = detector if isinstance(detector, DetectionMethod) else detector.method
     if recording is not None and world_size() > 1:
         raise ConfigError("stages are recorded by one process", fix="evaluate on one device to record them")
     device = next(method.parameters()).device
     training = method.training
     method.eval()
-    ids: list[int] = []
-    found: dict[str, list[Detections]] = {name: [] for name in names}
-    masks = method.has_masks
+    names = list(scorers)
     batches: Iterable[list] = evaluation_loader(dataset, range(rank(), size, world_size()), batch_size, workers)
     if progress and is_main_process():
         total = -(-len(range(0, size, world_size())) // batch_size)
@@ -205,23 +204,18 @@ def _detect(
         for batch in batches:
             indices, samples = zip(*((index, checked(sample)) for index, sample in batch), strict=True)
             images, sizes = zip(*(_network_input(sample, detector, device) for sample in samples), strict=True)
+            ids = [int(sample["image_id"]) for sample in samples]
             if recorder is not None:
                 outputs = method.stage_outputs(images)
-                recorder.add([int(s["image_id"]) for s in samples], outputs, sizes)
+                recorder.add(ids, outputs, sizes)
             seen = method.predict_readouts(images, sizes, names)
             for place, (index, sample) in enumerate(zip(indices, samples, strict=True)):
-                masks = masks and "masks" in sample
-                ids.append(int(sample["image_id"]))
                 if book is not None:
                     labels = sample["labels"][~sample["crowd"]].numpy()
                     book.consider(index, sample["name"], labels, {name: seen[name][place] for name in names})
-            for name in names:
-                found[name] += seen[name]
+            for name, scorer in scorers.items():
+                scorer.update(ids, DetectionArrays.collect(ids, seen[name]))
     method.train(training)
-    own = {name: DetectionArrays.collect(ids, detections) for name, detections in found.items()}
-    everyone = all_gather_objects((own, masks))
-    arrays = {name: _joined([arrays[name] for arrays, _ in everyone]) for name in names}
-    return _Found(arrays, all(with_masks for _, with_masks in everyone))
 
 
 def _network_input(
@@ -237,17 +231,6 @@ def _network_input(
             )
         image = detector.preprocess(image.as_subclass(Tensor))
     return image.as_subclass(Tensor).to(device, non_blocking=True), (int(height), int(width))
-
-
-def _joined(parts: Sequence[DetectionArrays]) -> DetectionArrays:
-    filled = [part for part in parts if len(part)] or [parts[0]]
-    if len(filled) == 1:
-        return filled[0]
-    with_masks = all(part.masks is not None for part in filled)
-    return DetectionArrays(
-        **{k: np.concatenate([getattr(p, k) for p in filled]) for k in ("image_ids", "boxes", "scores", "labels")},
-        masks=[mask for part in filled for mask in part.masks or ()] if with_masks else None,
-    )
 
 
 def _readouts(method: DetectionMethod, wanted: Iterable[str] | None) -> list[str]:
