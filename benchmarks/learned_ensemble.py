@@ -6,6 +6,7 @@ from harness import arguments, measure
 from torch import Tensor
 
 from longtail.ensembles.learned import LearnedEnsemble
+from longtail.ensembles.learned_labels import LearnedLabels
 from longtail.segmentation.upsampled_blocks import upsampled_pieces
 from longtail.segmentation.upsampling import Upsampling
 
@@ -55,9 +56,10 @@ def main() -> None:
     @torch.no_grad()
     def our_labels() -> Tensor:
         labels = torch.empty_like(target)
-        for index, block, values in upsampled_pieces(low, upsampling):
+        learned = LearnedLabels(ensemble)
+        for index, block, values in upsampled_pieces(learned.prepare(low), upsampling):
             rectangle = labels[index, block.rows.outputs, block.columns.outputs]
-            rectangle.copy_(ensemble.labels_of_piece(values).view_as(rectangle))
+            rectangle.copy_(learned.of_piece(values).view_as(rectangle))
         return labels
 
     torch.testing.assert_close(our_step(), their_step())

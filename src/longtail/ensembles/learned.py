@@ -100,12 +100,12 @@ class LearnedEnsemble(TrainableEnsemble):
         bias = self.bias.view(len(self.bias), 1, -1, *trailing)
         calibrated = (self.weight.view(len(logits), 1, -1, *trailing) * self._inputs(logits) + bias).softmax(dim=2)
         return (
-            calibrated
-            if self.outer == "none"
-            else self._outer_weight().view(len(logits), 1, -1, *trailing) * calibrated
+            calibrated if self.outer == "none" else self.outer_weight.view(len(logits), 1, -1, *trailing) * calibrated
         )
 
-    def _outer_weight(self) -> Float[Tensor, "experts classes"]:
+    @property
+    def outer_weight(self) -> Float[Tensor, "experts classes"]:
+        """The weight outside the softmax in Eq. 8."""
         weight = self.weight
         if self.outer == "none":
             return torch.ones_like(weight)
@@ -138,7 +138,7 @@ class LearnedEnsemble(TrainableEnsemble):
             total = summed_loss(
                 pieces,
                 self.weight,
-                self._outer_weight(),
+                self.outer_weight,
                 self.bias.expand(len(self.raw_weight), -1),
                 inputs=self.inputs,
                 normalise=self.objective == "likelihood",
@@ -166,7 +166,7 @@ class LearnedEnsemble(TrainableEnsemble):
         logits = logits.to(self.bias.dtype)
         _, powers, per = calibrate(logits, self.weight, self.bias.expand(len(logits), -1), self.inputs)
         final = torch.zeros_like(powers[0])
-        for own, factor, outer in zip(powers, per, self._outer_weight(), strict=True):
+        for own, factor, outer in zip(powers, per, self.outer_weight, strict=True):
             final.addcmul_(own, torch.outer(outer, factor))
         return most_probable(final.unsqueeze(0))[0]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longtail.ensembles.base import Ensemble, TrainableEnsemble
 from longtail.ensembles.labels import most_probable
 from longtail.ensembles.learned import LearnedEnsemble
+from longtail.ensembles.learned_labels import LearnedLabels
 from longtail.errors import ConfigError
 from longtail.medoe.bank import ExpertBank
 from longtail.medoe.experts import LabelSets, mask_labels
@@ -175,11 +176,11 @@ class Medoe(SegmentationMethod):
             return super().labels(image)
         logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))
         labels = torch.empty(len(image), *image.shape[-2:], dtype=torch.int64, device=image.device)
+        learned = LearnedLabels(self.ensemble) if isinstance(self.ensemble, LearnedEnsemble) else None
+        if learned is not None:
+            logits = learned.prepare(logits)
         for index, block, values in upsampled_pieces(logits, self._upsampling(image)):
-            if isinstance(self.ensemble, LearnedEnsemble):
-                own = self.ensemble.labels_of_piece(values)
-            else:
-                own = most_probable(self.ensemble(values.unsqueeze(1)))
+            own = most_probable(self.ensemble(values.unsqueeze(1))) if learned is None else learned.of_piece(values)
             rectangle = labels[index, block.rows.outputs, block.columns.outputs]
             rectangle.copy_(own.view_as(rectangle))
         return labels
