@@ -10,21 +10,22 @@ from harness import RESULTS, arguments
 STEP = """
 import sys, torch
 sys.path.insert(0, {here!r})
-from harness import measure
+from harness import arguments, measure
+options = arguments("").parse_args(["--allocator", "{kind}", "--repeats", "{repeats}"])
 z = torch.randn(8, 51, 192, 192, requires_grad=True)
 y = torch.randint(0, 51, (8, 192, 192))
 def step():
     torch.nn.functional.cross_entropy(z * 1.0, y).backward()
     z.grad = None
-measure("allocator_{kind}", {{"cross-entropy of 8x51x192x192": step}}, note="forward and backward", allocator="{kind}")
+measure("allocator_{kind}", {{"cross-entropy of 8x51x192x192": step}}, options, note="forward and backward")
 """
 
 
 def main() -> None:
-    arguments(__doc__).parse_args()
+    options = arguments(__doc__).parse_args()
     times = {}
     for kind in ("default", "kept"):
-        code = STEP.format(here=str(Path(__file__).parent), kind=kind)
+        code = STEP.format(here=str(Path(__file__).parent), kind=kind, repeats=options.repeats)
         subprocess.run([sys.executable, "-c", code], check=True)
         record = json.loads((RESULTS / f"allocator_{kind}.json").read_text())
         times[kind] = next(iter(record["milliseconds"].values()))

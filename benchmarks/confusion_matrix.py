@@ -52,10 +52,8 @@ def main() -> None:
                     confusion_matrix(p, t, c) for p, t in pairs
                 ],
             },
+            options,
             note=f"{count} images, {classes} classes, {size[0]}x{size[1]}; equal matrices",
-            repeats=options.repeats,
-            allocator=options.allocator,
-            device=options.device,
         )
 
 

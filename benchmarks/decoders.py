@@ -67,10 +67,8 @@ def run(name: str, options: argparse.Namespace) -> None:
         measure(
             f"decoders_{name}_{mode}",
             {"as the paper writes it": side("plain"), "longtail, folded": side("forward")},
+            options,
             note=f"{K} decoders on features of 2 images of 256x256, experts 2 and 3 detached, {mode}, equal values",
-            repeats=options.repeats,
-            allocator=options.allocator,
-            device=options.device,
         )
 
 

@@ -45,10 +45,8 @@ def main() -> None:
             "longtail": lambda: ensemble(logits),
             "longtail, classes numbered by group": lambda: ordered(logits),
         },
+        options,
         note=f"{ROWS} proposals x {CLASSES + 1} logits x {STAGES} stages; groups of {groups.sizes}",
-        repeats=options.repeats,
-        allocator=options.allocator,
-        device=options.device,
     )
 
 

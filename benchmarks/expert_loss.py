@@ -67,10 +67,8 @@ def main() -> None:
     measure(
         "expert_loss",
         {**sides, "longtail ExpertLoss": ours},
+        options,
         note=f"3 experts, 150 classes, {images} x 128x128 -> 512x512, forward and backward, equal values",
-        repeats=options.repeats,
-        allocator=options.allocator,
-        device=options.device,
     )
 
 

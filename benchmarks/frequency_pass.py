@@ -55,10 +55,9 @@ def measure_pass(name: str, data: SegmentationFolder, note: str, options: argpar
             "longtail count_pixels": lambda: count_pixels(data, workers=1, progress=False),
             "decoding alone": decode,
         },
+        options,
         note=note,
-        repeats=options.repeats,
         floor="decoding alone",
-        allocator=options.allocator,
     )
 
 

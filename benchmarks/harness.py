@@ -31,34 +31,33 @@ RESULTS = Path(os.environ.get("LONGTAIL_BENCHMARK_RESULTS", Path(__file__).paren
 def measure(
     name: str,
     sides: dict[str, Callable[[], Any]],
+    options: argparse.Namespace,
     *,
     note: str = "",
-    repeats: int = 7,
     floor: str | None = None,
-    allocator: str = "kept",
     memory: Callable[[Callable[[], Any]], int] | dict[str, int] | None = None,
-    device: str = "cpu",
+    **changed: Any,
 ) -> dict[str, Any]:
     """Measure the sides of one comparison and write ``results/NAME.json``, or ``results/gpu/NAME.json``.
 
     Args:
         name: Name of the row.
         sides: What to compare; the first is the peer that the others are measured against.
+        options: Of the command line: ``repeats`` (alternating rounds after one to warm up), ``allocator``, ``device``.
         note: What is measured, in a sentence.
-        repeats: Alternating rounds after one to warm up.
         floor: The side that nothing can beat, such as reading the files alone.
-        allocator: ``kept`` or ``default``.
         memory: Measures a side's peak bytes, or these bytes by side where it was measured elsewhere; None for what torch
             held.
-        device: Where the sides compute.
+        changed: Options that differ here.
     """
-    if allocator == "kept":
+    chosen = {"device": "cpu", **vars(options), **changed}
+    if chosen["allocator"] == "kept":
         keep_freed_memory()
     torch.set_num_threads(1)
-    gpu = device != "cpu"
+    gpu = chosen["device"] != "cpu"
     clock = _clock_of_device if gpu else time.process_time
     times: dict[str, list[float]] = {side: [] for side in sides}
-    for round_ in range(repeats + 1):
+    for round_ in range(chosen["repeats"] + 1):
         for side, run in sides.items():
             gc.collect()
             start = clock()
@@ -68,7 +67,7 @@ def measure(
                 times[side].append(elapsed)
     default = gpu_peak if gpu else torch_peak
     peaks = memory if isinstance(memory, dict) else {s: (memory or default)(run) for s, run in sides.items()}
-    return write(name, times, peaks, note=note, floor=floor, allocator=allocator, gpu=gpu)
+    return write(name, times, peaks, note=note, floor=floor, allocator=chosen["allocator"], gpu=gpu)
 
 
 def write(

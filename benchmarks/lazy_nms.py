@@ -46,9 +46,8 @@ def main() -> None:
                 "torchvision": lambda b=boxes, s=scores: everything(b, s),
                 "longtail": lambda b=boxes, s=scores: lazy_nms(b, s, THRESHOLD, IOU, LIMIT),
             },
+            options,
             note=f"{candidates} candidates above {THRESHOLD}; identical detections",
-            repeats=options.repeats,
-            allocator=options.allocator,
         )
 
 

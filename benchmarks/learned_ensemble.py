@@ -73,10 +73,8 @@ def main() -> None:
         measure(
             name,
             {"stock composition": theirs, "longtail, in blocks": ours},
+            options,
             note=f"{note}; {what}",
-            repeats=options.repeats,
-            allocator=options.allocator,
-            device=options.device,
         )
 
 

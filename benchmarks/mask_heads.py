@@ -43,10 +43,8 @@ def main() -> None:
     measure(
         "mask_heads",
         sides,
+        options,
         note=f"{DETECTIONS} detections on {BOXES} boxes, {CLASSES} classes, {STAGES} head; equal masks",
-        repeats=options.repeats,
-        allocator=options.allocator,
-        device=options.device,
     )
 
 

@@ -44,8 +44,8 @@ def main() -> None:
             ),
             "longtail": lambda: encode_masks(masks, boxes, size),
         },
+        options,
         note=f"{note}; torchvision places masks otherwise, so strings differ",
-        repeats=options.repeats,
         allocator="default",
         memory=lambda run: max(torch_peak(run), numpy_peak(run)),
     )
@@ -55,9 +55,8 @@ def main() -> None:
             "window paste, full-image encoding": lambda: encode_each(paste_masks(masks, boxes, size)),
             "longtail": lambda: encode_masks(masks, boxes, size),
         },
+        options,
         note=f"{note}; strings identical",
-        repeats=options.repeats,
-        allocator=options.allocator,
         memory=numpy_peak,
     )
 

@@ -90,13 +90,12 @@ def run(name: str, options: argparse.Namespace) -> None:
         return labels
 
     note = f"{CLASSES} classes, {SIDE}x{SIDE}, K = 3"
-    how = {"repeats": options.repeats, "allocator": options.allocator, "device": options.device}
     sides = {"single decoder, cross-entropy": plain(model), "the same, folded": folded}
     measure(
         f"medoe_step_{name}",
         {side: step_of(logits) for side, logits in sides.items()} | {"longtail MEDOE": medoe_step},
+        options,
         note=f"training step, {IMAGES} images, {note}",
-        **how,
     )
     method.eval()
     with torch.no_grad():
@@ -111,8 +110,8 @@ def run(name: str, options: argparse.Namespace) -> None:
         f"medoe_labels_{name}",
         {side: labels_of(logits) for side, logits in sides.items()}
         | {"longtail MEDOE": lambda: method.labels(image[:1])},
+        options,
         note=f"labels of one image with the learned ensemble, {note}",
-        **how,
     )
 
 

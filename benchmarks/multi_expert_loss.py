@@ -52,11 +52,9 @@ def main() -> None:
     measure(
         "multi_expert_loss",
         sides,
+        options,
         note=f"{ROWS} boxes x {CLASSES + 1} logits x {STAGES} stages, forward and backward; groups of {groups.sizes}",
-        repeats=options.repeats,
         floor="plain cross-entropy",
-        allocator=options.allocator,
-        device=options.device,
     )
 
 

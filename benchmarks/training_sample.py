@@ -109,10 +109,9 @@ def measure_samples(name: str, size: tuple[int, int], options: Any, detection: b
                 "longtail": reader(ours, files, truth),
                 "decoding alone": lambda: [read_image(file) for file in files],
             },
+            options,
             note=f"{SAMPLES} samples from JPEGs of {size[0]}x{size[1]}" + (f", {OBJECTS} masks each" * detection),
             floor="decoding alone",
-            repeats=options.repeats,
-            allocator=options.allocator,
         )
 
 
@@ -152,9 +151,9 @@ def measure_step(options: Any) -> None:
         measure(
             "training_sample_step",
             {**training_steps(images), "its samples": read},
+            options,
             note=f"{images} crops of {CROP[0]}x{CROP[1]}, DeepLabv3+ on MobileNetV2, 30 classes; a step on one CPU core",
             repeats=min(options.repeats, 3),
-            allocator=options.allocator,
         )
 
 

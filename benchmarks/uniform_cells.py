@@ -42,10 +42,8 @@ def main() -> None:
             measure(
                 f"uniform_cells_{name}_{kind}",
                 {"interpolate, argmax": theirs, "longtail": ours},
+                options,
                 note=f"{shape}; equal labels; {kind} random maps, {uniform_share(logits):.0%} of the cells are uniform",
-                repeats=options.repeats,
-                allocator=options.allocator,
-                device=options.device,
             )
 
 
