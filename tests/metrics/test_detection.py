@@ -225,6 +225,16 @@ def test_images_may_come_in_parts_to_several_scorers(
             )
 
 
+def test_a_category_that_the_file_does_not_list_was_not_looked_for(tmp_path: Path) -> None:
+    content, detections = made_up(1, federated=True)
+    truth = DetectionTruth(content)
+    expected = as_text(detection_prediction(truth, arrays(truth, detections, tmp_path)))
+    for image in content["images"]:
+        image["neg_category_ids"] = [*image["neg_category_ids"], 3, 1000]
+    truth = DetectionTruth(content)
+    assert as_text(detection_prediction(truth, arrays(truth, detections, tmp_path))) == expected
+
+
 def test_images_that_never_come_hold_misses(tmp_path: Path) -> None:
     content, detections = made_up(1, ties=False)
     truth = DetectionTruth(content)

@@ -254,9 +254,10 @@ class _Matching:
         )
 
     def _keys(self, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-        """One number for every image and category."""
+        """One number for every image and category that the file lists."""
         image, category = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
-        return image * self._truth.num_classes + np.searchsorted(self._truth.category_ids, category)
+        known = np.isin(category, self._truth.category_ids)
+        return image[known] * self._truth.num_classes + np.searchsorted(self._truth.category_ids, category[known])
 
     def _boxes(
         self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays
