@@ -53,13 +53,15 @@ def worker_figure(record: dict[str, Any], axis: str) -> tuple[Any, str]:
     bound = [one] + [1e3 * images / max(workers[1] / n, parent[1]) for n in cores[1:]]
     right.plot(cores, [one * n for n in cores], "--", color=_COLOURS[-1], label="n times one process")
     right.plot(cores, bound, "o-", color=_COLOURS[0], label="arithmetic from the CPU times", markersize=4)
+    measured = [1e3 * images / wall for wall in record["series"]["wall"]["ms"]]
+    right.plot([1, 2], measured, "s", color=_COLOURS[2], label="measured", markersize=5)
     right.set_yscale("log")
     right.yaxis.set_major_formatter(_PLAIN)
     right.set_title("images a second on n free cores")
     right.set_xlabel("cores")
     _ticks(right, cores, log=True)
     right.legend()
-    return figure, f"CPU times measured on a shared machine, load {record['load']:.0f}; the right side is arithmetic"
+    return figure, f"measured on two cores, load {record['load']:.1f} before; beyond them the right side is arithmetic"
 
 
 def rank_figure(record: dict[str, Any], axis: str) -> tuple[Any, str]:
