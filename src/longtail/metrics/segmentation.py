@@ -50,7 +50,7 @@ def confusion_matrix(
         )
     table = _count_bytes(prediction, target) if num_classes <= _BYTE else None
     if table is not None:
-        return _matrix_of_classes(table, num_classes, ignore_index)
+        return _matrix_of_classes(table, target.numel(), num_classes, ignore_index)
     prediction, target = prediction.long(), target.long()
     labelled = target != ignore_index
     prediction, target = prediction[labelled], target[labelled]
@@ -75,29 +75,32 @@ def _fits_byte(values: Tensor) -> bool:
 
 def _count_bytes(prediction: Tensor, target: Tensor) -> Tensor | None:
     """Number of every pair of byte values, int64 (256, 256); None if a value is no byte."""
-    length = _BLOCK if prediction.device.type == "cpu" else max(prediction.numel(), 1)
+    pieces = [(prediction.flatten(), target.flatten())]
+    if prediction.numel() > _BLOCK and prediction.device.type == "cpu":
+        pieces = list(zip(*(whole.split(_BLOCK) for whole in pieces[0]), strict=True))
     table: Tensor | None = None
-    for ours, true in zip(prediction.flatten().split(length), target.flatten().split(length), strict=True):
+    for ours, true in pieces:
         if not (_fits_byte(ours) and _fits_byte(true)):
             return None
         pairs = ours.to(torch.int32, copy=True).add_(true.to(torch.int32), alpha=_BYTE)
         counts = torch.bincount(pairs, minlength=_BYTE**2)
         table = counts if table is None else table.add_(counts)
-    assert table is not None  # nothing at all is still one piece
+    assert table is not None
     return table.view(_BYTE, _BYTE)
 
 
-def _matrix_of_classes(table: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Rows and columns of the classes, once nothing is counted elsewhere."""
+def _matrix_of_classes(table: Tensor, positions: int, num_classes: int, ignore_index: int) -> Tensor:
+    """Rows and columns of the classes, once nothing of all the positions is counted elsewhere."""
     if 0 <= ignore_index < _BYTE:
+        positions -= int(table[ignore_index].sum())
         table[ignore_index] = 0
-    matrix = table[:num_classes, :num_classes]
-    if matrix.sum() != table.sum():
+    matrix = table[:num_classes, :num_classes].clone()  # a view would keep the whole table alive
+    if matrix.sum() != positions:
         rows, columns = table.nonzero(as_tuple=True)
         for name, values in (("target", rows), ("prediction", columns)):
             if (values >= num_classes).any():
                 raise _out_of_range(name, int(values[values >= num_classes][0]), num_classes, ignore_index)
-    return matrix.clone()  # a view would keep the whole table alive
+    return matrix
 
 
 def _out_of_range(name: str, value: int, num_classes: int, ignore_index: int) -> DataError:
