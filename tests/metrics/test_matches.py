@@ -31,6 +31,19 @@ def test_pooling_asks_for_scores_that_compare() -> None:
     assert matches([1, 1, 0], [0.2, 0.9, 0.5], [0, 1, 1], ignored=[0, 0, 1]).pooled_ap() == pytest.approx(1.0)
 
 
+def test_all_thresholds_together_equal_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 30):
+        right, ignored = rng.integers(0, 1024, (2, n)).astype(np.uint16)
+        ignored[0] = 1023  # before the first that counts
+        scores, labels = np.sort(rng.random(n))[::-1], np.zeros(n, np.int32)
+        found = Matches(scores, labels, right & ~ignored, ignored, np.array([n + 3]))
+        flags = [(found.right >> t & 1)[(ignored >> t & 1) == 0] > 0 for t in range(10)]
+        expected = [average_precision(hits, n + 3) for hits in flags]
+        np.testing.assert_allclose(found.class_ap()[0], expected, rtol=1e-12)
+        assert found.pooled_ap() == pytest.approx(np.mean(expected))
+
+
 def test_nothing_to_find_and_nothing_found() -> None:
     assert math.isnan(Matches.none(2).pooled_ap()) and np.isnan(Matches.none(2).class_ap()).all()
     missed = matches([], [], [], positives=(1, 0))

@@ -129,6 +129,8 @@ class DetectionArrays:
 
     def top_per_image(self, count: int) -> "DetectionArrays":
         """The ``count`` best detections of every image; of equal scores the first come first."""
+        if np.unique(self.image_ids, return_counts=True)[1].max(initial=0) <= count:
+            return self
         order = np.lexsort((-self.scores, self.image_ids))  # lexsort is stable
         images = self.image_ids[order]
         place = np.arange(len(images)) - np.searchsorted(images, images, side="left")

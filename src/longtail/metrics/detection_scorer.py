@@ -304,8 +304,10 @@ def _overlaps(
     crowd: np.ndarray,
 ) -> Overlaps:
     """Pairs of a detection and an object of the same key whose IoU meets the lowest threshold."""
-    detections, objects = np.lexsort((-scores, key)), np.argsort(true_key, kind="stable")
     keys = np.unique(true_key)
+    detections = np.flatnonzero(np.isin(key, keys))
+    detections = detections[np.lexsort((-scores[detections], key[detections]))]
+    objects = np.argsort(true_key, kind="stable")
     edges = [
         np.searchsorted(values, keys, side=side)
         for values in (key[detections], true_key[objects])

@@ -83,7 +83,8 @@ class Matches:
         if not positives:
             return math.nan
         order = np.lexsort((self.labels, -self.scores))
-        return float(_average_precisions(self.right[order], self.ignored[order], positives).mean())
+        right, ignored = self.right[order], self.ignored[order]
+        return float(np.mean([average_precision((right & b)[(ignored & b) == 0] > 0, positives) for b in _BITS]))
 
     def calibration(self, groups: CategoryGroups, bins: int = 10) -> dict[str, dict[str, list[float | None]]]:
         """How often detections of a score are right at the first IoU threshold, for each group of classes.
@@ -190,8 +191,14 @@ def average_precision(hits: Bool[np.ndarray, "detections"], positives: int) -> f
 
 
 def _average_precisions(right: np.ndarray, ignored: np.ndarray, positives: int) -> np.ndarray:
-    """AP at every threshold of detections in order of score."""
-    return np.array([average_precision((right & bit)[(ignored & bit) == 0] > 0, positives) for bit in _BITS])
+    """``average_precision`` at every threshold together; an ignored detection repeats the precision before it."""
+    counts = (ignored & _BITS[:, None]) == 0
+    true = np.cumsum(counts & ((right & _BITS[:, None]) > 0), axis=1)
+    precision = true / np.maximum(np.cumsum(counts, axis=1), 1)
+    envelope = np.zeros((len(_BITS), len(right) + 1))
+    np.maximum.accumulate(precision[:, ::-1], axis=1, out=envelope[:, -2::-1])
+    places = [np.searchsorted(recall, _RECALLS, side="left") for recall in true / positives]
+    return np.take_along_axis(envelope, np.stack(places), axis=1).mean(axis=1)
 
 
 def _ratios(sums: np.ndarray, counts: np.ndarray) -> list[float | None]:
