@@ -8,7 +8,7 @@ from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.groups import CategoryGroups
 from longtail.mec.model import make_multi_expert
-from longtail.mec.rescore import StageRecorder, read_recording, rescore
+from longtail.mec.rescore import StageRecorder, read_recording, recorded_ids, rescore
 from longtail.metrics.detection_arrays import DetectionArrays
 
 from ..detection.conftest import scene, tiny_cascade
@@ -34,15 +34,14 @@ def test_equals_the_detector(detector, images, per_file: int, tmp_path: Path) ->
             recorder.add([10 - k], detector.stage_outputs([image]), [SIZES[k]])
     assert len(list((tmp_path / "val").iterdir())) == -(-3 // per_file)
     ensembles = {"mec": detector.ensembles["mec"], "cold": DynamicEnsemble(GROUPS, temperature=0.1)}
-    done = []
-    image_ids, found = rescore(tmp_path / "val", ensembles, detector.config.postprocess, progress=done.append)
-    assert image_ids == [10, 9, 8] and done == [1, 2, 3]
+    image_ids, found = zip(*rescore(tmp_path / "val", ensembles, detector.config.postprocess), strict=True)
+    assert image_ids == (10, 9, 8) and recorded_ids(tmp_path / "val") == [10, 9, 8]
     for k, image in enumerate(images):
         own = detector.predict([image], [SIZES[k]])[0]
-        again = found["mec"][k]
+        again = found[k]["mec"]
         assert torch.equal(own.boxes, again.boxes) and torch.equal(own.scores, again.scores)
         assert torch.equal(own.labels, again.labels) and again.size == SIZES[k] and len(own)
-    arrays = DetectionArrays.collect(image_ids, found["cold"])
+    arrays = DetectionArrays.collect(image_ids, [own["cold"] for own in found])
     assert set(np.unique(arrays.image_ids)) <= {8, 9, 10} and len(arrays)
 
 
@@ -66,3 +65,5 @@ def test_refusals(detector, images, tmp_path: Path) -> None:
     (tmp_path / "stages-00000.safetensors").write_bytes(b"nothing")
     with pytest.raises(DataError, match="stages-00000"):
         next(read_recording(tmp_path))
+    with pytest.raises(DataError, match="stages-00000"):
+        recorded_ids(tmp_path)

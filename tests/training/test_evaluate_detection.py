@@ -104,10 +104,9 @@ def test_every_readout_is_scored_as_if_alone(detector):
 
 def test_a_recording_gives_the_boxes_again(detector, tmp_path):
     results = evaluate_detection(detector, six_classes(), recording=tmp_path / "stages", iou_types=("bbox",))
-    ids, found = rescore(tmp_path / "stages", {"average": Average("logits")}, detector.method.config.postprocess)
-    again = detection_prediction(
-        truth_of(six_classes()), DetectionArrays.collect(ids, found["average"]), detector.groups
-    )
+    images = rescore(tmp_path / "stages", {"average": Average("logits")}, detector.method.config.postprocess)
+    ids, found = zip(*((image, own["average"]) for image, own in images), strict=True)
+    again = detection_prediction(truth_of(six_classes()), DetectionArrays.collect(ids, found), detector.groups)
     expected = results.predictions["average"]
     assert again.extra["detections"] == expected.extra["detections"]
     assert again.overall["AR"] == pytest.approx(expected.overall["AR"], abs=1e-6)

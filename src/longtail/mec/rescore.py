@@ -1,7 +1,8 @@
 """Stage outputs recorded once and read again: ensembles compared, and τ searched, without running the detector."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,28 +96,32 @@ def read_recording(folder: str | Path) -> Iterator[RecordedImage]:
     Raises:
         DataError: There is no recording in the folder, or a file of it is broken.
     """
-    files = sorted(Path(folder).glob(_PATTERN))
-    if not files:
-        raise DataError(f"{folder} holds no recorded stages", fix="record them with StageRecorder")
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                for identity, (height, width, *original) in json.loads(file.metadata()["sizes"]).items():
-                    logits, boxes = file.get_tensor(f"{identity}.logits"), file.get_tensor(f"{identity}.boxes")
-                    outputs = StageOutputs(logits.float(), boxes, (height, width))
-                    yield RecordedImage(int(identity), outputs, (original[0], original[1]))
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise DataError(f"cannot read recorded stages from {path}: {error}", fix="record them again") from error
+    for path in _files(folder):
+        with _naming(path), safe_open(path, framework="pt") as file:
+            for identity, (height, width, *original) in json.loads(file.metadata()["sizes"]).items():
+                logits, boxes = file.get_tensor(f"{identity}.logits"), file.get_tensor(f"{identity}.boxes")
+                outputs = StageOutputs(logits.float(), boxes, (height, width))
+                image = RecordedImage(int(identity), outputs, (original[0], original[1]))
+                yield image
+
+
+def recorded_ids(folder: str | Path) -> list[int]:
+    """Image ids of a recording in its order, from the headers of its files.
+
+    Raises:
+        DataError: As of ``read_recording``.
+    """
+    ids: list[int] = []
+    for path in _files(folder):
+        with _naming(path), safe_open(path, framework="pt") as file:
+            ids += map(int, json.loads(file.metadata()["sizes"]))
+    return ids
 
 
 def rescore(
-    recording: str | Path,
-    ensembles: Mapping[str, Ensemble | Readout],
-    postprocess: PostprocessConfig | None = None,
-    *,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[list[int], dict[str, list[Detections]]]:
-    """Boxes that each of several ensembles finds in a recording, in one pass over it.
+    recording: str | Path, ensembles: Mapping[str, Ensemble | Readout], postprocess: PostprocessConfig | None = None
+) -> Iterator[tuple[int, dict[str, Detections]]]:
+    """Boxes that each of several ensembles finds in a recording, in one pass over it, an image at a time.
 
     Equal to the detector's own boxes under the same ensemble. Masks need the network and are not rescored.
 
@@ -124,32 +129,38 @@ def rescore(
         recording: Folder that ``StageRecorder`` wrote.
         ensembles: Name -> ensemble of the stages' logits, or a readout of a detector.
         postprocess: Thresholds; None for LVIS's.
-        progress: Called with the number of images done.
 
-    Returns:
-        Image ids, and for each ensemble the detections of every image: ``DetectionArrays.collect`` takes both.
+    Yields:
+        The image's id, and its detections by each ensemble.
+
+    Raises:
+        DataError: As of ``read_recording``.
     """
     settings = postprocess or PostprocessConfig()
-    image_ids: list[int] = []
-    found: dict[str, list[Detections]] = {name: [] for name in ensembles}
     readouts = {name: _readout(ensemble) for name, ensemble in ensembles.items()}
-    with torch.inference_mode():
-        for image in read_recording(recording):
-            image_ids.append(image.image_id)
-            for name, readout in readouts.items():
-                found[name].append(score_offline(image.outputs, readout, settings, image.original_size))
-            if progress is not None:
-                progress(len(image_ids))
-    return image_ids, found
+    for image in read_recording(recording):
+        with torch.inference_mode():
+            found = {
+                name: score_offline(image.outputs, readout, settings, image.original_size)
+                for name, readout in readouts.items()
+            }
+        yield image.image_id, found
 
 
-def count_recorded(folder: str | Path) -> int:
-    """Number of images in a recording, from the headers of its files."""
-    total = 0
-    for path in sorted(Path(folder).glob(_PATTERN)):
-        with safe_open(path, framework="pt") as file:
-            total += len(json.loads(file.metadata()["sizes"]))
-    return total
+def _files(folder: str | Path) -> list[Path]:
+    files = sorted(Path(folder).glob(_PATTERN))
+    if not files:
+        raise DataError(f"{folder} holds no recorded stages", fix="record them with StageRecorder")
+    return files
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in what its content raises."""
+    try:
+        yield
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"cannot read recorded stages from {path}: {error}", fix="record them again") from error
 
 
 def _readout(ensemble: Ensemble | Readout) -> Readout:

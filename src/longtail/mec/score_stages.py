@@ -13,11 +13,12 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.detector import Detector
 from longtail.mec.model import EnsembleSpec, named_ensembles
-from longtail.mec.rescore import rescore
+from longtail.mec.rescore import recorded_ids, rescore
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_scorer import DetectionScorer
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
-from longtail.metrics.score_detections import described_file, score_arrays
+from longtail.metrics.score_detections import described_file, results_of
 
 
 def score_stages(
@@ -59,7 +60,7 @@ def score_stages(
     """
     if not readouts:
         raise ConfigError("there is no ensemble to score", fix="name at least one")
-    ids, found = rescore(recording, readouts, postprocess, progress=progress)
+    ids = recorded_ids(recording)
     truth = DetectionTruth(annotations)
     strangers = np.setdiff1d(ids, truth.image_ids)
     if len(strangers):
@@ -75,17 +76,27 @@ def score_stages(
             f"{len(class_names)}, {class_names[0]!r} first",
             fix="give the annotations of the split that was recorded",
         )
-    arrays = {name: DetectionArrays.collect(ids, detections) for name, detections in found.items()}
-    results = score_arrays(
+    groups = groups or truth.groups
+    scorers = {
+        name: DetectionScorer(
+            truth, groups, federated=federated, max_detections=max_detections, fixed=fixed, pooled=pooled
+        )
+        for name in readouts
+    }
+    for done, (image, found) in enumerate(rescore(recording, readouts, postprocess), start=1):
+        for name, scorer in scorers.items():
+            scorer.update([image], DetectionArrays.collect([image], [found[name]]))
+        if progress is not None:
+            progress(done)
+    predictions = {name: scorer.compute() for name, scorer in scorers.items()}
+    results = results_of(
         truth,
-        arrays,
-        groups or truth.groups,
+        predictions,
+        groups,
         frequency=frequency or truth.frequency,
         iou_types=("bbox",),
         federated=federated,
         max_detections=max_detections,
-        fixed=fixed,
-        pooled=pooled,
     )
     results.data |= described_file(annotations)
     results.settings |= {"annotations": str(annotations), "recording": str(recording)}

@@ -12,7 +12,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import IouType, detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
-from longtail.metrics.results import Results
+from longtail.metrics.results import Prediction, Results
 from longtail.version import __version__
 
 Groups = CategoryGroups | Mapping[str, Sequence[int]]
@@ -60,16 +60,28 @@ def score_detections(
     arrays = {key: DetectionArrays.from_json(path, truth.category_ids) for key, path in files.items()}
     frequency = _frequency(truth, frequency)
     wanted = _iou_types(arrays) if iou_types is None else tuple(iou_types)
-    results = score_arrays(
+    chosen = _groups(truth, groups, frequency)
+    predictions = {
+        key: detection_prediction(
+            truth,
+            found,
+            chosen,
+            iou_types=wanted,
+            federated=federated,
+            max_detections=max_detections,
+            fixed=fixed,
+            pooled=pooled,
+        )
+        for key, found in arrays.items()
+    }
+    results = results_of(
         truth,
-        arrays,
-        _groups(truth, groups, frequency),
+        predictions,
+        chosen,
         frequency=frequency or truth.frequency,
         iou_types=wanted,
         federated=federated,
         max_detections=max_detections,
-        fixed=fixed,
-        pooled=pooled,
     )
     results.data |= described_file(annotations)
     results.settings |= {
@@ -79,35 +91,20 @@ def score_detections(
     return results
 
 
-def score_arrays(
+def results_of(
     truth: DetectionTruth,
-    arrays: Mapping[str, DetectionArrays],
+    predictions: dict[str, Prediction],
     groups: CategoryGroups,
     *,
     frequency: ClassFrequency | None,
     iou_types: Sequence[IouType],
     federated: bool | None,
     max_detections: int | None,
-    fixed: bool,
-    pooled: bool,
 ) -> Results:
-    """Score several ways to detect the same objects; the first is the method's own. See ``score_detections``."""
-    predictions = {
-        name: detection_prediction(
-            truth,
-            found,
-            groups,
-            iou_types=iou_types,
-            federated=federated,
-            max_detections=max_detections,
-            fixed=fixed,
-            pooled=pooled,
-        )
-        for name, found in arrays.items()
-    }
+    """The record of several ways to detect the same objects; the first is the method's own. See ``score_detections``."""
     return Results(
         task="detection",
-        method=next(iter(arrays)),
+        method=next(iter(predictions)),
         class_names=list(truth.class_names),
         groups=groups.to_dict(),
         predictions=predictions,

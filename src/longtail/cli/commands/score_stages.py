@@ -47,14 +47,14 @@ def run(arguments: Namespace) -> int:
     from dataclasses import replace
 
     from longtail.cli.show import counting, save_and_show
-    from longtail.mec.rescore import count_recorded
+    from longtail.mec.rescore import recorded_ids
     from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
 
     detector, method = recorded_detector(arguments.recording, trust_code=arguments.trust_code)
     wanted = {"score_threshold": "score_threshold", "nms_iou": "nms_iou", "max_detections": "kept"}
     changes = {name: value for name, of in wanted.items() if (value := getattr(arguments, of)) is not None}
     readouts = stage_readouts(detector, _ensembles(arguments), arguments.readouts)
-    with counting(f"{len(readouts)} readouts", count_recorded(arguments.recording)) as progress:
+    with counting(f"{len(readouts)} readouts", len(recorded_ids(arguments.recording))) as progress:
         results = score_stages(
             arguments.recording,
             arguments.annotations,
