@@ -1,9 +1,12 @@
 import re
+import warnings
 
 import pytest
+from matplotlib.patches import Patch
 
 from longtail.reports.comparison import Comparison
 from longtail.reports.detection_plots import reliability, score_against_weight, stage_curves
+from longtail.reports.svg import legend_below, new_figure
 from support.fake_runs import make_detection_results, write_run
 
 
@@ -20,6 +23,22 @@ def test_a_panel_a_run_for_its_stages(tmp_path):
     svg = stage_curves(runs(tmp_path, [0.5, 0.7]))
     assert svg.count("together") == 2 and svg.count("stage 2") == 2
     assert "rare" in svg and "mask_AP" not in svg
+
+
+def test_many_runs_go_below_each_other(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of panels without room
+        few, many = (stage_curves(runs(tmp_path / str(n), [0.5] * n)) for n in (3, 8))
+    heights = [float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg).group(1)) for svg in (few, many)]
+    assert many.count("together") == 8 and heights[1] > 2.5 * heights[0]
+
+
+def test_a_long_legend_takes_several_rows():
+    figure, _ = new_figure(10.0, 3.0)
+    legend_below(figure, [Patch(label="a run of a long name " * 2 + str(n)) for n in range(7)])
+    assert figure.get_figheight() == pytest.approx(3.0 + 0.2 * 3) and figure.legends[0]._ncols == 2
+    legend_below(figure, [Patch(label=name) for name in ("rare", "common", "frequent")])
+    assert figure.legends[1]._ncols == 3
 
 
 def test_lambda_is_drawn_where_the_runs_differ_in_it(tmp_path):

@@ -30,6 +30,6 @@ def run_on_two_ranks(folder: Path, function: Callable[[int], Any]) -> list[Any]:
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(timeout=120)
+        process.join(timeout=300)
     assert [process.exitcode for process in ranks] == [0, 0]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]

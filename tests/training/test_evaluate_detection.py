@@ -168,7 +168,7 @@ def test_ranks_share_the_images_and_agree(truthful, tmp_path):
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(90)
+        process.join(300)
         assert process.exitcode == 0
     alone = scores_of_truth(tmp_path / "alone")
     for rank in range(2):

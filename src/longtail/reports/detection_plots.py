@@ -7,34 +7,39 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from longtail.reports.comparison import Comparison, Entry, Run
-from longtail.reports.svg import INK, group_colours, new_figure, style, to_svg
+from longtail.reports.svg import INK, group_colours, legend_below, new_figure, style, to_svg
 
 _WIDTH = 10.0
+_RUNS_IN_A_ROW, _RELIABILITIES_IN_A_ROW = 3, 4
 
 
 def stage_curves(comparison: Comparison) -> str | None:
     """AP of each group at every stage on its own, and of the method that reads them together (MEC Fig. 1a).
 
-    A row a metric (boxes, masks), a column a run.
+    A row a metric (boxes, masks), a column a run; runs beyond three go below.
     """
     runs = [run for run in comparison.runs if len(_stages(comparison, run)) > 1]
     metrics = [m for m in ("AP", "mask_AP") if m in comparison.group_metrics]
     if not runs or not metrics:
         return None
     with style():
-        figure, axes = new_figure(_WIDTH, 2.6 * len(metrics) + 0.4, columns=len(runs), rows=len(metrics), sharey="row")
-        panels = np.atleast_1d(axes).reshape(len(metrics), len(runs))
-        for row, metric in zip(panels, metrics, strict=True):
-            for panel, run in zip(row, runs, strict=True):
+        columns = min(len(runs), _RUNS_IN_A_ROW)
+        parts = [(m, runs[i : i + columns]) for i in range(0, len(runs), columns) for m in metrics]
+        figure, axes = new_figure(_WIDTH, 2.6 * len(parts) + 0.4, columns=columns, rows=len(parts), sharey="row")
+        for row, (metric, some) in zip(np.atleast_1d(axes).reshape(-1, columns), parts, strict=True):
+            for panel, run in zip(row, some, strict=False):
                 _stage_panel(panel, comparison, run, metric)
-                panel.set_title(f"{run.label}: {metric}".replace("$", r"\$"))
-            row[0].set_ylabel("%")
+                panel.set_title(run.label.replace("$", r"\$"), size=8.5)
+            for panel in row[len(some) :]:
+                panel.set_visible(False)
+            row[0].set_ylim(bottom=0)  # after all that share the axis are drawn
+            row[0].set_ylabel(f"{metric}, %")
         handles = [
             Line2D([], [], marker="o", ms=5, color=colour, label=name)
             for name, colour in zip(comparison.groups.names, group_colours(comparison.groups.names), strict=True)
         ]
         handles.append(Line2D([], [], marker="D", ms=5, ls="", color=INK, label="all classes"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        legend_below(figure, handles)
         return to_svg(figure, "stages", "Scores of every stage by group")
 
 
@@ -45,17 +50,24 @@ def reliability(comparison: Comparison) -> str | None:
         return None
     hovers: dict[str, list[str]] = {}
     with style():
-        figure, axes = new_figure(min(_WIDTH, 3.6 * len(entries) + 1), 3.5, columns=len(entries), sharey=True)
-        for number, (panel, entry) in enumerate(zip(np.atleast_1d(axes).ravel(), entries, strict=True)):
+        columns = min(len(entries), _RELIABILITIES_IN_A_ROW)
+        rows = -(-len(entries) // columns)
+        width, height = min(_WIDTH, 3.6 * columns + 1), 3.0 * rows + 0.5
+        figure, axes = new_figure(width, height, columns=columns, rows=rows, sharey=True)
+        panels = np.atleast_1d(axes).ravel()
+        for panel in panels[len(entries) :]:
+            panel.set_visible(False)
+        for number, (panel, entry) in enumerate(zip(panels, entries, strict=False)):
             panel.plot([0, 100], [0, 100], color=INK, lw=0.8, ls=":")
             hovers |= _reliability_panel(panel, comparison, entry, f"hover-reliability-{number}")
             panel.set(xlim=(-3, 103), ylim=(-3, 103), aspect="equal", xlabel="score, %")
             panel.set_title(entry.label.replace("$", r"\$"))
-        figure.axes[0].set_ylabel("right, %")
+        for panel in panels[::columns]:
+            panel.set_ylabel("right, %")
         colours = zip(comparison.groups.names, group_colours(comparison.groups.names), strict=True)
         handles = [Line2D([], [], marker="o", ms=5, color=colour, label=name) for name, colour in colours]
         handles.append(Line2D([], [], ls=":", color=INK, label="calibrated"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        legend_below(figure, handles)
         return to_svg(figure, "reliability", "How often detections of a score are right, by group", hovers)
 
 
@@ -78,8 +90,7 @@ def score_against_weight(comparison: Comparison) -> str | None:
             panel.set_title(metric)
             panel.set_xlabel("λ")
         figure.axes[0].set_ylabel("%")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(names))
+        legend_below(figure, figure.axes[0].get_legend_handles_labels()[0])
         return to_svg(figure, "weight", "Scores against the weight of the overall loss")
 
 
@@ -100,7 +111,6 @@ def _stage_panel(panel: Axes, comparison: Comparison, run: Run, metric: str) -> 
     panel.axvline(len(stages) - 0.43, color=INK, lw=0.6, alpha=0.5)
     panel.set_xticks([*x, last], [*(f"stage {k + 1}" for k in x), "together"])
     panel.set_xlim(-0.3, last + 0.4)
-    panel.set_ylim(bottom=0)
 
 
 def _reliability_panel(panel: Axes, comparison: Comparison, entry: Entry, gid: str) -> dict[str, list[str]]:

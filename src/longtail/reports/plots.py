@@ -17,6 +17,7 @@ from longtail.reports.svg import (
     SERIES_COLOURS,
     STRONG_INK,
     group_colours,
+    legend_below,
     new_figure,
     style,
     to_svg,
@@ -77,7 +78,7 @@ def group_bars(comparison: Comparison) -> str | None:
             panel.margins(x=0.03, y=0.12)
         panels[0].set_ylabel("%")
         handles = [Patch(color=_series_colour(comparison, e), label=_plain(e.label)) for e in entries]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        legend_below(figure, handles)
         return to_svg(figure, "groups", "Scores by group")
 
 
@@ -116,7 +117,7 @@ def score_against_frequency(comparison: Comparison) -> str | None:
         if base and not crowded:
             ring = Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec=INK, label=_plain(f"{base.label} (before)"))
             handles.append(ring)
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        legend_below(figure, handles)
         return to_svg(figure, "scatter", f"{', '.join(metrics)} against {unit}", hovers)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from longtail.errors import ConfigError
@@ -82,6 +83,14 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1, **o
     """A figure without pyplot's global state, and its axes (a 2-D array where there are several)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=rows * columns == 1, **options)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """One legend of the whole figure under its axes, in as many rows as its labels need."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.07 * longest + 0.45))))
+    figure.set_figheight(figure.get_figheight() + 0.2 * (-(-len(handles) // columns) - 1))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
 
 
 def figure_path(out: str | Path) -> Path:
