@@ -198,7 +198,7 @@ torch.distributed.destroy_process_group()
 def test_metric_sums_over_ranks(tmp_path):
     command = [sys.executable, "-c", _TWO_RANKS]
     ranks = [subprocess.Popen([*command, str(rank), str(tmp_path / "group")]) for rank in range(2)]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])

@@ -182,7 +182,7 @@ def test_ranks_share_the_images_and_agree(medoe, tmp_path):
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     alone = evaluate(method(), Photos(), groups=GROUPS, pictures=3, pictures_dir=tmp_path / "alone")
     expected = {name: p.extra["confusion"] for name, p in alone.predictions.items()}
