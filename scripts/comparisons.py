@@ -46,6 +46,7 @@ def _cell(cell: dict[str, Any]) -> str:
     change = cell["change"]
     if change is not None and change["pairs"]:
         p = "" if change["p"] is None else ", p < 0.01" if change["p"] < 0.01 else f", p = {change['p']:.2f}"
+        p = p.replace("p ", "p\u00a0").replace("= ", "=\u00a0").replace("< ", "<\u00a0")  # stays on one line
         parts.append(f"{change['mean']:+.1f}{p}")
     if cell["published_change"] is not None:
         parts.append(f"paper {cell['published_change']:+.1f}")
