@@ -45,12 +45,15 @@ def _cell(cell: dict[str, Any]) -> str:
     parts = [mean_and_spread(list(cell["values"].values()))]
     change = cell["change"]
     if change is not None and change["pairs"]:
-        p = "" if change["p"] is None else ", p < 0.01" if change["p"] < 0.01 else f", p = {change['p']:.2f}"
-        p = p.replace("p ", "p\u00a0").replace("= ", "=\u00a0").replace("< ", "<\u00a0")  # stays on one line
-        parts.append(f"{change['mean']:+.1f}{p}")
+        parts.append(f"{change['mean']:+.1f}" + ("" if change["p"] is None else f", {_p_value(change['p'])}"))
     if cell["published_change"] is not None:
         parts.append(f"paper {cell['published_change']:+.1f}")
     return "<br>".join(parts)
+
+
+def _p_value(p: float) -> str:
+    """With spaces that do not break: it stays on one line of its cell."""
+    return ("p < 0.01" if p < 0.01 else f"p = {p:.2f}").replace(" ", "\u00a0")
 
 
 if __name__ == "__main__":

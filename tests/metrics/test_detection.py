@@ -11,7 +11,7 @@ import torch
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics import detection_scorer
+from longtail.metrics import detection_matching, detection_scorer
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
@@ -186,9 +186,9 @@ def test_scores_without_a_limit_equal_the_slow_evaluator(seed: int, federated: b
 
 @pytest.mark.parametrize("room", [2**20, 3])
 def test_fixed_ap_is_of_the_best_of_each_class(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection_scorer, "FIXED_PER_CLASS", 3)
+    monkeypatch.setattr(detection_matching, "FIXED_PER_CLASS", 3)
     monkeypatch.setattr(detection_scorer, "_PIECE", 1)
-    monkeypatch.setattr(detection_scorer, "_ROOM", room)
+    monkeypatch.setattr(detection_matching, "_ROOM", room)
     content, detections = made_up(4, ties=False)
     truth = DetectionTruth(content)
     by_class = {c: sorted((d for d in detections if d["category_id"] == c), key=lambda d: -d["score"]) for c in IDS}

@@ -101,8 +101,7 @@ def read_recording(folder: str | Path) -> Iterator[RecordedImage]:
             for identity, (height, width, *original) in json.loads(file.metadata()["sizes"]).items():
                 logits, boxes = file.get_tensor(f"{identity}.logits"), file.get_tensor(f"{identity}.boxes")
                 outputs = StageOutputs(logits.float(), boxes, (height, width))
-                image = RecordedImage(int(identity), outputs, (original[0], original[1]))
-                yield image
+                yield RecordedImage(int(identity), outputs, (original[0], original[1]))
 
 
 def recorded_ids(folder: str | Path) -> list[int]:

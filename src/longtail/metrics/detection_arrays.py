@@ -48,6 +48,11 @@ class DetectionArrays:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def xywh(self) -> np.ndarray:
+        """Boxes as COCO has them: corner, width and height; float64 (n, 4)."""
+        return np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
+
     @classmethod
     def collect(cls, image_ids: Sequence[int], detections: Sequence[Any]) -> "DetectionArrays":
         """Detections of one image after the other, as ``DetectionMethod.predict`` gives them.
@@ -72,9 +77,9 @@ class DetectionArrays:
     @classmethod
     def join(cls, parts: Sequence["DetectionArrays"]) -> "DetectionArrays":
         """The detections of all parts, one after the other; with masks where all that hold any have them."""
-        filled = [part for part in parts if len(part)] or list(parts[:1]) or [cls.collect([], [])]
-        if len(filled) == 1:
-            return filled[0]
+        filled = [part for part in parts if len(part)]
+        if len(filled) < 2:
+            return filled[0] if filled else cls.collect([], [])
         with_masks = all(part.masks is not None for part in filled)
         return cls(
             **{k: np.concatenate([getattr(p, k) for p in filled]) for k in ("image_ids", "boxes", "scores", "labels")},
@@ -116,9 +121,12 @@ class DetectionArrays:
 
     def to_json(self, path: str | Path, category_ids: np.ndarray) -> None:
         """Write the detections in COCO's results format."""
-        xywh = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1).tolist()
         columns = zip(
-            self.image_ids.tolist(), category_ids[self.labels].tolist(), xywh, self.scores.tolist(), strict=True
+            self.image_ids.tolist(),
+            category_ids[self.labels].tolist(),
+            self.xywh.tolist(),
+            self.scores.tolist(),
+            strict=True,
         )
         records: list[dict[str, Any]] = [
             {"image_id": i, "category_id": c, "bbox": b, "score": s} for i, c, b, s in columns
@@ -131,16 +139,21 @@ class DetectionArrays:
         """The ``count`` best detections of every image; of equal scores the first come first."""
         if np.unique(self.image_ids, return_counts=True)[1].max(initial=0) <= count:
             return self
-        order = np.lexsort((-self.scores, self.image_ids))  # lexsort is stable
-        images = self.image_ids[order]
-        place = np.arange(len(images)) - np.searchsorted(images, images, side="left")
-        return self[np.sort(order[place < count])]
+        return self[best_of_each(self.image_ids, self.scores, count)]
 
     def __getitem__(self, index: np.ndarray) -> "DetectionArrays":
         """The detections at ``index``, an array of positions or a mask."""
         index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index)
         masks = None if self.masks is None else [self.masks[i] for i in index]
         return DetectionArrays(self.image_ids[index], self.boxes[index], self.scores[index], self.labels[index], masks)
+
+
+def best_of_each(keys: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
+    """Ascending places of the ``count`` best scores of every key; of equal scores the first come first."""
+    order = np.lexsort((-scores, keys))  # lexsort is stable
+    ordered = keys[order]
+    place = np.arange(len(ordered)) - np.searchsorted(ordered, ordered, side="left")
+    return np.sort(order[place < count])
 
 
 def _class_ids(categories: np.ndarray, category_ids: np.ndarray, source: object) -> np.ndarray:
@@ -163,27 +176,6 @@ def _boxes_of_masks(masks: list[Any]) -> np.ndarray:
     from hotcoco import mask
 
     return np.asarray(mask.to_bbox(masks), dtype=np.float64).reshape(-1, 4)
-
-
-def mask_areas(masks: list[Any]) -> np.ndarray:
-    """Number of pixels of every mask."""
-    from hotcoco import mask
-
-    return mask.area(masks)
-
-
-def run_lengths(mask: Any, size: tuple[int, int]) -> Any:
-    """Compressed run lengths of a mask that may be polygons.
-
-    Args:
-        mask: Polygons, or compressed or uncompressed run lengths.
-        size: (h, w) of the image.
-    """
-    from hotcoco import mask as masks
-
-    if isinstance(mask, dict):
-        return masks.frPyObjects(mask, *size) if isinstance(mask["counts"], list) else mask
-    return masks.merge(masks.frPyObjects(mask, *size))
 
 
 def text_mask(mask: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt16
 
 from longtail.frequency.groups import CategoryGroups
+from longtail.metrics.detection_arrays import best_of_each
 
 #: IoU thresholds of COCO: 0.5, 0.55 … 0.95.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -53,15 +54,12 @@ class Matches:
         """The ``count`` best detections of every class; of equal scores the first come first."""
         if len(self) == 0 or np.bincount(self.labels).max() <= count:
             return self
-        order = self._by_class()
-        labels = self.labels[order]
-        place = np.arange(len(labels)) - np.searchsorted(labels, labels, side="left")
-        kept = np.sort(order[place < count])
+        kept = best_of_each(self.labels, self.scores, count)
         return Matches(self.scores[kept], self.labels[kept], self.right[kept], self.ignored[kept], self.positives)
 
     def class_ap(self) -> Float[np.ndarray, "classes thresholds"]:
         """AP of every class at every IoU threshold; NaN for a class with nothing to find."""
-        order = self._by_class()
+        order = np.lexsort((-self.scores, self.labels))  # lexsort is stable
         ends = np.searchsorted(self.labels[order], np.arange(len(self.positives) + 1))
         values = np.full((len(self.positives), len(THRESHOLDS)), np.nan)
         for label in np.flatnonzero(self.positives):
@@ -111,9 +109,6 @@ class Matches:
             }
             for g, name in enumerate(groups.names)
         }
-
-    def _by_class(self) -> np.ndarray:
-        return np.lexsort((-self.scores, self.labels))  # lexsort is stable
 
 
 class Overlaps(NamedTuple):

@@ -101,8 +101,7 @@ def evaluate_detection(
     book = None
     if pictures_dir is not None and pictures:
         book = DetectionPictureBook(Path(pictures_dir), pictures, groups)
-    both = method.has_masks and "masks" in dataset[0]
-    wanted: Sequence[IouType] = iou_types or (("bbox", "segm") if both else ("bbox",))
+    wanted = iou_types or _iou_types(method, dataset)
     scorers = {
         name: DetectionScorer(
             truth,
@@ -240,6 +239,10 @@ def _readouts(method: DetectionMethod, wanted: Iterable[str] | None) -> list[str
         if name not in known:
             raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
     return names or known[:1]
+
+
+def _iou_types(method: DetectionMethod, dataset: DetectionDataset) -> tuple[IouType, ...]:
+    return ("bbox", "segm") if method.has_masks and "masks" in dataset[0] else ("bbox",)
 
 
 def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
