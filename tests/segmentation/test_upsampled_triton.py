@@ -1,4 +1,4 @@
-"""The kernels in Triton's interpreter, against the sums in PyTorch: no GPU is asked for, and none has run them."""
+"""The kernels in Triton's interpreter, against the sums in PyTorch, and compiled: no GPU is asked for, none has run them."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from longtail.segmentation import upsampled_sums as module, upsampled_triton
 from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
 from longtail.segmentation.upsampling import Upsampling
 
-upsampled_triton._PIXELS, upsampled_triton._CLASSES = 4, 4
+upsampled_triton._CLASSES, upsampled_triton._CELLS, upsampled_triton._PIXELS = 4, 2, 2
 CLASSES = 6
 calls = []
 kernel_sums = upsampled_triton.kernel_sums
@@ -51,11 +51,13 @@ def case(low, size, align_corners, divisor, members, batch, dtype=torch.float32,
     return gradients[1]
 
 everything = tuple(range(CLASSES))
-case((2, 3), (4, 5), False, 1, everything, True)
+case((3, 5), (6, 13), False, 1, everything, True)
 case((2, 3), (3, 5), False, 2, (1, 2, 5), False)
+case((1, 1), (3, 2), False, 1, everything, True)
+case((4, 3), (5, 2), False, 1, everything, True)
 case((2, 2), (3, 4), True, 1, everything, True, scale=100.0)
 gradient = case((3, 2), (2, 2), False, 1, everything, True, dtype=torch.bfloat16)
-assert len(calls) == 4
+assert len(calls) == 6
 try:
     gradient.sum().backward()
 except ConfigError:
@@ -86,3 +88,44 @@ def test_what_the_kernels_compute(monkeypatch):
         assert upsampled_sums._kernel(logits, wanted) is None
     monkeypatch.setenv("LONGTAIL_TRITON", "0")
     assert upsampled_sums._kernel(logits, Wanted(everything, 3)) is None
+
+
+COMPILE = """
+import re, subprocess, sys
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from longtail.segmentation import upsampled_triton
+
+folder, capability = Path(sys.argv[1]), int(sys.argv[2])
+tile = {"TALL": 4, "WIDE": 4, "CLASSES": upsampled_triton._CLASSES, "CELLS": upsampled_triton._CELLS}
+types = dict.fromkeys(("height", "width", "classes", "tall", "wide"), "i32")
+types |= dict.fromkeys(("places", "y_starts", "x_starts"), "*i32")
+tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+for kernel in ("log_sum", "probability", "pull", "gradient"):
+    function = getattr(upsampled_triton, f"_{kernel}_kernel")
+    constants = tile | ({"SUMMED": True, "ODD": True} if kernel == "gradient" else {})
+    kinds = types | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(function, {name: kinds.get(name, "*fp32") for name in function.arg_names}, constants)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=upsampled_triton._OPTIONS)
+    binary = folder / kernel
+    binary.write_bytes(compiled.asm["cubin"])
+    usage = subprocess.run([tool, "--dump-resource-usage", binary], capture_output=True, text=True, check=True).stdout
+    registers, stack, local = (int(re.search(rf"{name}:([0-9]+)", usage)[1]) for name in ("REG", "STACK", "LOCAL"))
+    assert stack == local == 0, f"{kernel} spills its registers: {usage}"
+    assert registers <= 128, f"{kernel} leaves room for fewer than 16 warps: {usage}"
+    print(kernel)
+"""
+
+
+@pytest.mark.parametrize("capability", [90, *(pytest.param(c, marks=pytest.mark.slow) for c in (75, 80, 86, 100, 120))])
+def test_kernels_compile_for_gpus_and_keep_to_their_registers(capability, tmp_path):
+    """Compute capability times ten; ``ptxas`` and ``cuobjdump`` come with Triton."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", COMPILE, str(tmp_path), str(capability)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["log_sum", "probability", "pull", "gradient"]
