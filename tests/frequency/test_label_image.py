@@ -58,6 +58,17 @@ def test_sixteen_bits(tmp_path):
     assert value_histogram(opened)[[0, 300, 65535]].tolist() == [1, 2, 1]
 
 
+@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize("shape", [(512, 512), (1, 2**18 + 1), (2, 2**17 + 1), (3, 2**17 + 1)])
+def test_large_images_are_counted_as_small_ones(shape, mode):
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    values[:, 1000:] = 255
+    values[-1, -3:] = [7, 8, 9]
+    image = Image.frombytes(mode, shape[::-1], values.tobytes())
+    counts = value_histogram(image)
+    assert counts.dtype == np.int64 and counts.tolist() == image.histogram() == np.bincount(values.ravel()).tolist()
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
 def test_colour_labels_are_refused_with_their_name(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode == "F" else "a.png")

@@ -1,5 +1,6 @@
 """Label images: decoding, and the occurrences of every stored value, at the speed of the decoder."""
 
+from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
 # Grey PNGs of 1, 2 and 4 bits are decoded stretched to 0 … 255; the step between two stored values, by raw mode.
 _STRETCH = {"1": 255, "L;2": 85, "L;4": 17}
 _MAX_VALUE = 65535
+_MIN_BY_FOURS = 2**18  # pixels; below, adding the four tables costs what counting by fours saves
 
 
 def open_label(path: str | Path) -> Image.Image:
@@ -68,6 +70,8 @@ def value_histogram(image: Image.Image, path: str | Path = "") -> np.ndarray:
         DataError: A value is negative or above 65535.
     """
     if image.mode not in _WIDE_MODES:
+        if image.width * image.height >= _MIN_BY_FOURS:
+            return _histogram_by_fours(image)
         return np.asarray(image.histogram(), dtype=np.int64)
     values = label_values(image)
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
@@ -76,6 +80,22 @@ def value_histogram(image: Image.Image, path: str | Path = "") -> np.ndarray:
             f"label image {path} holds value {low if low < 0 else high}", fix=f"use class ids in 0 … {_MAX_VALUE}"
         )
     return np.bincount(values.ravel(), minlength=256)
+
+
+def _histogram_by_fours(image: Image.Image) -> np.ndarray:
+    """``image.histogram()`` of an 8-bit image, int64 (256,), in less time.
+
+    The pixels' bytes are read as RGBA pixels of one row: Pillow counts each band in a table of its own, and the four
+    tables add up to the histogram of all pixels. Equal neighbours, of which label maps are made, then wait less often
+    for one another to increment the same number.
+    """
+    values = image.tobytes()
+    fours = len(values) // 4
+    tables = Image.frombuffer("RGBA", (fours, 1), values, "raw", "RGBA", 0, 1).histogram()
+    counts = np.asarray(array("Q", tables)).reshape(4, 256).sum(axis=0, dtype=np.int64)
+    for value in values[4 * fours :]:
+        counts[value] += 1
+    return counts
 
 
 def class_histogram(
