@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,11 @@ def test_the_labels_stay_and_the_background_is_none():
     assert sample_classes(torch.tensor([0]), torch.tensor([1.0, 0, 1, 1, 0, 0]), 6).tolist() == [
         True, False, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_a_class_that_no_image_shows_is_drawn_as_if_one_did():
+    frequency = ClassFrequency(("a", "b"), images=np.array([4, 0]), num_images=9, instances=np.array([5, 0]))
+    assert FederatedLoss.from_frequency(frequency, background=True).chance.tolist() == [2.0, 1.0]
 
 
 def test_drawn_in_proportion():

@@ -56,6 +56,27 @@ def test_only_class_losses_change(batch) -> None:
         assert torch.equal(value, found[1][name]) != name.endswith("_class"), name
 
 
+@pytest.mark.parametrize("dialect", ["mmdetection", "detectron2"])
+def test_the_aligned_average_differs_from_the_plain_one_by_alignment_alone(dialect) -> None:
+    detector = build_detection_method("mec", groups=GROUPS, detector={**TINY, "dialect": dialect})
+    assert detector.ensembles["average_aligned"].average == detector.config.average
+
+
+def test_an_ensemble_that_cannot_read_the_loss_is_found_before_training() -> None:
+    further = {"own": {"name": "dynamic", "background": "last_group"}}
+    for method in ("mec", "baseline"):
+        with pytest.raises(ConfigError, match="ensemble 'own': "):
+            build_detection_method(
+                method, groups=GROUPS, detector=TINY, loss="federated", frequency=FREQUENCY, further=further
+            )
+
+
+def test_more_groups_than_thresholds() -> None:
+    groups = CategoryGroups(tuple("abcdef"), tuple((k,) for k in range(6)))
+    with pytest.raises(ConfigError, match="6 groups, and IoU thresholds for at most 5 stages"):
+        build_detection_method("mec", groups=groups)
+
+
 def test_readouts_of_table_2c(batch) -> None:
     detector = make_multi_expert(tiny_cascade(), GROUPS).eval()
     names = list(detector.readouts())

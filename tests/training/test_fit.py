@@ -156,6 +156,24 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_start_that_failed_leaves_the_folder_free_and_what_it_would_replace(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    wrong = toy_config(iterations={"nothing": 4})
+    with pytest.raises(ConfigError, match="nothing"):
+        fit(wrong, run.path, task=ToyTask(), quiet=True)
+    fit(toy_config(), run.path, task=ToyTask(), quiet=True)
+    kept = run.weights.read_bytes()
+    with pytest.raises(ConfigError, match="nothing"):
+        fit(wrong, run.path, task=ToyTask(), overwrite=True, quiet=True)
+    assert run.weights.read_bytes() == kept
+
+
+def test_a_loss_that_is_not_finite_before_anything_is_saved(tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        fit(toy_config(), tmp_path, task=ToyTask(poison=1), quiet=True)
+    assert "last.ckpt" not in caught.value.fix and not RunFolder(tmp_path).last.exists()
+
+
 def test_a_loss_that_is_not_finite_names_iteration_and_term(tmp_path):
     task = ToyTask(poison=11)
 

@@ -95,7 +95,8 @@ class FederatedLoss(ClassificationLoss):
             frequency: Its images are read.
             background: Must be True.
             ignore_index: Target value of positions without a label.
-            power: A class is drawn in proportion to this power of the images that show it.
+            power: A class is drawn in proportion to this power of the images that show it; one that no image shows as
+                if one did, or it would keep its first probability for ever.
             **options: Further arguments of the class.
 
         Raises:
@@ -106,7 +107,7 @@ class FederatedLoss(ClassificationLoss):
                 "the federated loss is for boxes: every labelled pixel says no to all classes but its own",
                 fix="choose another loss for segmentation, such as 'seesaw' or 'equalization'",
             )
-        chance = torch.tensor(frequency.images, dtype=torch.float32) ** power
+        chance = torch.tensor(frequency.images, dtype=torch.float32).clamp(min=1) ** power
         return cls(frequency.num_classes + 1, ignore_index, chance=chance, **options)
 
     @property

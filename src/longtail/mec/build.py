@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
+import torch
+
 from longtail.detection.build import build_detector
 from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.errors import ConfigError
@@ -13,7 +15,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.mec.classifier_phase import add_classifier_phase
 from longtail.mec.losses import expert_losses
-from longtail.mec.model import EnsembleSpec, make_multi_expert, named_ensembles
+from longtail.mec.model import EnsembleSpec, check_reading, make_multi_expert, named_ensembles
 
 _IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -61,6 +63,11 @@ def build_detection_method(
         )
     if loss is not None:
         base = _stage_loss(loss, frequency, base)
+    if groups.num_groups > len(_IOUS) and "ious" not in (detector or {}):
+        raise ConfigError(
+            f"{groups.num_groups} groups, and IoU thresholds for at most {len(_IOUS)} stages",
+            fix="give ious, one threshold a stage, or fewer groups (data.groups)",
+        )
     settings = {"ious": _IOUS[: groups.num_groups], "num_classes": groups.num_classes, **dict(detector or {})}
     if settings["num_classes"] != groups.num_classes:
         raise ConfigError(
@@ -76,7 +83,9 @@ def build_detection_method(
         if further:
             # the plain average stays the method's own prediction
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}
-            plain.set_ensembles(named_ensembles({"baseline": own, **further}, groups, plain_losses, frequency))
+            ensembles = named_ensembles({"baseline": own, **further}, groups, plain_losses, frequency)
+            check_reading(ensembles, torch.zeros(plain.num_stages, 1, plain.heads.current_losses.num_logits))
+            plain.set_ensembles(ensembles)
         return plain
     if name != "mec":
         raise ConfigError(f"there is no detection method {name!r}", fix="choose 'baseline' or 'mec'")

@@ -3,6 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from longtail.ensembles.alignment import Activation
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
@@ -18,12 +22,6 @@ from longtail.mec.rescore import read_recording
 
 #: An ensemble by name, or as ``{"name": …, option: …}``.
 EnsembleSpec = str | Mapping[str, Any]
-#: The combinations of the paper's Table 2c beside its own ensemble, by name.
-TABLE_2C: dict[str, EnsembleSpec] = {
-    "dynamic_unaligned": {"name": "dynamic", "align": False},
-    "average_aligned": {"name": "average", "align": True},
-    "sparse": "sparse",
-}
 _ENSEMBLES = ("average", "sparse", "dynamic", "calibrated")
 
 
@@ -85,8 +83,23 @@ def make_multi_expert(
     _check_fit(detector, groups)
     losses = expert_losses(groups, overall_weight=overall_weight, outside=outside, base=base)
     detector.set_class_losses(losses)
-    detector.set_ensembles(named_ensembles({"mec": ensemble, **_further(further)}, groups, losses, frequency))
+    ensembles = named_ensembles({"mec": ensemble, **_further(further, detector)}, groups, losses, frequency)
+    check_reading(ensembles, torch.zeros(len(losses), 1, losses[0].num_logits))
+    detector.set_ensembles(ensembles)
     return detector
+
+
+def check_reading(ensembles: Mapping[str, Ensemble], logits: Float[Tensor, "stages 1 logits"]) -> None:
+    """Read some logits, so that an ensemble which cannot is found before training and not after it.
+
+    Raises:
+        ConfigError: An ensemble does not fit these logits; names it.
+    """
+    for name, ensemble in ensembles.items():
+        try:
+            ensemble(logits)
+        except ConfigError as error:
+            raise ConfigError(f"ensemble {name!r}: {error.problem}", fix=error.fix) from error
 
 
 def named_ensembles(
@@ -203,9 +216,22 @@ def build_calibrated(
     return Calibrated(inner, divisors, independent=independent)
 
 
-def _further(further: Mapping[str, EnsembleSpec] | None) -> dict[str, EnsembleSpec]:
+def table_2c(average: Literal["probabilities", "logits"]) -> dict[str, EnsembleSpec]:
+    """The combinations of the paper's Table 2c beside its own ensemble, by name.
+
+    Args:
+        average: The detector's own, so that its plain and its aligned average differ by alignment alone.
+    """
+    return {
+        "dynamic_unaligned": {"name": "dynamic", "align": False},
+        "average_aligned": {"name": "average", "align": True, "average": average},
+        "sparse": "sparse",
+    }
+
+
+def _further(further: Mapping[str, EnsembleSpec] | None, detector: MultiStageDetector) -> dict[str, EnsembleSpec]:
     if further is None:
-        return dict(TABLE_2C)
+        return table_2c(getattr(getattr(detector, "config", None), "average", "probabilities"))
     if "mec" in further or any(name.startswith("stage_") or name == "average" for name in further):
         raise ConfigError(
             f"further ensembles {sorted(further)} use a name that is taken",

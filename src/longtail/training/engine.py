@@ -187,10 +187,10 @@ class PhaseWatch(Callback):
         for problem, _ in agreed:
             if problem is not None:
                 iteration, name, value = problem
+                kept = f"; the state saved before it is kept in {self.run.last}" if self.run.last.is_file() else ""
                 raise TrainingError(
                     f"loss {name!r} is {value} in iteration {iteration} of phase {self.phase!r}",
-                    fix="lower optimiser.lr, lengthen the warm-up or set hardware.gradient_clip; the state saved "
-                    "before it is kept in checkpoints/last.ckpt",
+                    fix=f"lower optimiser.lr, lengthen the warm-up or set hardware.gradient_clip{kept}",
                 )
         means = dict(zip(self._names, pending.mean(dim=0).tolist(), strict=True))
         return {"loss": sum(means.values()), **means}, max(received for _, received in agreed)

@@ -77,6 +77,8 @@ def fit(
     config = config.resolved(phases, pass_length(task.order))
     if state is not None:
         _check_unchanged(config, run)
+    if overwrite and not resume:
+        run.clear()
     first = environment_rank() == 0
     if first:
         write_yaml(config, run.settings)

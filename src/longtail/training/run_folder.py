@@ -79,7 +79,9 @@ class RunFolder:
         return self.path / "checkpoints" / f"{phase}.safetensors"
 
     def prepare(self, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Make the folder ready for a run; only the first process of a run looks and clears.
+        """Make the folder, and see that a run may begin in it; only the first process of a run looks.
+
+        Nothing is removed: what ``overwrite`` replaces is there until ``clear``, should the settings not work.
 
         Raises:
             ConfigError: The folder holds something and neither ``resume`` nor ``overwrite`` says what to do with it.
@@ -88,13 +90,11 @@ class RunFolder:
             return
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file", fix="give a folder for the run")
-        if self.path.is_dir() and any(self.path.iterdir()) and not resume:
-            if not overwrite:
-                raise ConfigError(
-                    f"{self.path} is not empty",
-                    fix="continue that run with --resume, replace it with --overwrite, or give another folder",
-                )
-            self._clear()
+        if self._holds_something() and not (resume or overwrite):
+            raise ConfigError(
+                f"{self.path} is not empty",
+                fix="continue that run with --resume, replace it with --overwrite, or give another folder",
+            )
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -102,14 +102,24 @@ class RunFolder:
                 f"cannot write to {self.path}: {error.strerror}", fix="give a folder that you may write to"
             ) from error
 
-    def _clear(self) -> None:
-        """Remove what a run writes, and nothing else."""
+    def _holds_something(self) -> bool:
+        """Whether there is more than the empty folder of a run that never began."""
+        checkpoints = self.last.parent
+        if not self.path.is_dir():
+            return False
+        return any(e != checkpoints or not e.is_dir() or any(e.iterdir()) for e in self.path.iterdir())
+
+    def clear(self) -> None:
+        """Remove what a run writes, and nothing else; only in the first process of a run."""
+        if environment_rank() > 0:
+            return
         for name in _OURS:
             entry = self.path / name
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
+        self.last.parent.mkdir(parents=True)
 
 
 def environment_rank() -> int:
