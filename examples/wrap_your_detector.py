@@ -4,7 +4,7 @@
     python examples/wrap_your_detector.py
 
 `OwnCascade` stands for your detector: three stages, each on the boxes that the one before refined. Four members make it a
-`MultiStageDetector`. The data here are synthetic scenes; `Coco("path/to/data", "train")` reads yours.
+`MultiStageDetector`. The data here are synthetic scenes; `longtail.Coco("path/to/data", "train")` reads yours.
 """
 
 import torch
