@@ -37,6 +37,18 @@ def all_reduce_sum(value: Tensor) -> Tensor:
     return total
 
 
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Sum of ``value`` over all ranks; its gradient is right once averaged over the ranks, as data-parallel training does.
+
+    Args:
+        value: As of ``all_reduce_sum``.
+    """
+    if not is_distributed():
+        return value
+    own = value - value.detach()  # zero, with the gradient of this rank's share
+    return all_reduce_sum(value) + world_size() * own
+
+
 def barrier() -> None:
     """Wait until every rank is here."""
     if is_distributed():
@@ -69,5 +81,6 @@ __all__ = [
     "is_distributed",
     "is_main_process",
     "rank",
+    "sum_over_ranks",
     "world_size",
 ]

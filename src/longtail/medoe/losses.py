@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
+from longtail.distributed import all_reduce_sum, sum_over_ranks, world_size
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
@@ -35,7 +36,8 @@ class ExpertLossOptions:
             sure of a rare class (SPEC finding 3).
         divergence_softmax: p over the label ``set`` (a true divergence), or over ``all`` classes, restricted to the set.
         prior: q renormalised within the label set, or the ``raw`` shares of the data set.
-        momentum: Share of the running mean prediction in p̄, for small batches; 0 uses the batch alone.
+        momentum: Share of the running mean prediction in p̄, for small batches; 0 uses the batch alone. The gradient is
+            the batch's own, whatever the share.
 
     Source: MEDOE Eq. 3-5; SPEC §2.3-2.5.
     """
@@ -171,6 +173,9 @@ class ExpertLoss(nn.Module):
         ignore_index: Target value of pixels without a label.
         blockwise: Whether the map may be left unmade. The values are the same; a loss in blocks has no second derivative.
 
+    What is a mean over pixels is one over those of all ranks: a rank that shows nothing of a rare class takes no weight from
+    one that does.
+
     Source: MEDOE Eq. 3-5.
     """
 
@@ -223,19 +228,25 @@ class ExpertLoss(nn.Module):
             found = self._of_single_pixels(logits.float(), masked, upsampling, own_pixels, penalised)
         else:
             found = self._in_blocks(logits, target, upsampling, own_pixels.sum(), penalised.sum())
-        counts: dict[Normalizer, Tensor | int] = {
-            "valid": own_pixels.sum().clamp(min=1),
+        counts = torch.stack([own_pixels.sum(), penalised.sum()])
+        totals = all_reduce_sum(counts)
+        any_own, totals = totals[0] > 0, totals.clamp(min=1)
+        # From this rank's means to its parts of the means over all ranks' pixels; gradients are averaged over ranks.
+        own, regularised = counts * world_size() / totals
+        terms = {}
+        if found.penalty is not None:
+            terms["l2"] = options.alpha * found.penalty * (1 if options.penalty == "map" else regularised)
+        divisors: dict[Normalizer, Tensor | int] = {
+            "valid": totals[0] / world_size(),
             "all": max(1, target.numel()),
             "sum": 1,
         }
-        terms = {}
-        if found.penalty is not None:
-            terms["l2"] = options.alpha * found.penalty
-        terms["ce"] = found.cross_entropy / counts[options.normalizer]
+        terms["ce"] = found.cross_entropy / divisors[options.normalizer]
         if found.divergence is not None:
-            terms["kl"] = options.alpha * found.divergence
+            terms["kl"] = options.alpha * found.divergence * own
         elif found.mean is not None:
-            terms["kl"] = options.alpha * self._divergence_of_mean(found.mean, own_pixels.any())
+            mean = sum_over_ranks(found.mean * (counts[0] / totals[0]))
+            terms["kl"] = options.alpha * self._divergence_of_mean(mean, any_own)
         return terms
 
     def _of_the_map(self, logits: Tensor, masked: Tensor, own: Tensor, penalised: Tensor) -> _Statistics:
@@ -308,9 +319,11 @@ class ExpertLoss(nn.Module):
 
     def _divergence_of_mean(self, mean: Tensor, labelled: Tensor) -> Tensor:
         if self.running_mean is not None:
-            mean = self.options.momentum * self.running_mean + (1 - self.options.momentum) * mean
+            own = mean - mean.detach()  # the batch's gradient as it is, or momentum would weaken α
+            mean = self.options.momentum * self.running_mean + (1 - self.options.momentum) * mean.detach()
             if self.training:
-                self.running_mean = mean.detach().where(labelled, self.running_mean)
+                self.running_mean = mean.where(labelled, self.running_mean)
+            mean = mean + own
         # Without a labelled pixel the mean prediction is undefined; the product keeps the graph connected for DDP.
         return prior_divergence(mean, self.prior).where(labelled, 0)
 
