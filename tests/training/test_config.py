@@ -69,6 +69,10 @@ def test_recipes_fill_what_is_not_given():
     assert run.iterations == {"experts": 80_000, "ensemble": 1_600}
     assert run.optimiser_of("experts") == run.optimiser
     assert run.optimiser_of("ensemble").recipe("lr") == 0.01  # another optimiser: not the lr of the first
+    plain = RunConfig(optimiser=OptimiserConfig(name="adamw", lr=1e-4))
+    assert plain.optimiser_of("ensemble") == OptimiserConfig("sgd") and plain.optimiser_of("calibration") is plain.optimiser
+    named = RunConfig(optimiser=plain.optimiser, phase_optimisers={"ensemble": {}})
+    assert named.optimiser_of("ensemble") == plain.optimiser
     same = RunConfig(optimiser=OptimiserConfig(lr=0.5), phase_optimisers={"ensemble": {"weight_decay": 0}})
     assert same.optimiser_of("ensemble").lr == 0.5
     with pytest.raises(ConfigError, match="'ensemble', which the method does not have"):

@@ -11,6 +11,9 @@ from longtail.training.config_file import from_dict, to_dict
 #: Iterations of a phase that the configuration does not name. Source: MEDOE §A.2 (80K; 1.6K for the ensemble).
 DEFAULT_ITERATIONS = 80_000
 PHASE_ITERATIONS = {"ensemble": 1_600}
+#: Recipe of a phase that the configuration says nothing of, whatever the recipe of the others: of the ensemble's 1.6K
+#: iterations the transformers' warm-up would take 1.5K. Source: SPEC M18.
+PHASE_OPTIMISERS: dict[str, Literal["sgd", "adamw"]] = {"ensemble": "sgd"}
 
 #: The two recipes of the field (mmsegmentation's, which the papers build on). Source: MEDOE §A.2; PEERS §3.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -181,7 +184,8 @@ class RunConfig:
 
     Args:
         optimiser: Optimiser and learning-rate schedule of every phase
-        phase_optimisers: differences of single phases, such as {ensemble: {name: sgd, lr: 0.01}}
+        phase_optimisers: differences of single phases, such as {experts: {lr: 0.02}}; the phase ensemble has the sgd
+            recipe where it is not named
         iterations: optimiser steps of each phase by name [80000; ensemble 1600]
         epochs: length of a phase in passes over the training data instead, such as {train: 12}
         loading: How samples become batches
@@ -233,10 +237,14 @@ class RunConfig:
         return f"{self.epochs[phase]:g} epochs" if phase in self.epochs else str(self.iterations_of(phase))
 
     def optimiser_of(self, phase: str) -> OptimiserConfig:
-        """Optimiser settings of a phase: the run's, with the differences of the phase."""
+        """Optimiser settings of a phase: the run's, with the differences of the phase.
+
+        The phase ``ensemble`` has the sgd recipe unless ``phase_optimisers`` names it.
+        """
         changes = self.phase_optimisers.get(phase)
-        if not changes:
-            return self.optimiser
+        if changes is None:
+            name = PHASE_OPTIMISERS.get(phase, self.optimiser.name)
+            return self.optimiser if name == self.optimiser.name else type(self.optimiser)(name)
         base = {} if changes.get("name", self.optimiser.name) != self.optimiser.name else to_dict(self.optimiser)
         return from_dict(type(self.optimiser), {**base, **changes}, where=f"phase_optimisers.{phase}")
 

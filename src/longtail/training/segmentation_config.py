@@ -184,7 +184,8 @@ class SegmentationConfig(RunConfig):
         method: How the model is made long-tail aware
         evaluation: How weights are validated and the run is scored
         optimiser: Optimiser and learning-rate schedule of every phase
-        phase_optimisers: differences of single phases, such as {ensemble: {name: sgd, lr: 0.01}}
+        phase_optimisers: differences of single phases, such as {experts: {lr: 0.02}}; the phase ensemble has the sgd
+            recipe where it is not named
         iterations: optimiser steps of each phase by name [80000; ensemble 1600]
         epochs: length of a phase in passes over the training data instead, such as {train: 12}
         loading: How samples become batches
