@@ -12,6 +12,7 @@ from longtail.datasets.coco import Coco
 from longtail.datasets.coco_file import read_coco_file
 from longtail.errors import DataError
 from longtail.frequency.count_instances import count_instances
+from longtail.metrics.detection_truth import DetectionTruth
 
 SQUARE = [[2, 3, 12, 3, 12, 8, 2, 8]]
 
@@ -178,6 +179,65 @@ def test_refusals_name_the_id_and_the_file(what: str, tmp_path: Path) -> None:
         Coco(tmp_path)
 
 
+@pytest.mark.parametrize("value", ["00001000", "k90000", 1.5, None, True, -1, 2**64])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("images", "id"), ("categories", "id"), ("annotations", "id"), ("annotations", "image_id")],
+)
+def test_refuses_ids_that_the_evaluator_would(name: str, key: str, value: Any, tmp_path: Path) -> None:
+    data = content()
+    data[name][1][key] = value
+    (tmp_path / "train.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=rf"{name}\[1\] of .*train\.json has the {key} {value!r}, no whole number"):
+        read_coco_file(tmp_path / "train.json")
+    with pytest.raises(DataError):
+        DetectionTruth(tmp_path / "train.json")
+
+
+def test_whole_floats_are_ids(tmp_path: Path) -> None:
+    data = content()
+    data["categories"][0]["id"], data["annotations"][0]["category_id"] = 70.0, 70.0
+    write(tmp_path, data)
+    assert Coco(tmp_path, masks=False)[0]["labels"].tolist() == [1, 0, 0]
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    path.write_text(json.dumps(content()), encoding="utf-8-sig")
+    assert Coco(tmp_path)[1]["masks"].sum() == 4
+    path.write_text(json.dumps(content()), encoding="utf-16")
+    with pytest.raises(DataError, match=r"train\.json: it is not in UTF-8"):
+        Coco(tmp_path)
+
+
+def test_refuses_a_file_in_which_some_objects_have_no_mask(tmp_path: Path) -> None:
+    for empty in (None, [], [[]]):
+        data = content()
+        data["annotations"][2]["segmentation"] = empty
+        write(tmp_path, data)
+        with pytest.raises(DataError, match=r"annotation 7 of .* has no mask \(1 of 4 objects are without\)"):
+            Coco(tmp_path)
+        assert "masks" not in Coco(tmp_path, masks=False)[0]
+
+
+@pytest.mark.parametrize("mask", [5, 0, "text", [1, 2, 3, 4, 5, 6], [[1, 2, 3, 4]], [{"size": [1, 1], "counts": "1"}]])
+def test_refuses_what_is_no_mask(mask: Any, tmp_path: Path) -> None:
+    data = content()
+    data["annotations"][2]["segmentation"] = mask
+    write(tmp_path, data)
+    with pytest.raises(DataError, match=r"annotation 7 of .*train\.json"):
+        Coco(tmp_path)[0]
+
+
+@pytest.mark.parametrize("flag", ["0", None, 2])
+def test_refuses_flags_that_are_neither_0_nor_1(flag: Any, tmp_path: Path) -> None:
+    data = content()
+    data["annotations"][2]["iscrowd"] = flag
+    write(tmp_path, data)
+    with pytest.raises(DataError, match=rf"annotation 7 of .* has the iscrowd {flag!r}"):
+        Coco(tmp_path)
+
+
 def test_refuses_boxes_outside_where_asked(tmp_path: Path) -> None:
     write(tmp_path, content())
     with pytest.raises(DataError, match=r"annotation 7 of .* reaches out of its image"):
@@ -202,6 +262,10 @@ def test_refuses_masks_that_do_not_fit(tmp_path: Path) -> None:
     data["annotations"][1]["segmentation"]["size"] = [20, 10]
     write(tmp_path, data)
     with pytest.raises(DataError, match="mask of annotation 0 of"):
+        Coco(tmp_path)[1]
+    data["annotations"][1]["segmentation"] = {"size": [10, 20], "counts": [5, 5]}
+    write(tmp_path, data)
+    with pytest.raises(DataError, match=r"mask of annotation 0 of .*: the run lengths cover 10 pixels of 200"):
         Coco(tmp_path)[1]
 
 

@@ -71,6 +71,13 @@ def test_writes_a_data_set(annotations: Path, tmp_path: Path) -> None:
     assert len(record["source"]) == len(record["target"]) == 20
 
 
+@pytest.mark.parametrize("free", [20, 100])
+def test_refuses_to_choose_nothing(free: int, annotations: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no image of .*all\.json is chosen: 20 of 20 classes are free"):
+        build_coco_lt(annotations, REFERENCE, tmp_path / "lt", free=free)
+    assert not (tmp_path / "lt").exists()
+
+
 def test_reference_from_an_annotation_file(annotations: Path, tmp_path: Path) -> None:
     file = read_coco_file(annotations)
     counts = np.bincount(file.labels[~file.crowd], minlength=20)

@@ -59,7 +59,7 @@ def test_annotations_beside_or_below(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "lvis_v1_val.json").rename(tmp_path / "annotations/lvis_v1_val.json")
     assert len(Lvis(tmp_path, "val")) == 2
-    with pytest.raises(DataError, match="lvis_v1_train"):
+    with pytest.raises(DataError, match=r"annotations.lvis_v1_train"):
         Lvis(tmp_path, "train")
 
 

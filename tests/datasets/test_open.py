@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,6 +8,7 @@ from PIL import Image
 from longtail.datasets import ADE20K, Cityscapes, Coco, LongTailScenes, SegmentationFolder, open_dataset
 from longtail.datasets.open import _layout
 from longtail.errors import ConfigError, DataError
+from support.tiny_detection import write_coco
 
 
 class Mine:
@@ -33,6 +37,21 @@ def test_by_name_and_by_layout(tmp_path, kind, named, images, labels):
     for name in (f"{named}:{tmp_path}", str(tmp_path), tmp_path):
         data = open_dataset(name, "train", transform=lambda sample: {**sample, "name": "mine"})
         assert type(data) is kind and data[0]["name"] == "mine"
+
+
+def test_labels_only_needs_neither_image_files_nor_masks(tmp_path):
+    write_coco(tmp_path, "train")
+    file = tmp_path / "annotations/train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="has no mask"):
+        open_dataset(f"coco:{tmp_path}", "train")
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(DataError, match="image files"):
+        open_dataset(f"coco:{tmp_path}", "train", masks=False)
+    assert len(open_dataset(f"coco:{tmp_path}", "train", labels_only=True).image_labels) == 5
+    assert len(open_dataset("longtail-scenes", "train", labels_only=True, num_images=2)) == 2
 
 
 def test_dotted_path(monkeypatch):

@@ -5,12 +5,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import tv_tensors
 
+from longtail import CategoryGroups, EncoderDecoder, LongTailScenes, count_pixels
 from longtail.errors import CheckpointError, ConfigError
+from longtail.mec.detector import Detector
 from longtail.medoe import Segmenter
 from longtail.medoe.segmenter import load_weights
 from longtail.segmentation.models import build_model
-from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, tiny_model
+from longtail.segmentation.tiling import expert_maps
+from longtail.segmentation.upsampling import Upsampling
+from longtail.transforms import segmentation_eval
+from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, Decoder, Encoder, tiny_model
 
 MODEL = {
     "name": "deeplabv3plus",
@@ -84,6 +90,7 @@ def test_round_trip(tmp_path, form):
     assert loaded.groups == segmenter.groups
     for key, value in segmenter.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
+    assert loaded.fingerprint() == segmenter.fingerprint()
     assert torch.equal(loaded.predict(picture()), segmenter.predict(picture()))
 
 
@@ -93,6 +100,7 @@ def test_initial_weights_file_is_not_needed_again(tmp_path):
     segmenter = build(model={**MODEL, "weights": str(tmp_path / "encoder.pth")})
     segmenter.save_run(tmp_path / "run")
     (tmp_path / "encoder.pth").unlink()
+    assert Segmenter.from_pretrained(tmp_path / "run").fingerprint() == segmenter.fingerprint()
     assert torch.equal(Segmenter.from_pretrained(tmp_path / "run").predict(picture()), segmenter.predict(picture()))
 
 
@@ -103,6 +111,8 @@ def test_own_network(tmp_path):
     assert torch.equal(loaded.predict(picture()), segmenter.predict(picture()))
     with pytest.raises(ConfigError, match="mine"):
         Segmenter.from_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"is a segmentation model.*\n.*longtail\.medoe\.Segmenter"):
+        Detector.from_pretrained(tmp_path)
 
 
 def test_foreign_code_is_refused(tmp_path):
@@ -123,6 +133,9 @@ def test_broken_folders(tmp_path):
     (tmp_path / "best.safetensors").write_bytes(b"not a weight file")
     with pytest.raises(CheckpointError, match=r"cannot read weights from .*best\.safetensors"):
         Segmenter.from_pretrained(tmp_path)
+    torch.save(build().state_dict(), tmp_path / "best.safetensors")
+    with pytest.raises(CheckpointError, match=r"is no safetensors file, but one of torch\.save\n.*save_file"):
+        Segmenter.from_pretrained(tmp_path)
     (tmp_path / "best.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"has no best\.safetensors"):
         Segmenter.from_pretrained(tmp_path)
@@ -137,6 +150,9 @@ def test_weights_of_another_model(tmp_path):
 def test_pictures_that_are_none():
     with pytest.raises(ConfigError, match="float32"):
         build().predict(torch.rand(3, 8, 8))
+    for empty in (np.zeros((5, 0, 3), np.uint8), torch.zeros(3, 5, 0, dtype=torch.uint8), Image.new("RGB", (0, 5))):
+        with pytest.raises(ConfigError, match=r"uint8 of shape .*0.*\n.*at least one pixel"):
+            build().predict(empty)
 
 
 def test_weights_between_two_phases_are_read_as_the_first_one_left_them(tmp_path):
@@ -154,3 +170,34 @@ def test_weights_between_two_phases_are_read_as_the_first_one_left_them(tmp_path
     model.save_run(tmp_path / "whole")
     assert torch.equal(Segmenter.from_pretrained(tmp_path / "whole").predict(image), second)
     assert not torch.equal(first, second)
+
+
+def test_a_network_of_ones_own_is_trained_saved_and_read_again(tmp_path):
+    data = LongTailScenes("train", num_images=6, size=(48, 48))
+    frequency = count_pixels(data, progress=False)
+    classes = frequency.num_classes
+    groups = CategoryGroups.by_rank(frequency.pixels, (3, 3, classes - 6))
+
+    def network():
+        head = torch.nn.Conv2d(8, classes, 1)
+        return EncoderDecoder(Encoder(), Decoder(False), head, num_classes=classes, size_divisor=4)
+
+    segmenter = Segmenter.around(network(), data, frequency, groups)
+    assert segmenter.method.phases == ("experts", "ensemble") and segmenter.class_names == data.classes.names
+    segmenter.save_pretrained(tmp_path)
+    again = Segmenter.from_pretrained(tmp_path, network=network())
+    assert torch.equal(again.predict(picture()), segmenter.predict(picture()))
+    with pytest.raises(CheckpointError, match="a model of your own"):
+        Segmenter.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("window", [None, (16, 16)])
+def test_prediction_and_evaluation_read_a_picture_alike(window):
+    segmenter = build(input={"short_side": 24, "max_side": 40})
+    pixels = torch.from_numpy(picture(30, 90)).movedim(2, 0)
+    read = segmentation_eval(24, 40)({"image": tv_tensors.Image(pixels)})["image"].as_subclass(torch.Tensor)
+    assert read.shape[-2:] == (13, 40) and torch.equal(segmenter.preprocess(pixels), read)
+    with torch.no_grad():
+        maps = expert_maps(segmenter.eval().method, read[None], window)
+        expected = Upsampling((30, 90)).labels(segmenter.method.own_probabilities(maps.logits))[0]
+    assert torch.equal(segmenter.predict(pixels, window=window), expected)

@@ -40,6 +40,8 @@ def test_scores_a_file(files: tuple[Path, Path], tmp_path: Path) -> None:
 def test_groups_from_the_training_counts(files: tuple[Path, Path]) -> None:
     frequency = ClassFrequency(("crab", "eel"), np.array([200, 3]))
     results = score_detections(*files, frequency=frequency)
+    assert results.settings["groups_from"] == "training images"
+    assert score_detections(*files).settings["groups_from"] == ""  # neither letters nor counts
     assert results.groups == {"rare": [1], "common": [], "frequent": [0]}
     assert results.predictions["mine"].groups["rare"]["AP"] == pytest.approx(1.0)
     with pytest.raises(ConfigError, match="counts 1 classes"):

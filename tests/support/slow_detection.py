@@ -47,18 +47,22 @@ def slow_scores(
         found = [d for d in detections if d["image_id"] == image["id"]]
         for c in categories:
             objects = [a for a in here if a["category_id"] == c]
+            flag = "ignore" if federated else "iscrowd"  # lvis-api knows no crowds, pycocotools nothing else
             mine = sorted((d for d in found if d["category_id"] == c), key=lambda d: -d["score"])
             if federated and not objects and c not in image["neg_category_ids"]:
                 continue
             mine = mine if federated else mine[:limit]
             lenient = federated and c in image["not_exhaustive_category_ids"]
-            skip = [bool(a.get("iscrowd")) or not size[0] <= a["area"] <= size[1] for a in objects]
+            skip = [bool(a.get(flag)) or not size[0] <= a["area"] <= size[1] for a in objects]
+            crowd = [not federated and bool(a.get("iscrowd")) for a in objects]
             positives[c] += skip.count(False)
-            scores[c] += zip(*slow_match(objects, skip, mine, lenient, size), strict=True)
+            scores[c] += zip(*slow_match(objects, skip, crowd, mine, lenient, size), strict=True)
     return scores, positives
 
 
-def slow_match(objects: list, skip: list, found: list, lenient: bool, size: tuple) -> tuple[list, list, list]:
+def slow_match(
+    objects: list, skip: list, crowd: list, found: list, lenient: bool, size: tuple
+) -> tuple[list, list, list]:
     """Score of every detection, and whether it is right and whether it is ignored at each threshold."""
     order = sorted(range(len(objects)), key=lambda g: skip[g])
     hits = np.zeros((len(found), 10), bool)
@@ -68,12 +72,11 @@ def slow_match(objects: list, skip: list, found: list, lenient: bool, size: tupl
         for i, d in enumerate(found):
             best, match = min(threshold, 1 - 1e-10), None
             for g in order:
-                crowd = bool(objects[g].get("iscrowd"))
-                if g in taken and not crowd:
+                if g in taken and not crowd[g]:
                     continue
                 if match is not None and not skip[match] and skip[g]:
                     break
-                overlap = slow_iou(d["bbox"], objects[g]["bbox"], crowd)
+                overlap = slow_iou(d["bbox"], objects[g]["bbox"], crowd[g])
                 if overlap >= best:
                     best, match = overlap, g
             if match is not None:
@@ -111,7 +114,7 @@ def slow_average_precision(scores: list, positives: int) -> list[float]:
 
 
 def made_up(seed: int, federated: bool = False, per_image: int = 12, ties: bool = True) -> tuple[dict, list[dict]]:
-    rng = np.random.default_rng(seed)
+    rng, flags = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     categories = [{"id": int(c), "name": f"c{c}", "frequency": "rcf"[c % 3]} for c in (9, 2, 4, 7, 30, 11)]
     ids = [c["id"] for c in categories]
     images, annotations, detections = [], [], []
@@ -126,7 +129,8 @@ def made_up(seed: int, federated: bool = False, per_image: int = 12, ties: bool 
                     "category_id": int(rng.choice(ids[:-1])),
                     "bbox": box,
                     "area": box[2] * box[3],
-                    "iscrowd": 0 if federated else int(rng.random() < 0.15),
+                    "iscrowd": int(flags.random() < 0.15),
+                    "ignore": int(flags.random() < 0.15),
                 }
             )
         here = [a for a in annotations if a["image_id"] == image]

@@ -12,7 +12,7 @@ import torch
 from torchvision import tv_tensors
 
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
-from longtail.datasets.coco_file import CocoFile, read_coco_file
+from longtail.datasets.coco_file import CocoFile, read_coco_file, whole_numbers
 from longtail.datasets.image_files import read_image
 from longtail.datasets.palette import generate_palette
 from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map
@@ -31,7 +31,7 @@ class Coco(DetectionDataset):
         split: "train", "val", … as the files call it.
         annotations: The annotation file, where it is elsewhere; relative to ``root``.
         images: Folder that the file names of the images are relative to; relative to ``root``.
-        masks: Whether samples have masks; None where all objects have one.
+        masks: Whether samples have masks; None for what all objects have.
         outside: Boxes that reach out of their image are cut at its border, or refused.
         semantic: Also give semantic maps: a folder of single-channel PNGs named as the images (COCO-stuff's, 255 where
             no class is known), relative to ``root``, or "objects" to paint them from the masks.
@@ -43,7 +43,8 @@ class Coco(DetectionDataset):
         annotation_file: The annotation file; None where images were left out, so that it says more than is here.
 
     Raises:
-        DataError: The annotations are missing or wrong, or an image file is missing.
+        DataError: The annotations are missing or wrong, some objects have masks and some none, or an image file is
+            missing.
     """
 
     def __init__(
@@ -176,10 +177,13 @@ class Coco(DetectionDataset):
     def _clip(self, outside: str) -> tuple[np.ndarray, np.ndarray]:
         """Boxes cut at the borders of their images, and which of them have an area there."""
         try:
-            sizes = np.array([(i["width"], i["height"]) for i in self.file.images], dtype=np.float64).reshape(-1, 2)
-        except (KeyError, TypeError, ValueError) as error:
+            sizes = [
+                whole_numbers(self.file.path, "images", self.file.images, side, "give the size in pixels")
+                for side in ("width", "height")
+            ]
+        except KeyError as error:
             raise DataError(f"an image of {self.file.path} has no width and height", fix="add them") from error
-        limits = np.repeat(sizes, np.diff(self.file.first), axis=0)
+        limits = np.repeat(np.stack(sizes, axis=1), np.diff(self.file.first), axis=0)
         boxes = np.clip(self.file.boxes, 0.0, np.concatenate([limits, limits], axis=1))
         if outside == "refuse" and (strays := np.abs(boxes - self.file.boxes).max(axis=1) > 1.0).any():
             raise DataError(
@@ -190,13 +194,17 @@ class Coco(DetectionDataset):
         return boxes, (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
 
     def _decide_masks(self, wanted: bool | None) -> bool:
+        if wanted is False:
+            return False
         lacking = self._kept & ~self.file.has_masks
-        if wanted and lacking.any():
+        with_masks = self._kept.sum() - lacking.sum()
+        if lacking.any() and (wanted or with_masks):
             raise DataError(
-                f"annotation {self.file.ids[lacking][0]} of {self.file.path} has no mask",
-                fix="give it a segmentation, or train boxes alone with masks=False",
+                f"annotation {self.file.ids[lacking][0]} of {self.file.path} has no mask ({lacking.sum()} of "
+                f"{self._kept.sum()} objects are without)",
+                fix="give it a segmentation, or train boxes alone with masks=False (data.options: {masks: false})",
             )
-        return bool(len(lacking)) and not lacking.any() if wanted is None else wanted
+        return bool(wanted or with_masks)
 
     def _check_files(self) -> None:
         listed: dict[Path, set[str]] = {}

@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from longtail.encoded_masks import POLYGON, find_fault
 from longtail.errors import DataError
 
-# Run lengths in their compressed form have no quotes or braces, polygons neither: both end where they seem to.
-_SEGMENTATION = re.compile(rb'"segmentation"\s*:\s*(\[[^"{}]*\]|\{[^{}]*\})')
+# Run lengths in their compressed form have no quotes or braces, polygons neither: both end where they seem to. A bare
+# number is no mask, but would pass for the number of one.
+_SEGMENTATION = re.compile(rb'"segmentation"\s*:\s*(\[[^"{}]*\]|\{[^{}]*\}|-?\d[^,}\s]*)')
+_SHORT = 120  # bytes; lists of too few numbers for a polygon are shorter
+_MASKS = "give polygons of three points or more, or run lengths of the image's size"
+_IDS = "give ids as whole numbers from 0 on, images and categories in their lists and in the annotations alike"
 _FORMAT = "give a COCO-style file: images, annotations and categories with ids, boxes as [x, y, width, height]"
 
 
@@ -72,11 +77,19 @@ class CocoFile:
         """Decoded masks uint8 (n, h, w) of some annotations of an image of this size.
 
         Raises:
-            DataError: A mask is neither polygons nor run lengths, or is of another size.
+            DataError: A mask is neither polygons nor run lengths, is of another size, or does not fill its image.
         """
         decoded = np.zeros((len(annotations), *size), dtype=np.uint8)
-        for canvas, annotation in zip(decoded, annotations.tolist(), strict=True):
-            canvas[:] = decode_segmentation(self.segmentation(annotation), size, self._named(annotation))
+        rows = np.flatnonzero(self.has_masks[annotations])
+        found = [self.segmentation(annotation) for annotation in annotations[rows].tolist()]
+        if fault := find_fault(found, [size] * len(found)):
+            place, problem = fault
+            raise self._broken(int(annotations[rows[place]]), problem)
+        for row, segmentation in zip(rows.tolist(), found, strict=True):
+            try:
+                decoded[row] = _decoded(segmentation, size)
+            except (ValueError, TypeError) as error:
+                raise self._broken(int(annotations[row]), error) from error
         return decoded
 
     def segmentation(self, annotation: int) -> Any:
@@ -84,8 +97,10 @@ class CocoFile:
         start, end = self.places[annotation].tolist()
         return json.loads(self._bytes[start:end]) if end > start else None
 
-    def _named(self, annotation: int) -> str:
-        return f"annotation {self.ids[annotation]} of {self.path}"
+    def _broken(self, annotation: int, problem: object) -> DataError:
+        return DataError(
+            f"cannot read the mask of annotation {self.ids[annotation]} of {self.path}: {problem}", fix=_MASKS
+        )
 
     @property
     def _bytes(self) -> Any:
@@ -103,22 +118,28 @@ def read_coco_file(path: str | Path) -> CocoFile:
     """Read a COCO- or LVIS-style annotation file.
 
     Raises:
-        DataError: The file is missing, not JSON, or not of that style; an id is there twice; an annotation names an
-            image or a category that is not; a box is not finite or of negative size.
+        DataError: The file is missing, not JSON, or not of that style; an id is no whole number or there twice; an
+            annotation names an image or a category that is not; a box is not finite or of negative size; a mask cannot
+            be one. Whether run lengths fill their image shows when they are read.
     """
     path = Path(path)
-    content, spans = _read_without_masks(path)
+    content, spans, faults = _read_without_masks(path)
     try:
         images, categories, annotations = content["images"], content["categories"], content.get("annotations", [])
+        image_ids = whole_numbers(path, "images", images, "id", _IDS)
+        category_ids = np.sort(whole_numbers(path, "categories", categories, "id", _IDS))
         categories = sorted(categories, key=lambda category: category["id"])
-        image_ids = np.array([image["id"] for image in images], dtype=np.int64)
-        category_ids = np.array([category["id"] for category in categories], dtype=np.int64)
-        ids = np.array([a["id"] for a in annotations], dtype=np.int64)
-        of_image = np.array([a["image_id"] for a in annotations], dtype=np.int64)
-        of_category = np.array([a["category_id"] for a in annotations], dtype=np.int64)
+        ids, of_image, of_category = (
+            whole_numbers(path, "annotations", annotations, key, _IDS) for key in ("id", "image_id", "category_id")
+        )
         boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
-        crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool)
-        masks = np.array([a.get("segmentation", -1) for a in annotations], dtype=np.int64)
+        crowd = [a.get("iscrowd", 0) for a in annotations]
+        if not {0, 1}.issuperset(crowd):
+            place = next(i for i, flag in enumerate(crowd) if flag not in (0, 1))
+            raise DataError(f"annotation {ids[place]} of {path} has the iscrowd {crowd[place]!r}", fix="give 0 or 1")
+        masks = _numbers_of_masks(path, annotations, ids, faults)
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         lacks = f"{path} lacks {error}" if isinstance(error, KeyError) else f"{path}: {error}"
         raise DataError(lacks, fix=_FORMAT) from error
@@ -132,36 +153,65 @@ def read_coco_file(path: str | Path) -> CocoFile:
     order = np.argsort(image_index, kind="stable")
     first = np.searchsorted(image_index[order], np.arange(len(images) + 1))
     return CocoFile(
-        path, images, categories, first, ids[order], labels[order], boxes[order], crowd[order], places[order]
+        path,
+        images,
+        categories,
+        first,
+        ids[order],
+        labels[order],
+        boxes[order],
+        np.array(crowd, dtype=bool)[order],
+        places[order],
     )
 
 
-def decode_segmentation(segmentation: Any, size: tuple[int, int], name: str) -> np.ndarray:
-    """Mask uint8 (h, w) of polygons, or of compressed or uncompressed run lengths; all 0 for None.
+def whole_numbers(path: Path, name: str, records: list[dict[str, Any]], key: str, fix: str) -> np.ndarray:
+    """What the records of a list have under a key, int64: the evaluator takes nothing but whole numbers from 0 on.
 
-    Args:
-        segmentation: As the file has it.
-        size: (h, w) of the image.
-        name: Names the annotation in errors.
+    Raises:
+        DataError: Another value, such as text.
     """
+    values = [record[key] for record in records]
+    if set(map(type, values)) <= {int, float}:
+        numbers = np.array(values, dtype=np.float64)
+        wrong = ~((numbers >= 0) & (numbers < 2**63) & (numbers == np.floor(numbers)))
+    else:
+        wrong = np.array([type(value) not in (int, float) for value in values])
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise DataError(f"{name}[{place}] of {path} has the {key} {values[place]!r}, no whole number", fix=fix)
+    return np.array(values, dtype=np.int64)
+
+
+def _numbers_of_masks(
+    path: Path, annotations: list[dict[str, Any]], ids: np.ndarray, faults: dict[int, str]
+) -> np.ndarray:
+    """Number of the mask of every annotation, -1 where there is none."""
+    numbers = [-1 if (mask := a.get("segmentation")) is None else mask for a in annotations]
+    if faults or not set(map(type, numbers)) <= {int}:
+        for identity, number in zip(ids, numbers, strict=True):
+            if type(number) is not int or number in faults:
+                mask = str(faults.get(number) if type(number) is int else number)
+                raise DataError(f"annotation {identity} of {path} has the mask {mask[:60]}", fix=_MASKS)
+    return np.array(numbers, dtype=np.int64)
+
+
+def _decoded(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
+    """Mask uint8 (h, w) of run lengths, or of polygons: those of less than three points enclose nothing."""
     from hotcoco import mask
 
-    if not segmentation:
-        return np.zeros(size, dtype=np.uint8)
-    try:
-        if isinstance(segmentation, dict):
-            if tuple(segmentation["size"]) != tuple(size):
-                raise ValueError(f"the mask is of size {segmentation['size']}, its image of {list(size)}")
-            return mask.decode(mask.frPyObjects(segmentation, *size))
-        return mask.decode(mask.merge(mask.frPyObjects(segmentation, *size)))
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"cannot read the mask of {name}: {error}", fix="give polygons or run lengths") from error
+    if isinstance(segmentation, dict):
+        return mask.decode(mask.frPyObjects(segmentation, *size))
+    polygons = [polygon for polygon in segmentation if len(polygon) >= POLYGON]
+    return mask.decode(mask.merge(mask.frPyObjects(polygons, *size)))
 
 
-def _read_without_masks(path: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """The file with every mask replaced by its number, and first and last byte of each."""
+def _read_without_masks(path: Path) -> tuple[dict[str, Any], np.ndarray, dict[int, str]]:
+    """The file with every mask replaced by its number, first and last byte of each, and those that cannot be masks."""
     try:
         data = path.read_bytes()
+        if not json.detect_encoding(data).startswith("utf-8"):
+            raise ValueError("it is not in UTF-8")
         spans = np.array([match.span(1) for match in _SEGMENTATION.finditer(data)], dtype=np.int64).reshape(-1, 2)
         cuts = [0, *spans.ravel().tolist(), len(data)]
         kept = (data[start:end] for start, end in pairwise(cuts))
@@ -173,9 +223,15 @@ def _read_without_masks(path: Path) -> tuple[dict[str, Any], np.ndarray]:
         raise DataError(f"cannot read annotations from {path}: {error}", fix=_FORMAT) from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no annotations but a {type(content).__name__}", fix=_FORMAT)
-    empty = spans[:, 1] - spans[:, 0] <= 2  # []
-    spans[empty] = 0
-    return content, spans
+    faults: dict[int, str] = {}
+    for number in np.flatnonzero(spans[:, 1] - spans[:, 0] <= _SHORT).tolist():
+        start, end = spans[number].tolist()
+        if data.count(b",", start, end) < POLYGON - 1 and not data.startswith(b"{", start):
+            if data[start:end].strip(b"[], \t\r\n"):
+                faults[number] = data[start:end].decode()
+            else:  # [] and [[]]
+                spans[number] = 0
+    return content, spans, faults
 
 
 def _refuse_twice(path: Path, what: str, ids: np.ndarray) -> None:

@@ -61,8 +61,12 @@ def build_coco_lt(
         reference: LVIS's training annotations, or the instance counts of its classes in any order.
         out: Folder to write into.
         seed: Of the choice of images; the same seed gives the same images.
-        free: Number of most frequent classes whose target is not heeded.
+        free: See ``choose_images``.
         alignment: See ``aligned_targets``.
+
+    Raises:
+        ConfigError: No image is left to choose.
+        DataError: A file cannot be read.
 
     Source: MEC appendix B; SPEC C2.
     """
@@ -126,13 +130,17 @@ def choose_images(
         file: The annotations.
         reference: Instances of each class of the reference.
         seed: Of the order in which images are tried.
-        free: Number of most frequent classes whose target is not heeded.
+        free: Number of most frequent classes whose target is not heeded: no image is taken for them or left out because
+            of them, they come along with the others.
         alignment: See ``aligned_targets``.
+
+    Raises:
+        ConfigError: No image is chosen: all classes are free, or the others occur nowhere.
     """
     source = np.bincount(file.labels[~file.crowd], minlength=file.num_classes)
     target = aligned_targets(source, reference, alignment)
     heeded = np.ones(file.num_classes, dtype=bool)
-    heeded[np.argsort(-source, kind="stable")[:free]] = False
+    heeded[np.argsort(-source, kind="stable")[: max(free, 0)]] = False
     classes, counts, images_of = _contents(file)
     rng = np.random.default_rng(seed)
     result = np.zeros(file.num_classes, dtype=np.int64)
@@ -146,6 +154,12 @@ def choose_images(
             if not chosen[image] and not over.any():
                 chosen[image] = True
                 result[here] += many
+    if not chosen.any():
+        raise ConfigError(
+            f"no image of {file.path} is chosen: {(~heeded).sum()} of {file.num_classes} classes are free, and the "
+            f"others have {source[heeded].sum()} objects",
+            fix="let fewer classes be free",
+        )
     ids = np.sort(np.array([file.images[i]["id"] for i in np.flatnonzero(chosen)], dtype=np.int64))
     names = tuple(str(c.get("name", c["id"])) for c in file.categories)
     return LongTailSubset(names, ids, source, target, result, ~heeded)

@@ -53,7 +53,8 @@ class Lvis(Coco):
         root = Path(root).expanduser()
         if annotations is None:
             name = f"lvis_{version}_{split}.json"
-            annotations = f"annotations/{name}" if (root / "annotations" / name).exists() else name
+            beside = (root / name).exists() and not (root / "annotations" / name).exists()
+            annotations = name if beside else f"annotations/{name}"
         super().__init__(
             root,
             split,

@@ -19,7 +19,12 @@ _NAMED = {
 
 
 def open_dataset(
-    name_or_path: str | Path, split: str, *, transform: Callable[[Any], Any] | None = None, **options: Any
+    name_or_path: str | Path,
+    split: str,
+    *,
+    transform: Callable[[Any], Any] | None = None,
+    labels_only: bool = False,
+    **options: Any,
 ) -> Any:
     """Open one split of a data set.
 
@@ -29,6 +34,7 @@ def open_dataset(
             which is called with ``split``, ``transform`` and the options.
         split: "train", "val", … as the data set calls it.
         transform: Applied to every sample dict.
+        labels_only: Classes will be read and nothing else: a COCO-style data set needs neither image files nor masks.
         options: Passed on to the data set's class.
 
     Raises:
@@ -47,6 +53,8 @@ def open_dataset(
     else:
         make, arguments = _import(text), ()
     _refuse_unknown_options(make, text, options)
+    if labels_only and "check_files" in signature(make).parameters:
+        options = {"check_files": False, "masks": False, **options}
     return make(*arguments, split=split, transform=transform, **options)
 
 

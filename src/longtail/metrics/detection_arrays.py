@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from longtail.encoded_masks import find_fault
 from longtail.errors import ConfigError, DataError
 
 
@@ -20,7 +21,7 @@ class DetectionArrays:
         boxes: float64 (n, 4), xyxy in pixels of the image.
         scores: float64 (n,).
         labels: int64 (n,), class ids 0 … C-1.
-        masks: n run-length encodings ``{"size": [h, w], "counts": str}`` (polygons work too); None for boxes only.
+        masks: n run-length encodings ``{"size": [h, w], "counts": str}``, or lists of polygons; None for boxes only.
     """
 
     image_ids: np.ndarray
@@ -96,7 +97,7 @@ class DetectionArrays:
             category_ids: Category id of every class, ascending.
 
         Raises:
-            DataError: The file is not that, or names a category that the annotations do not have.
+            DataError: The file is not that, names a category that the annotations do not have, or a mask cannot be read.
         """
         records = _read_json(path)
         if not isinstance(records, list):
@@ -106,6 +107,8 @@ class DetectionArrays:
             categories = np.array([record["category_id"] for record in records], dtype=np.int64)
             scores = [record["score"] for record in records]
             masks = [record["segmentation"] for record in records] if _has(records, "segmentation") else None
+            if fault := find_fault(masks or [], [None] * len(masks or [])):
+                raise ValueError(f"mask of detection {fault[0]}: {fault[1]}")
             boxes = (
                 np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
                 if _has(records, "bbox") or masks is None
@@ -121,6 +124,10 @@ class DetectionArrays:
 
     def to_json(self, path: str | Path, category_ids: np.ndarray) -> None:
         """Write the detections in COCO's results format."""
+        Path(path).write_text(json.dumps(self.records(category_ids)))
+
+    def records(self, category_ids: np.ndarray) -> list[dict[str, Any]]:
+        """The detections in COCO's results format, as plain JSON values."""
         columns = zip(
             self.image_ids.tolist(),
             category_ids[self.labels].tolist(),
@@ -133,7 +140,7 @@ class DetectionArrays:
         ]
         for record, mask in zip(records, self.masks or (), strict=self.masks is not None):
             record["segmentation"] = text_mask(mask)
-        Path(path).write_text(json.dumps(records))
+        return records
 
     def top_per_image(self, count: int) -> "DetectionArrays":
         """The ``count`` best detections of every image; of equal scores the first come first."""
@@ -175,7 +182,13 @@ def _has(records: list[dict[str, Any]], key: str) -> bool:
 def _boxes_of_masks(masks: list[Any]) -> np.ndarray:
     from hotcoco import mask
 
-    return np.asarray(mask.to_bbox(masks), dtype=np.float64).reshape(-1, 4)
+    return np.array([mask.to_bbox(m) if isinstance(m, dict) else _box_of_polygons(m) for m in masks]).reshape(-1, 4)
+
+
+def _box_of_polygons(polygons: list[list[float]]) -> np.ndarray:
+    points = np.array([number for polygon in polygons for number in polygon], dtype=np.float64).reshape(-1, 2)
+    corner = points.min(axis=0)
+    return np.concatenate([corner, points.max(axis=0) - corner])
 
 
 def text_mask(mask: Any) -> Any:

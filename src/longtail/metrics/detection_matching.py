@@ -8,19 +8,19 @@ import numpy as np
 from longtail.errors import ConfigError
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_truth import DetectionTruth
-from longtail.metrics.matches import THRESHOLDS, Matches, Overlaps, match_greedily
+from longtail.metrics.matches import EVERY_THRESHOLD, THRESHOLDS, Matches, Overlaps, match_greedily
 
 _Pick = Callable[[np.ndarray], Any]  # boxes or masks at some places
 _Shapes = tuple[Callable[..., np.ndarray], _Pick, _Pick]  # IoU, detections, objects
 IouType = Literal["bbox", "segm"]
 
-#: Detections a class of AP-fixed, over the whole data set and without a limit an image.
+#: Detections a class of AP-fixed, over the whole data set and without a limit an image. As in the reference's
+#: ``limit_dets_per_cat``, those in images where nobody looked for the class take their places, too.
 #: Source: Dave et al., "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details".
 FIXED_PER_CLASS = 10_000
 #: Size ranges of the standard protocols, in square pixels.
 SIZES = {"all": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 _NO_LIMIT = 2**31 - 1
-_EVERY_THRESHOLD = np.uint16(2 ** len(THRESHOLDS) - 1)
 _ROOM = 2**20  # matches kept before those beyond AP-fixed's limit are dropped
 
 
@@ -52,7 +52,8 @@ class Matching:
     def add(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays) -> None:
         """Match the detections of some images, of which these are all annotations."""
         limited = found.top_per_image(self._limit) if self._federated and self._limit else found
-        self.stream.update(images, annotations, self._rows(limited))
+        objects = [_by_lvis_rules(a) for a in annotations] if self._federated else annotations
+        self.stream.update(images, objects, self._rows(limited))
         if self._parts is None:
             return
         self._parts.append(self._match(images, annotations, found))
@@ -84,18 +85,17 @@ class Matching:
         shapes = self._masks if self._kind == "segm" else self._boxes
         overlaps = _overlaps(*shapes(annotations, found), found.scores, key, owner, crowd)
         right, ignored = match_greedily(overlaps, len(found), skipped, crowd)
-        kept = np.full(len(found), True)
         if self._federated:  # elsewhere a class that an image has no object of is wrong there
             absent = self._keys((i["id"], c) for i in images for c in i.get("neg_category_ids", ()))
             unsure = self._keys((i["id"], c) for i in images for c in i.get("not_exhaustive_category_ids", ()))
-            kept = np.isin(key, np.concatenate([owner, absent]))
-            ignored = np.where(np.isin(key, unsure), ~right & _EVERY_THRESHOLD, ignored)
+            ignored = np.where(np.isin(key, unsure), ~right & EVERY_THRESHOLD, ignored)
+            ignored[~np.isin(key, np.concatenate([owner, absent]))] = EVERY_THRESHOLD
         classes = owner[~skipped] % self._truth.num_classes
         return Matches(
-            found.scores[kept],
-            found.labels[kept].astype(np.int32),
-            right[kept],
-            ignored[kept],
+            found.scores,
+            found.labels.astype(np.int32),
+            right,
+            ignored,
             np.bincount(classes, minlength=self._truth.num_classes),
         )
 
@@ -133,6 +133,17 @@ class Matching:
         return np.concatenate(
             [found.image_ids[:, None], found.xywh, found.scores[:, None], categories[:, None]], axis=1
         )
+
+
+def _by_lvis_rules(annotation: dict[str, Any]) -> dict[str, Any]:
+    """An annotation that hotcoco treats as lvis-api does, which knows ``ignore`` and no crowds.
+
+    Of the two hotcoco knows crowds alone, which would be found any number of times and partly; what is of no size need
+    not be found either.
+    """
+    if annotation.get("ignore"):
+        return {**annotation, "iscrowd": 0, "area": 2 * SIZES["all"][1]}
+    return {**annotation, "iscrowd": 0} if annotation.get("iscrowd") else annotation
 
 
 def _overlaps(

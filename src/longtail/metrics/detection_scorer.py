@@ -38,7 +38,7 @@ class DetectionScorer:
         pooled: Also AP_pool, one precision-recall curve over all classes, and the calibration of scores by group.
 
     Raises:
-        ConfigError: The groups are of other classes, or an IoU type is unknown.
+        ConfigError: The groups are of other classes, an IoU type is unknown, or the limit is negative.
 
     Source: SPEC C31; PEERS part 2 §3.
     """
@@ -61,6 +61,8 @@ class DetectionScorer:
                 f"groups of {self.groups.num_classes} classes for {truth.num_classes} categories",
                 fix="group exactly the categories of the annotation file, in the order of their ids",
             )
+        if max_detections is not None and max_detections < 0:
+            raise ConfigError(f"max_detections is {max_detections}", fix="give a number >= 0, 0 for no limit")
         self.fixed, self.pooled = fixed, pooled
         federated = truth.federated if federated is None else federated
         limit = (300 if federated else 100) if max_detections is None else max_detections
@@ -80,8 +82,8 @@ class DetectionScorer:
 
         Raises:
             ConfigError: Masks are to be scored and there are none, or the scores were given.
-            DataError: An image is scored twice or unknown, a detection is of another image or an unknown class, or its
-                score or box is not finite.
+            DataError: An image is scored twice or unknown, a detection is of another image or an unknown class, its
+                score or box is not finite, or its mask is of another size than the image.
         """
         self._check_open()
         ids = [int(i) for i in image_ids]
@@ -118,9 +120,9 @@ class DetectionScorer:
         for kind, side in self._sides.items():
             prefix = MASK_PREFIX if kind == "segm" else ""
             _add_scores(prediction, scores[kind], self.groups, prefix)
-            best = side.matches
-            if best is None:
+            if side.matches is None:
                 continue
+            best = side.matches.counted()
             if self.fixed:
                 _add_metric(prediction, f"{prefix}AP_fixed", best.class_ap().mean(axis=1), self.groups)
             if self.pooled:
@@ -265,3 +267,11 @@ def _check_detections(
             f"{broken.sum()} detections have a score or box that is not finite, first at {np.flatnonzero(broken)[0]}",
             fix="find out why the detector gives NaN; do not score it",
         )
+    if "segm" in kinds:
+        for image, mask in zip(detections.image_ids.tolist(), detections.masks or (), strict=True):
+            size = truth.sizes[image]
+            if isinstance(mask, dict) and size is not None and tuple(mask["size"]) != size:
+                raise DataError(
+                    f"a detection of image {image} has a mask of size {list(mask['size'])}, its image is {list(size)}",
+                    fix="give masks of the stored images' height and width",
+                )

@@ -1,17 +1,24 @@
 """Annotations to score detections against, as the evaluator, hotcoco, reads them."""
 
+import codecs
 import copy
 import json
+import mmap
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from longtail.encoded_masks import find_fault
 from longtail.errors import DataError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import text_mask
+
+_FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
 class DetectionTruth:
@@ -26,8 +33,8 @@ class DetectionTruth:
         class_names: Names of the C classes.
         coco: hotcoco's form of the annotations.
         image_ids: int64, ids of all images, ascending.
-        federated: Whether the images say which classes were looked for (LVIS): others are then neither right nor
-            wrong.
+        federated: Whether the file says which classes were looked for in its images (LVIS): others are then neither
+            right nor wrong.
 
     Raises:
         DataError: The file cannot be read, or an annotation names an image or a category that is not there.
@@ -38,7 +45,8 @@ class DetectionTruth:
 
         source = annotations if isinstance(annotations, (str, Path)) else "the annotations"
         try:
-            self.coco = hotcoco.COCO(str(annotations) if isinstance(annotations, (str, Path)) else dict(annotations))
+            content = _readable(annotations) if isinstance(annotations, (str, Path)) else dict(annotations)
+            self.coco = hotcoco.COCO(content)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"cannot read {source}: {error}", fix="give a COCO- or LVIS-style annotation file"
@@ -49,7 +57,8 @@ class DetectionTruth:
             raise DataError(f"{source} has no categories or no images", fix="give a COCO-style annotation file")
         self.categories = self.coco.load_cats(self.category_ids.tolist())
         self.class_names = tuple(str(c.get("name", c["id"])) for c in self.categories)
-        self.federated = any("neg_category_ids" in i for i in self.coco.load_imgs(self.image_ids.tolist()))
+        self.federated = _is_federated(content)
+        self._source = source
         self._check_references(source)
 
     @classmethod
@@ -69,19 +78,21 @@ class DetectionTruth:
 
     @classmethod
     def of_images(cls, annotations: str | Path, image_ids: Collection[int]) -> "DetectionTruth":
-        """Annotations of some images of a file alone.
+        """Annotations of some images of a file alone, by the rules of the whole file.
 
         Raises:
             DataError: The file cannot be read.
         """
         try:
             content = json.loads(Path(annotations).read_bytes())
-            wanted = set(image_ids)
+            wanted, federated = set(image_ids), _is_federated(content)
             content["images"] = [image for image in content["images"] if image["id"] in wanted]
             content["annotations"] = [a for a in content["annotations"] if a["image_id"] in wanted]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"cannot read {annotations}: {error}", fix="give a COCO-style annotation file") from error
-        return cls(content)
+        truth = cls(content)
+        truth.federated = federated
+        return truth
 
     @property
     def num_classes(self) -> int:
@@ -91,15 +102,41 @@ class DetectionTruth:
     @property
     def groups(self) -> CategoryGroups:
         """The file's own groups: LVIS's ``frequency`` letters, else by ``image_count``, else one group of all."""
+        return self.groups_and_source[0]
+
+    @property
+    def groups_and_source(self) -> tuple[CategoryGroups, str]:
+        """``groups`` and what tells them: empty where nothing does."""
         letters = [c.get("frequency") for c in self.categories]
         if all(letter in ("r", "c", "f") for letter in letters):
             names = {"rare": "r", "common": "c", "frequent": "f"}
-            return CategoryGroups.explicit(
-                {name: [c for c, of in enumerate(letters) if of == letter] for name, letter in names.items()}
-            )
+            members = {name: [c for c, of in enumerate(letters) if of == letter] for name, letter in names.items()}
+            return CategoryGroups.explicit(members), "letters of the annotation file"
         if all("image_count" in c for c in self.categories):
-            return CategoryGroups.lvis([c["image_count"] for c in self.categories])
-        return CategoryGroups.explicit({"all": range(self.num_classes)})
+            counts = [c["image_count"] for c in self.categories]
+            return CategoryGroups.lvis(counts), "image counts of the annotation file"
+        return CategoryGroups.explicit({"all": range(self.num_classes)}), ""
+
+    @cached_property
+    def sizes(self) -> dict[int, tuple[int, int] | None]:
+        """Height and width of every image; None where the file does not say."""
+        images = self.coco.load_imgs(self.image_ids.tolist())
+        return {i["id"]: (i["height"], i["width"]) if i.get("height") and i.get("width") else None for i in images}
+
+    def check_masks(self) -> None:
+        """Look at every mask.
+
+        Raises:
+            DataError: A mask is neither polygons nor run lengths, is of another size, or does not fill its image.
+        """
+        annotations = [a for a in self.coco.load_anns(self.coco.get_ann_ids()) if a.get("segmentation")]
+        sizes = [self.sizes[a["image_id"]] for a in annotations]
+        if fault := find_fault([a["segmentation"] for a in annotations], sizes):
+            place, problem = fault
+            raise DataError(
+                f"cannot read the mask of annotation {annotations[place]['id']} of {self._source}: {problem}",
+                fix="give polygons of three points or more, or run lengths of the image's size",
+            )
 
     def of(self, image_ids: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Images and annotations of some images, as the file has them."""
@@ -128,6 +165,22 @@ class DetectionTruth:
                     f"annotation {lost['id']} of {source} names {what} {lost[key]}, which the file does not list",
                     fix=f"add the {what} or remove the annotation",
                 )
+
+
+def _readable(path: str | Path) -> str | dict[str, Any]:
+    """The file, or its content where it begins with a byte order mark, at which hotcoco stops."""
+    with Path(path).open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            return json.loads(Path(path).read_bytes())
+    return str(path)
+
+
+def _is_federated(content: str | Mapping[str, Any]) -> bool:
+    """Whether a file or its content has LVIS's keys, with lists that may be empty: hotcoco drops those."""
+    if not isinstance(content, str):
+        return any(key in image for image in content["images"] for key in _FEDERATED)
+    with Path(content).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return re.search(rf'"(?:{"|".join(_FEDERATED)})"\s*:'.encode(), data) is not None
 
 
 def annotations_of(samples: Iterable[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from longtail.metrics.detection_arrays import best_of_each
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _BITS = (1 << np.arange(len(THRESHOLDS))).astype(np.uint16)
+EVERY_THRESHOLD = np.uint16(_BITS.sum())
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ class Matches:
         """The ``count`` best detections of every class; of equal scores the first come first."""
         if len(self) == 0 or np.bincount(self.labels).max() <= count:
             return self
-        kept = best_of_each(self.labels, self.scores, count)
+        return self._at(best_of_each(self.labels, self.scores, count))
+
+    def counted(self) -> "Matches":
+        """Without the detections that are ignored at every threshold: no score changes."""
+        return self._at(np.flatnonzero(self.ignored != EVERY_THRESHOLD))
+
+    def _at(self, kept: np.ndarray) -> "Matches":
         return Matches(self.scores[kept], self.labels[kept], self.right[kept], self.ignored[kept], self.positives)
 
     def class_ap(self) -> Float[np.ndarray, "classes thresholds"]:

@@ -47,7 +47,7 @@ def score_detections(
         name: Name of the method; the file's stem by default.
 
     Returns:
-        What ``Results.save`` writes as ``results.json``.
+        What ``Results.save`` writes as ``results.json``; its ``settings["groups_from"]`` says what told the groups.
 
     Raises:
         DataError: A file is not what it should be.
@@ -60,7 +60,9 @@ def score_detections(
     arrays = {key: DetectionArrays.from_json(path, truth.category_ids) for key, path in files.items()}
     frequency = _frequency(truth, frequency)
     wanted = _iou_types(arrays) if iou_types is None else tuple(iou_types)
-    chosen = _groups(truth, groups, frequency)
+    if "segm" in wanted:
+        truth.check_masks()
+    chosen, groups_from = _groups(truth, groups, frequency)
     predictions = {
         key: detection_prediction(
             truth,
@@ -87,6 +89,7 @@ def score_detections(
     results.settings |= {
         "annotations": str(annotations),
         "detections": {key: str(path) for key, path in files.items()},
+        "groups_from": groups_from,
     }
     return results
 
@@ -142,7 +145,12 @@ def _frequency(truth: DetectionTruth, given: ClassFrequency | str | Path | None)
     return frequency
 
 
-def _groups(truth: DetectionTruth, given: Groups | None, frequency: ClassFrequency | None) -> CategoryGroups:
-    if given is None:
-        return truth.groups if frequency is None else CategoryGroups.lvis(frequency.counts("images"))
-    return given if isinstance(given, CategoryGroups) else CategoryGroups.explicit(given)
+def _groups(
+    truth: DetectionTruth, given: Groups | None, frequency: ClassFrequency | None
+) -> tuple[CategoryGroups, str]:
+    """The groups, and a word on where they come from."""
+    if given is not None:
+        return given if isinstance(given, CategoryGroups) else CategoryGroups.explicit(given), "argument"
+    if frequency is not None:
+        return CategoryGroups.lvis(frequency.counts("images")), "training images"
+    return truth.groups_and_source

@@ -19,7 +19,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--reference", type=str, required=True, help="LVIS's training annotations")
     parser.add_argument("--out", type=str, default="coco-lt", help="folder to write into")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of images")
-    parser.add_argument("--free", type=int, default=10, help="number of most frequent classes that are not thinned")
+    parser.add_argument(
+        "--free",
+        type=int,
+        default=10,
+        help="number of most frequent classes that have no target: they come along on the images of the others",
+    )
     parser.add_argument(
         "--alignment",
         type=Literal["quantile", "top"],
