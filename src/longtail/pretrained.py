@@ -1,9 +1,10 @@
 """What trained models have in common: saved as weights with a JSON description, rebuilt without running strange code."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as v2
 
 from longtail.datasets.image_files import read_image
 from longtail.errors import CheckpointError, ConfigError
@@ -21,6 +21,9 @@ BEST = "best.safetensors"
 _HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 #: Settings of ``model`` that are of no use once the trained weights are loaded.
 _INITIAL_WEIGHTS = ("weights", "pretrained")
+
+Task = Literal["segmentation", "detection"]
+_LOADERS: dict[Task, str] = {"segmentation": "longtail.medoe.Segmenter", "detection": "longtail.mec.detector.Detector"}
 
 Model = TypeVar("Model", bound="PretrainedModel")
 
@@ -31,8 +34,12 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     A subclass takes ``model``, a dict with a ``name``, and ``network``, a model of one's own in its place.
     """
 
+    #: What the subclass is for.
+    task: ClassVar[Task]
     #: A ``PhasedMethod``, of the subclass's own kind.
     method: Any
+    #: ``model`` and ``method`` as they were given.
+    settings: dict[str, dict[str, Any]]
 
     def save_run(self, folder: str | Path, phases: Sequence[str] = ()) -> None:
         """Write ``best.safetensors`` and ``config.json`` into a run folder; each replaces the old one when it is whole.
@@ -55,14 +62,26 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         config.write_text(json.dumps(self._hub_mixin_config, indent=1, sort_keys=True) + "\n")
         config.replace(Path(folder) / "config.json")
 
+    def fingerprint(self) -> str:
+        """Names of model and method, and a digest of the weights and of all settings: another one predicts otherwise."""
+        config: Any = self._hub_mixin_config
+        told = {**config, "model": self.without_initial_weights(self.settings["model"])}
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return f"{self.settings['model'].get('name')}/{self.settings['method'].get('name')} {digest.hexdigest()[:16]}"
+
     @classmethod
     def from_description(cls: type[Model], folder: str | Path, *, trust_code: bool = False) -> Model:
         """The model that ``config.json`` describes, untrained.
 
         Raises:
-            CheckpointError: There is none, or it names code outside this library that is not trusted.
+            CheckpointError: There is none, it is of the other task, or it names code outside this library that is not
+                trusted.
         """
         config = _read_description(Path(folder))
+        _check_task(cls.task, config, folder)
         if not trust_code:
             _refuse_foreign_code(str(folder), [config["model"], config.get("method")])
         try:
@@ -82,18 +101,17 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
                 ``trust_code=True`` to let the configuration name a model builder or a loss outside this library.
 
         Raises:
-            CheckpointError: No configuration, weights that do not fit it, or code that was not trusted.
+            CheckpointError: No configuration or one of the other task, weights that do not fit it, or code that was not
+                trusted.
         """
         trust_code = options.pop("trust_code", False)
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
             _check_folder(folder, trusted=trust_code or "network" in options)
-        elif folder.is_absolute() or len(folder.parts) > 2:
-            raise CheckpointError(
-                f"there is no folder {folder}", fix="give a run folder or a Hub id such as owner/name"
-            )
-        elif not trust_code and "network" not in options:
-            options["untrusted"] = True
+        else:
+            _check_hub_id(folder)
+            if not trust_code and "network" not in options:
+                options["untrusted"] = True
         return super().from_pretrained(pretrained_model_name_or_path, **options)
 
     @classmethod
@@ -103,8 +121,15 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def _from_pretrained(
-        cls: type[Model], *, model_id: str, map_location: str = "cpu", strict: bool = True, **options: Any
+        cls: type[Model],
+        *,
+        model_id: str,
+        map_location: str = "cpu",
+        strict: bool = True,
+        config: dict[str, Any] | None = None,
+        **options: Any,
     ) -> Model:
+        _check_task(cls.task, config or {}, model_id)
         hub = {key: options.pop(key) for key in _HUB_OPTIONS if key in options}
         if options.pop("untrusted", False):
             _refuse_foreign_code(model_id, [options.get("model"), options.get("method")])
@@ -127,7 +152,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         return trained.to(map_location).eval()
 
 
-def saved_task(source: str | Path) -> Literal["segmentation", "detection"]:
+def saved_task(source: str | Path) -> Task:
     """Task of a run folder, a folder of ``save_pretrained`` or a model of the Hub: which class loads it.
 
     Raises:
@@ -135,14 +160,14 @@ def saved_task(source: str | Path) -> Literal["segmentation", "detection"]:
     """
     folder = Path(source)
     path = folder / "config.json"
-    if not folder.is_dir() and (folder.is_absolute() or len(folder.parts) != 2):
-        raise CheckpointError(f"there is no folder {folder}", fix="give a run folder or a Hub id such as owner/name")
+    if not folder.is_dir():
+        _check_hub_id(folder)
     try:
         if not folder.is_dir():
             from huggingface_hub import hf_hub_download
 
             path = Path(hf_hub_download(str(source), "config.json"))
-        return "detection" if json.loads(path.read_text()).get("task") == "detection" else "segmentation"
+        return _task_of(json.loads(path.read_text()))
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is not a configuration of this library: {error}", fix="give a run folder that has trained"
@@ -155,18 +180,41 @@ def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
     Raises:
         CheckpointError: Missing or corrupt file, or tensors that do not fit.
     """
-    try:
-        state = load_file(path, device=device)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot read weights from {path}: {error}", fix="give a complete safetensors file"
-        ) from error
+    state = read_weights(path, device)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path} does not fit the model: {error}", fix="load it with its own config.json"
         ) from error
+
+
+def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: The file is missing, torn, or of another format.
+    """
+    try:
+        return load_file(path, device=device)
+    except (OSError, SafetensorError) as error:
+        if _is_of_torch(path):
+            raise CheckpointError(
+                f"{path} is no safetensors file, but one of torch.save",
+                fix="convert it: safetensors.torch.save_file(state, 'weights.safetensors'), where state = "
+                f"torch.load({str(path)!r}, weights_only=True), or the entry of it that maps names to tensors",
+            ) from error
+        raise CheckpointError(
+            f"cannot read weights from {path}: {error}", fix="give a complete safetensors file"
+        ) from error
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Whether a file begins as ``torch.save`` writes it: an archive, or a pickle in old versions."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
 
 
 def recorded_phases(path: Path) -> list[str]:
@@ -179,20 +227,21 @@ def picture_pixels(image: "str | Path | Image.Image | np.ndarray | Tensor") -> T
     """uint8 (3, h, w) RGB of a file, a PIL image, an (h, w, 3) array or a (3, h, w) tensor.
 
     Raises:
-        ConfigError: Values or a shape that are no RGB picture.
+        ConfigError: Values or a shape that are no RGB picture, or one without pixels.
         DataError: The file cannot be read.
     """
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return v2.pil_to_tensor(image.convert("RGB"))
-    pixels = torch.from_numpy(image).movedim(-1, 0) if isinstance(image, np.ndarray) else image
-    if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
+        image = np.array(image.convert("RGB"))
+    channels, uint8 = (-1, np.uint8) if isinstance(image, np.ndarray) else (0, torch.uint8)
+    if image.dtype != uint8 or image.ndim != 3 or image.shape[channels] != 3 or 0 in image.shape:
         raise ConfigError(
-            f"cannot read a picture from {pixels.dtype} of shape {tuple(pixels.shape)}",
-            fix="pass uint8 RGB: (h, w, 3) as an array, (3, h, w) as a tensor",
+            f"cannot read a picture from {image.dtype} of shape {tuple(image.shape)}",
+            fix="pass uint8 RGB of at least one pixel: (h, w, 3) as an array, (3, h, w) as a tensor",
         )
-    return pixels
+    # torch takes no arrays that run backwards, such as BGR turned with [..., ::-1]
+    return torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if isinstance(image, np.ndarray) else image
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -205,6 +254,29 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{path} is not a configuration of this library: {error!r}", fix="give a run folder that has trained"
         ) from error
     return config
+
+
+def _task_of(config: Any) -> Task:
+    return "detection" if config.get("task") == "detection" else "segmentation"
+
+
+def _check_task(wanted: Task, config: Mapping[str, Any], source: str | Path) -> None:
+    saved = _task_of(config)
+    if saved != wanted:
+        raise CheckpointError(
+            f"{source} is a {saved} model, not one of {wanted}", fix=f"load it with {_LOADERS[saved]}.from_pretrained"
+        )
+
+
+def _check_hub_id(path: Path) -> None:
+    """Refuse what is no folder and cannot be a model of the Hub."""
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file, a model is a folder of weights with their config.json",
+            fix="give the run folder; weights alone can only begin a training (--from)",
+        )
+    if path.is_absolute() or len(path.parts) != 2:
+        raise CheckpointError(f"there is no folder {path}", fix="give a run folder or a Hub id such as owner/name")
 
 
 def _check_folder(folder: Path, *, trusted: bool) -> None:

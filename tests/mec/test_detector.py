@@ -43,6 +43,13 @@ def test_all_kinds_of_pictures_give_the_same_objects_in_their_pixels(detector, t
     assert len(views) and views.size == (37, 50)
 
 
+def test_pictures_that_are_none(detector):
+    with pytest.raises(ConfigError, match=r"uint8 of shape \(0, 5, 3\)"):
+        detector.predict(np.zeros((0, 5, 3), np.uint8))
+    turned = picture()[..., ::-1]  # BGR as OpenCV has it, made RGB
+    assert torch.equal(detector.predict(turned).boxes, detector.predict(turned.copy()).boxes)
+
+
 @pytest.mark.parametrize("form", ["run", "hub"])
 def test_round_trip(tmp_path, form):
     detector = build(overall_weight=0.4, ensemble={"name": "dynamic", "align": False}, further={"thin": "sparse"})
@@ -53,6 +60,7 @@ def test_round_trip(tmp_path, form):
     assert not loaded.training and loaded.settings == detector.settings and loaded.groups == detector.groups
     assert loaded.category_ids.tolist() == [3, 5, 7, 11, 13, 17]
     assert list(loaded.method.readouts()) == ["mec", "thin", "average", "stage_1", "stage_2", "stage_3"]
+    assert loaded.fingerprint() == detector.fingerprint() != build().fingerprint()
     one, other = loaded.predict(picture()), detector.predict(picture())
     assert torch.equal(one.boxes, other.boxes) and torch.equal(one.scores, other.scores) and one.masks == other.masks
 
@@ -87,10 +95,13 @@ def test_what_is_foreign_or_broken_is_refused(detector, tmp_path):
     with pytest.raises(CheckpointError, match=r"asks to run os\.system"):
         Detector.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "task": "segmentation"}))
-    with pytest.raises(CheckpointError, match="of task 'segmentation'"):
+    with pytest.raises(CheckpointError, match=r"is a segmentation model.*\n.*longtail\.medoe\.Segmenter"):
         Detector.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="no folder"):
         saved_task(tmp_path / "nowhere")
+    for load in (saved_task, Detector.from_pretrained):
+        with pytest.raises(CheckpointError, match=r"best\.safetensors is a file.*\n.*give the run folder"):
+            load(tmp_path / "best.safetensors")
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match="not a configuration"):
         saved_task(tmp_path)
@@ -98,8 +109,9 @@ def test_what_is_foreign_or_broken_is_refused(detector, tmp_path):
 
 def test_a_detector_is_no_segmenter(detector, tmp_path):
     detector.save_run(tmp_path)
-    with pytest.raises((ConfigError, CheckpointError)):
-        Segmenter.from_pretrained(tmp_path)
+    for load in (Segmenter.from_pretrained, Segmenter.from_description):
+        with pytest.raises(CheckpointError, match=r"is a detection model.*\n.*longtail\.mec\.detector\.Detector"):
+            load(tmp_path)
     with pytest.raises(ConfigError, match="lambda"):
         Detector(**detector_arguments(overall_weight=2))
     with pytest.raises(ConfigError, match="tempo"):

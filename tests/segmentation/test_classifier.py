@@ -11,8 +11,7 @@ from longtail.losses.focal import FocalLoss
 from longtail.medoe.build import build_method
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.classifier import fit_classifier
-from longtail.segmentation.tiling import sliding_window
-from longtail.training.evaluate import expert_maps
+from longtail.segmentation.tiling import expert_maps, sliding_window
 from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, batch, tiny_model
 
 

@@ -45,6 +45,10 @@ def test_what_holds_no_weights(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="cannot read weights"):
         find_weights(tmp_path / "x.safetensors", PHASES)
+    for old_format in (False, True):
+        torch.save({"a": torch.ones(1)}, tmp_path / "x.pth", _use_new_zipfile_serialization=not old_format)
+        with pytest.raises(CheckpointError, match=r"x\.pth is no safetensors file.*\n.*save_file.*torch\.load"):
+            find_weights(tmp_path / "x.pth", PHASES)
 
 
 def test_only_what_the_phase_trains_may_be_missing():

@@ -12,8 +12,12 @@ class Bands:
 
     palette = ((0, 0, 0), (250, 0, 0), (0, 250, 0), (0, 0, 250), *((i, i, i) for i in range(4)))
 
-    def __init__(self) -> None:
+    def __init__(self, weights: str = "old") -> None:
         self.calls = 0
+        self.weights = weights
+
+    def fingerprint(self) -> str:
+        return self.weights
 
     def predict(self, image: torch.Tensor, *, window=None, stride=None) -> torch.Tensor:
         self.calls += 1
@@ -57,6 +61,55 @@ def test_what_is_written_is_not_predicted_again(photos, tmp_path):
     assert predict(Bands(), images, tmp_path / "out", overwrite=True).written == 3
 
 
+def test_results_of_two_models_are_not_mixed(photos, tmp_path):
+    images, out = find_images([photos]), tmp_path / "out"
+    predict(Bands(), images, out, window=(8, 8))
+    before = (out / "labels/a.png").stat().st_mtime_ns
+    assert predict(Bands(), images, out, window=(8, 8)).skipped == 3
+    with pytest.raises(ConfigError, match=r"out holds predictions .*: model old -> new\n.* --out.* --overwrite"):
+        predict(Bands("new"), images, out, window=(8, 8))
+    with pytest.raises(ConfigError, match=r"options: window \[8, 8\] -> None\n"):
+        predict(Bands(), images, out)
+    some = {"a": images["a"], "turned": images["turned"]}
+    with pytest.raises(ConfigError, match=r"2 files of images that are not given would stay, such as labels/sub/b"):
+        predict(Bands("new"), some, out, overwrite=True)
+    assert (out / "labels/a.png").stat().st_mtime_ns == before
+    assert predict(Bands("new"), images, out, overwrite=True).written == 3
+    assert predict(Bands("new"), images, out).skipped == 3
+
+
+def test_an_overwriting_command_that_was_stopped_goes_on(photos, tmp_path):
+    images, out = find_images([photos]), tmp_path / "out"
+    predict(Bands(), images, out)
+
+    class Stops(Bands):
+        def predict(self, image, *, window=None, stride=None):
+            if self.calls:
+                raise KeyboardInterrupt
+            return super().predict(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(Stops("new"), images, out, overwrite=True)
+    again = predict(Bands("new"), images, out)
+    assert (again.written, again.skipped) == (2, 1)
+
+
+def test_results_of_an_unknown_model_are_not_taken_over(photos, tmp_path):
+    images, out = find_images([photos]), tmp_path / "out"
+    predict(Bands(), images, out)
+    (out / "made_by.json").unlink()
+    with pytest.raises(ConfigError, match=r"out holds predictions, but no made_by\.json"):
+        predict(Bands(), images, out)
+    assert predict(Bands(), images, out, overwrite=True).written == 3
+    (out / "made_by.json").write_text("torn")
+    with pytest.raises(ConfigError, match=r"no made_by\.json"):
+        predict(Bands(), images, out)
+    other = tmp_path / "other"  # holds something, but no predictions
+    (other / "labels").mkdir(parents=True)
+    (other / "notes.txt").write_text("mine")
+    assert predict(Bands(), images, other).written == 3
+
+
 def test_a_corrupt_image_is_named_and_stops_no_other(photos, tmp_path):
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     done = predict(Bands(), find_images([photos]), tmp_path / "out")
@@ -81,5 +134,8 @@ def test_sources_that_cannot_be(photos, tmp_path):
     with pytest.raises(DataError, match="no images"):
         find_images([tmp_path / "empty"])
     Image.new("RGB", (2, 2)).save(tmp_path / "a.jpg")
-    with pytest.raises(ConfigError, match=r"a\.png"):
+    with pytest.raises(ConfigError, match=r"a\.png and .*a\.jpg .*\n.* separately"):
         find_images([photos, tmp_path / "a.jpg"])
+    Image.new("RGB", (2, 2)).save(photos / "a.tif")
+    with pytest.raises(DataError, match=r"a\.png and .*a\.tif\n.*rename one of them.*photos/\*\.png"):
+        find_images([photos])

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from longtail.datasets.coco import Coco
-from longtail.errors import DataError
+from longtail.errors import ConfigError, DataError
 from longtail.mec.detector import Detector
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_truth import DetectionTruth
@@ -53,10 +54,47 @@ def test_a_stopped_command_goes_on_and_a_broken_image_stops_no_other(detector, f
     done = predict_detection(detector, images, out)
     assert (done.written, done.skipped, len(done.failed)) == (2, 0, 1)
     assert "picture 2" in done.failed[0].problem
+    listed = json.loads((out / "images.json").read_text())
+    assert [Path(i["file_name"]).stem for i in listed] == ["picture 0", "picture 1"]
     (out / "detections/picture 0.json").unlink()
     assert predict_detection(detector, images, out).written == 1
     assert len(json.loads((out / "detections.json").read_text())) == 3
     assert predict_detection(detector, images, out, overwrite=True).written == 2
+
+
+def test_ids_are_those_of_the_images_of_this_command(detector, folder):
+    photos, out = folder / "images/val", folder / "out"
+    (photos / "picture 0.png").rename(folder / "later.png")
+    predict_detection(detector, find_images([photos]), out)
+    assert "image_id" not in json.loads((out / "detections/picture 2.json").read_text())[0]
+    (folder / "later.png").rename(photos / "picture 0.png")
+    images = find_images([photos])
+    assert predict_detection(detector, images, out).skipped == 2
+    numbers = {Path(i["file_name"]).stem: i["id"] for i in json.loads((out / "images.json").read_text())}
+    records = json.loads((out / "detections.json").read_text())
+    assert numbers == {"picture 0": 1, "picture 1": 2, "picture 2": 3}
+    assert [r["image_id"] for r in records] == [1, 1, 1, 3, 3, 3]
+    assert predict_detection(detector, images, out, annotations=folder / "annotations/val.json").written == 0
+    assert {r["image_id"] for r in json.loads((out / "detections.json").read_text())} == {100, 102}
+
+
+def test_results_of_two_models_are_not_mixed(detector, folder):
+    images, out = find_images([folder / "images/val"]), folder / "out"
+    predict_detection(detector, images, out)
+    with pytest.raises(ConfigError, match=r"options: threshold 0\.3 -> 0\.5\n"):
+        predict_detection(detector, images, out, threshold=0.5)
+    for options in ({"flip": True}, {"scales": (1.0, 2.0)}):
+        with pytest.raises(ConfigError, match=f"options: {next(iter(options))} "):
+            predict_detection(detector, images, out, **options)
+    notes = json.loads((out / "made_by.json").read_text())
+    (out / "made_by.json").write_text(json.dumps({**notes, "labels": {"model": "a segmenter's"}}))
+    assert predict_detection(detector, images, out).skipped == 3  # beside those of another task
+    before = detector.fingerprint()
+    detector.method.weight.data += 1
+    assert detector.fingerprint() != before
+    with pytest.raises(ConfigError, match=r"model mine/mec \w{16} -> mine/mec \w{16}\n"):
+        predict_detection(detector, images, out)
+    assert predict_detection(detector, images, out, overwrite=True).written == 3
 
 
 def test_ids(folder):

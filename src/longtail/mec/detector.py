@@ -50,6 +50,8 @@ class Detector(
             ``from_pretrained`` again.
     """
 
+    task = "detection"
+
     def __init__(
         self,
         model: dict[str, Any],

@@ -8,16 +8,26 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as v2
+from torchvision import tv_tensors
 
+from longtail.datasets.base import SegmentationDataset
+from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.medoe.build import build_method
 from longtail.pretrained import PretrainedModel, load_weights, picture_pixels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
+from longtail.segmentation.tiling import expert_maps
 from longtail.segmentation.upsampling import Upsampling
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval
 
-IMAGENET_INPUT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "short_side": None}
+#: How pictures are brought to the network where ``input`` does not say.
+SEGMENTATION_INPUT: dict[str, Any] = {
+    "mean": list(IMAGENET_MEAN),
+    "std": list(IMAGENET_STD),
+    "short_side": None,
+    "max_side": None,
+}
 
 
 class Segmenter(
@@ -34,11 +44,13 @@ class Segmenter(
         classes: ``{"names": [...], "palette": [[r, g, b], ...]}``.
         groups: ``{"names": [...], "members": [[class ids], ...]}``, most frequent first (lists: JSON files may sort keys).
         frequency: ``ClassFrequency.to_dict()`` of the training split.
-        input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), and ``short_side``: pixels to which the
-            image's shorter side is scaled before the model, None for none.
+        input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), ``short_side`` and ``max_side``: pixels
+            to which the image is scaled before the network, None for none.
         ignore_index: Target value of pixels without a label.
         network: A model of your own instead of ``model``; pass it to ``from_pretrained`` again.
     """
+
+    task = "segmentation"
 
     def __init__(
         self,
@@ -56,9 +68,16 @@ class Segmenter(
         self.palette: list[list[int]] = [list(colour) for colour in classes["palette"]]
         self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
         self.frequency = ClassFrequency.from_dict(frequency)
-        self.input = IMAGENET_INPUT | dict(input or {})
+        self.input: dict[str, Any] = SEGMENTATION_INPUT | dict(input or {})
         self.settings = {"model": dict(model), "method": dict(method)}
+        self._resize = segmentation_eval(
+            self.input["short_side"], self.input["max_side"], mean=self.input["mean"], std=self.input["std"]
+        )
         if network is None:
+            if not model:
+                raise CheckpointError(
+                    "this is a model of your own, of which the weights alone are saved", fix="pass it as network="
+                )
             options = dict(model)
             network = build_model(options.pop("name"), len(self.class_names), **options)
         options = dict(method)
@@ -69,6 +88,40 @@ class Segmenter(
             groups=self.groups,
             ignore_index=ignore_index,
             **options,
+        )
+
+    @classmethod
+    def around(
+        cls,
+        network: EncoderDecoder,
+        data: SegmentationDataset,
+        frequency: ClassFrequency,
+        groups: CategoryGroups,
+        method: dict[str, Any] | None = None,
+        input: dict[str, Any] | None = None,
+    ) -> "Segmenter":
+        """A segmenter of a network of your own: train its ``method`` in your loop, then ``save_pretrained``.
+
+        ``from_pretrained(FOLDER, network=…)`` reads it again; the network itself is not saved, only its weights.
+
+        Args:
+            network: What ``wrap`` gives.
+            data: The training data; names, colours and the ignored value are its own.
+            frequency: Its counts.
+            groups: Groups of its classes, most frequent first.
+            method: ``{"name": …, option: …}`` for ``medoe.build_method``; MEDOE as it is where not given.
+            input: See the class.
+        """
+        names, colours = list(data.classes.names), [list(map(int, colour)) for colour in data.classes.palette]
+        return cls(
+            model={},
+            method=method or {"name": "medoe"},
+            classes={"names": names, "palette": colours},
+            groups={"names": list(groups.names), "members": [list(members) for members in groups.members]},
+            frequency=frequency.to_dict(),
+            input=input,
+            ignore_index=data.ignore_index,
+            network=network,
         )
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
@@ -102,19 +155,13 @@ class Segmenter(
                 return self.method.labels(normalised)[0]
             probabilities = self.method(normalised)
         else:
-            from longtail.segmentation.tiling import sliding_window
-
-            step = stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
-            probabilities = sliding_window(self.method, normalised, window, step)
+            probabilities = self.method.own_probabilities(expert_maps(self.method, normalised, window, stride).logits)
         return Upsampling(size).labels(probabilities)[0]
 
     def preprocess(self, pixels: Tensor) -> Float[Tensor, "3 h w"]:
         """Scale, convert and normalise uint8 (3, h, w) RGB pixels, on the model's device."""
-        device = next(self.parameters()).device
-        if self.input["short_side"]:
-            pixels = v2.resize(pixels, [int(self.input["short_side"])], antialias=True)
-        values = v2.to_dtype(pixels.to(device), torch.float32, scale=True)
-        return v2.normalize(values, self.input["mean"], self.input["std"])
+        values = self._resize({"image": tv_tensors.Image(pixels)})["image"]
+        return values.as_subclass(Tensor).to(next(self.parameters()).device)
 
 
-__all__ = ["IMAGENET_INPUT", "Segmenter", "load_weights"]
+__all__ = ["SEGMENTATION_INPUT", "Segmenter", "load_weights"]

@@ -7,6 +7,40 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
+from longtail.segmentation.method import ExpertMaps, SegmentationMethod
+
+
+def expert_maps(
+    method: SegmentationMethod,
+    images: Float[Tensor, "n 3 h w"],
+    window: Sequence[int] | None = None,
+    stride: Sequence[int] | None = None,
+) -> ExpertMaps:
+    """Experts' maps of whole images, or their logits averaged over sliding windows.
+
+    Args:
+        method: In evaluation mode.
+        images: Normalised images of one size.
+        window: Height and width of the crops; None for whole images.
+        stride: Distance of neighbouring crops, two thirds of the window by default.
+
+    Raises:
+        ConfigError: The method's ensemble reads features, which windows do not give.
+    """
+    if window is None:
+        return method.expert_maps(images)
+
+    def crop_logits(crop: Tensor) -> Tensor:
+        maps = method.expert_maps(crop)
+        if maps.features is not None:
+            raise ConfigError(
+                "sliding windows give no features to an ensemble that reads them", fix="read whole images"
+            )
+        return maps.logits.transpose(0, 1).flatten(1, 2)  # (n, experts x logits, h, w)
+
+    step = stride or [max(1, side * 2 // 3) for side in window]
+    logits = sliding_window(crop_logits, images, list(window), list(step))
+    return ExpertMaps(logits.unflatten(1, (-1, method.num_logits)).transpose(0, 1))
 
 
 def sliding_window(

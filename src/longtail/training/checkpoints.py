@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_model
+from safetensors.torch import save_model
 from torch import nn
 
 from longtail.errors import CheckpointError, TrainingError
 from longtail.losses.base import ClassificationLoss
-from longtail.pretrained import recorded_phases
-from longtail.training.run_folder import RunFolder
+from longtail.pretrained import read_weights, recorded_phases
+from longtail.training.run_folder import RunFolder, environment_rank
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         TrainingError: The disk is full, or the folder cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.part{environment_rank() or ''}")  # several ranks may write the same file
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,12 +99,8 @@ def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, t
         state = read_state(path)
         done = (*state["longtail"]["done"], *([state["longtail"]["phase"]] if state["longtail"]["finished"] else []))
         return {k.removeprefix("method."): v for k, v in state["state_dict"].items()}, _known(done, phases)
-    try:
-        weights = load_file(path)
-        recorded = recorded_phases(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read weights from {path}: {error}", fix="give a safetensors file") from error
-    done = tuple(recorded) or tuple(phases[:-1])
+    weights = read_weights(path)
+    done = tuple(recorded_phases(path)) or tuple(phases[:-1])
     return {k.removeprefix("method."): v for k, v in weights.items()}, _known(done, phases)
 
 

@@ -1,6 +1,5 @@
 """``predict``: label images and overlays for photographs, one after another, restartable."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from rich.progress import track
 from longtail.datasets.image_files import list_images, read_image
 from longtail.errors import ConfigError, DataError
 from longtail.training.checkpoints import write_whole
-from longtail.training.run_folder import environment_rank
+from longtail.training.predict_folder import PredictionFolder
 
 _AHEAD = 2  # photographs that are read while the network works
 
@@ -26,6 +25,8 @@ class LabelsPictures(Protocol):
 
     @property
     def palette(self) -> Sequence[Sequence[int]]: ...
+
+    def fingerprint(self) -> str: ...
 
     def predict(
         self, image: torch.Tensor, *, window: tuple[int, int] | None = None, stride: tuple[int, int] | None = None
@@ -51,22 +52,36 @@ def find_images(sources: Sequence[str | Path]) -> dict[str, Path]:
     """Name -> file of images and of all images in folders; names keep sub-folders.
 
     Raises:
-        DataError: A source does not exist, or there is no image.
+        DataError: A source does not exist, there is no image, or two in a folder differ by their extension alone.
         ConfigError: Two images would be written to one name.
     """
     found: dict[str, Path] = {}
     for source in map(Path, sources):
         if not source.exists():
             raise DataError(f"{source} does not exist", fix="give image files or folders of them")
-        for name, path in (list_images(source, "images") if source.is_dir() else {source.stem: source}).items():
+        for name, path in _listed(source).items():
             if name in found:
                 raise ConfigError(
-                    f"{found[name]} and {path} would both be written as {name}.png", fix="predict them separately"
+                    f"the results of {found[name]} and {path} would both be named {name}",
+                    fix="predict them separately, each into an --out of its own",
                 )
             found[name] = path
     if not found:
         raise DataError(f"no images in {', '.join(map(str, sources))}", fix="give image files or folders of them")
     return found
+
+
+def _listed(source: Path) -> dict[str, Path]:
+    if not source.is_dir():
+        return {source.stem: source}
+    try:
+        return list_images(source, "images")
+    except DataError as error:
+        raise DataError(
+            error.problem,
+            fix="rename one of them, for results are named without the extension; or give the files of one extension, "
+            f"such as {source}/*.png, and the others with another --out",
+        ) from error
 
 
 def predict(
@@ -82,6 +97,7 @@ def predict(
 ) -> Predicted:
     """Write ``labels/NAME.png`` (class ids; 16 bits beyond 256 classes) and ``overlays/NAME.png`` for each image.
 
+    Images that are written already are skipped; ``made_by.json`` says which model wrote them, with which options.
     Under a launcher of several processes (torchrun, SLURM) each takes its share. A corrupt image is named at the end
     and stops no other.
 
@@ -89,25 +105,20 @@ def predict(
         segmenter: A ``Segmenter``, on the device to compute on.
         images: Name -> file, as ``find_images`` gives it.
         out: Folder to write into.
-        overwrite: Whether to predict again what is written already.
+        overwrite: Whether to predict again what is written already, by whatever model.
         window: Height and width of a sliding window; the whole image at once where not given.
         stride: Step of the window.
         opacity: Share of the class colour in an overlay.
         progress: Show a bar on a terminal.
 
     Raises:
+        ConfigError: The folder holds predictions of another model or with other options.
         TrainingError: The results cannot be written.
     """
-    labels, overlays = Path(out) / "labels", Path(out) / "overlays"
-    mine = list(images.items())[environment_rank() :: environment_world_size()]
-    done = Predicted()
-    wanted = []
-    for name, path in mine:
-        there = all((folder / f"{name}.png").is_file() for folder in (labels, overlays))
-        if there and not overwrite:
-            done.skipped += 1
-        else:
-            wanted.append((name, path))
+    folder = PredictionFolder(Path(out), {"labels": ".png", "overlays": ".png"})
+    made_by = {"model": segmenter.fingerprint(), "window": window, "stride": stride, "opacity": opacity}
+    wanted, skipped = folder.prepare(images, made_by, overwrite=overwrite)
+    done = Predicted(skipped=skipped)
     palette = np.asarray(segmenter.palette, dtype=np.float32)
     loaded = read_ahead(wanted)
     for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
@@ -120,8 +131,8 @@ def predict(
         stored = ids.astype(np.uint8 if len(palette) <= 256 else np.uint16)
         photo = pixels.permute(1, 2, 0).numpy()
         overlay = (photo * (1 - opacity) + palette[ids] * opacity).round().astype(np.uint8)
-        _write_png(overlay, overlays / f"{name}.png")
-        _write_png(stored, labels / f"{name}.png")
+        _write_png(overlay, folder.file("overlays", name))
+        _write_png(stored, folder.file("labels", name))
         done.written += 1
     return done
 
@@ -139,11 +150,3 @@ def read_ahead(wanted: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Future
 
 def _write_png(values: np.ndarray, path: Path) -> None:
     write_whole(path, lambda part: Image.fromarray(values).save(part, format="PNG"))
-
-
-def environment_world_size() -> int:
-    """Number of processes as their launcher says, before a process group exists."""
-    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return 1

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
@@ -12,8 +13,8 @@ from longtail.errors import DataError
 from longtail.mec.detector import Detector
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.training.checkpoints import write_whole
-from longtail.training.predict import Predicted, environment_world_size, read_ahead
-from longtail.training.run_folder import environment_rank
+from longtail.training.predict import Predicted, read_ahead
+from longtail.training.predict_folder import PredictionFolder
 
 #: Detections drawn on one picture at most: more hide it.
 _DRAWN = 100
@@ -34,8 +35,10 @@ def predict_detection(
     """Write all detections as ``detections.json`` and, for each image, ``detections/NAME.json`` and ``pictures/NAME.jpg``.
 
     ``detections.json`` is a list in COCO's results format with the category ids of the training annotations;
-    ``images.json`` says which image has which id. Under a launcher of several processes each takes its share, and the
-    last one to end leaves the whole list. A corrupt image is named at the end and stops no other.
+    ``images.json`` says which image that could be read has which id. An image's own file has no ids of images, which
+    other images or ``annotations`` can change. Images that are written already are skipped; ``made_by.json`` says which
+    model wrote them, with which options. Under a launcher of several processes each takes its share, and the last one
+    to end leaves the whole list. A corrupt image is named at the end and stops no other.
 
     Args:
         detector: On the device to compute on.
@@ -46,22 +49,19 @@ def predict_detection(
         threshold: Detections that score less are not drawn; the files have them.
         scales: See ``Detector.predict``.
         flip: See ``Detector.predict``.
-        overwrite: Whether to predict again what is written already.
+        overwrite: Whether to predict again what is written already, by whatever model.
         progress: Show a bar on a terminal.
 
     Raises:
+        ConfigError: The folder holds predictions of another model or with other options.
         DataError: The annotation file does not list an image.
         TrainingError: The results cannot be written.
     """
-    folder = Path(out)
+    folder = PredictionFolder(Path(out), {"detections": ".json", "pictures": ".jpg"})
     ids = image_ids(images, annotations)
-    done = Predicted()
-    wanted = []
-    for name, path in list(images.items())[environment_rank() :: environment_world_size()]:
-        if not overwrite and _record(folder, name).is_file() and _picture(folder, name).is_file():
-            done.skipped += 1
-        else:
-            wanted.append((name, path))
+    made_by = {"model": detector.fingerprint(), "scales": scales, "flip": flip, "threshold": threshold}
+    wanted, skipped = folder.prepare(images, made_by, overwrite=overwrite)
+    done = Predicted(skipped=skipped)
     loaded = read_ahead(wanted)
     for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
         try:
@@ -71,9 +71,12 @@ def predict_detection(
             continue
         found = detector.predict(pixels, scales=scales, flip=flip)
         drawn = draw(pixels, best_detections(found, _DRAWN, threshold), detector.class_names, detector.palette)
-        arrays = DetectionArrays.collect([ids[name]], [found])
-        write_whole(_picture(folder, name), lambda part, drawn=drawn: drawn.save(part, format="JPEG", quality=90))  # type: ignore[misc]
-        write_whole(_record(folder, name), lambda part, arrays=arrays: arrays.to_json(part, detector.category_ids))  # type: ignore[misc]
+        records = DetectionArrays.collect([ids[name]], [found]).records(detector.category_ids)
+        for record in records:
+            del record["image_id"]
+        picture = folder.file("pictures", name)
+        write_whole(picture, lambda part, drawn=drawn: drawn.save(part, format="JPEG", quality=90))  # type: ignore[misc]
+        _write_json(records, folder.file("detections", name))
         done.written += 1
     _join(folder, images, ids)
     return done
@@ -109,22 +112,23 @@ def image_ids(images: Mapping[str, Path], annotations: str | Path | None = None)
     return found
 
 
-def _join(folder: Path, images: Mapping[str, Path], ids: Mapping[str, int]) -> None:
+def _join(folder: PredictionFolder, images: Mapping[str, Path], ids: Mapping[str, int]) -> None:
     """One list of what all processes have written so far, and the ids."""
-    records = [
-        r for name in images if _record(folder, name).is_file() for r in json.loads(_record(folder, name).read_text())
-    ]
-    listed = [{"id": ids[name], "file_name": str(path)} for name, path in images.items()]
-    write_whole(folder / "detections.json", lambda part: part.write_text(json.dumps(records)))
-    write_whole(folder / "images.json", lambda part: part.write_text(json.dumps(listed, indent=1) + "\n"))
+    there = [name for name in images if folder.file("detections", name).is_file()]
+    _write_json(
+        [
+            {"image_id": ids[name], **record}
+            for name in there
+            for record in json.loads(folder.file("detections", name).read_text())
+        ],
+        folder.path / "detections.json",
+    )
+    listed = [{"id": ids[name], "file_name": str(images[name])} for name in there]
+    _write_json(listed, folder.path / "images.json", indent=1)
 
 
-def _record(folder: Path, name: str) -> Path:
-    return folder / "detections" / f"{name}.json"
-
-
-def _picture(folder: Path, name: str) -> Path:
-    return folder / "pictures" / f"{name}.jpg"
+def _write_json(values: list[dict[str, Any]], path: Path, indent: int | None = None) -> None:
+    write_whole(path, lambda part: part.write_text(json.dumps(values, indent=indent) + "\n"))
 
 
 __all__ = ["image_ids", "predict_detection"]

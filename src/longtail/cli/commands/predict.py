@@ -3,14 +3,14 @@
 Segmentation writes label images (class ids) and colour overlays; detection writes boxes and masks in COCO's results
 format, and the photographs with boxes, masks and labels drawn.
 
-Images that are written already are skipped, so that a stopped command is simply given again. Under torchrun each rank
-takes its share.
+Images that are written already are skipped, so that a stopped command is simply given again; predictions of another
+model or with other options are never mixed with them. Under torchrun each rank takes its share.
 """
 
 from pathlib import Path
 from typing import Any
 
-from longtail.cli.parser import Namespace, Parser, chosen_device
+from longtail.cli.parser import Namespace, Parser, chosen_device, refuse_misplaced
 
 NAME = "predict"
 SUMMARY = "label images or detections for photographs"
@@ -32,7 +32,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
     parser.add_argument("--stride", type=tuple[int, int] | None, default=None, help="step of the window, as [h, w]")
-    parser.add_argument("--threshold", type=float, default=0.3, help="detection: scores below it are not drawn")
+    parser.add_argument(
+        "--threshold", type=float | None, default=None, help="detection: scores below it (0.3) are not drawn"
+    )
     parser.add_argument(
         "--annotations", type=str | None, default=None, help="detection: file with the ids of the images"
     )
@@ -48,8 +50,9 @@ def run(arguments: Namespace) -> int:
     from longtail.pretrained import saved_task
     from longtail.training.predict import find_images
 
-    images = find_images(arguments.images)
-    done = (_detect if saved_task(arguments.model) == "detection" else _segment)(arguments, images)
+    detection = saved_task(arguments.model) == "detection"
+    refuse_misplaced(arguments, detection, ("threshold", "annotations", "scales", "flip"))
+    done = (_detect if detection else _segment)(arguments, find_images(arguments.images))
     Console(highlight=False).print(
         f"{done.written} written to {arguments.out}, {done.skipped} were there already, {len(done.failed)} failed"
     )
@@ -78,14 +81,15 @@ def _detect(arguments: Namespace, images: dict[str, Path]) -> Any:
     from longtail.mec.detector import Detector
     from longtail.training.predict_detection import predict_detection
 
+    drawn = {} if arguments.threshold is None else {"threshold": arguments.threshold}
     return predict_detection(
         Detector.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device)),
         images,
         arguments.out,
         annotations=arguments.annotations,
-        threshold=arguments.threshold,
         scales=arguments.scales,
         flip=arguments.flip,
         overwrite=arguments.overwrite,
         progress=True,
+        **drawn,
     )
