@@ -10,6 +10,7 @@ from PIL import Image
 from longtail.cli import main
 from longtail.frequency import ClassFrequency
 from longtail.metrics.results import Results
+from support.fake_runs import make_results, write_run
 from support.tiny_runs import tiny_settings
 
 
@@ -45,6 +46,13 @@ def test_count(tmp_path, capsys):
     assert ClassFrequency.from_json(out).num_images == 9
 
 
+def test_count_says_where_it_cannot_write(tmp_path, capsys):
+    words = ["count", "longtail-scenes", "--options", "{size: [32, 32], num_images: 2}"]
+    for option, file in (("--out", "no/f.json"), ("--plot", "no/f.svg")):
+        assert main([*words, option, str(tmp_path / file)]) == 2
+        assert f"cannot write {tmp_path / file}" in capsys.readouterr().err
+
+
 def test_train_scores_and_prints(run, capsys):
     results = Results.load(run / "results.json")
     assert {"medoe", "oracle", "expert_1"} <= set(results.predictions)
@@ -55,7 +63,8 @@ def test_a_run_that_is_there_is_refused_resumed_or_replaced(run, settings, capsy
     words = ["train", "segmentation", "--run", str(run)]
     assert main([*words, "--config", settings]) == 2
     assert "--resume" in capsys.readouterr().err
-    assert main([*words, "--resume", "--evaluate", "false"]) == 0  # its own settings
+    for resumed in (words, ["train", "segmentation", f"--run={run}"]):
+        assert main([*resumed, "--resume", "--evaluate", "false"]) == 0  # its own settings
     assert "already trained" in capsys.readouterr().out
     assert main([*words, "--resume", "--optimiser.lr", "0.5"]) == 2
     assert "optimiser.lr: 0.01 -> 0.5" in capsys.readouterr().err
@@ -105,8 +114,54 @@ def test_evaluate(run, tmp_path, capsys):
 
 def test_evaluate_of_what_is_no_model(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path), "--data", "longtail-scenes", "--split", "val"]) == 2
+    capsys.readouterr()
     assert main(["evaluate", str(tmp_path)]) == 2
-    assert "--data" in capsys.readouterr().err
+    assert "is not a configuration" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "nowhere")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_evaluate_keeps_the_runs_own_scores(run, tmp_path, capsys):
+    before = (run / "results.json").read_bytes()
+    words = ["evaluate", str(run), "--workers", "0", "--device", "cpu"]
+    for others, named in (
+        (["--split", "train"], "split train"),
+        (["--limit", "2", "--out", str(run)], "data.limit 2"),
+        (["--window", "[16, 16]"], "evaluation.sliding_window"),
+        (["--data", "longtail-scenes", "--split", "test"], "longtail-scenes"),
+        (["--limit", "0"], "--limit is 0"),
+    ):
+        assert main([*words, *others]) == 2
+        error = capsys.readouterr().err
+        assert named in error and ("--out" in error or "--limit" in error)
+    assert (run / "results.json").read_bytes() == before
+    assert main([*words, "--split", "val", "--limit", "6"]) == 0  # what the run's settings say
+    assert "groups: those of training" in capsys.readouterr().out
+    assert len(json.loads((run / "pictures/index.json").read_text())["images"]) == 2  # as they say, too
+
+
+def test_a_device_that_is_not_there(run, tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    for words in (["evaluate", str(run)], ["predict", str(run), str(tmp_path / "a.jpg"), "--out", str(tmp_path / "o")]):
+        assert main([*words, "--device", "cuda:99"]) == 2
+        assert "cannot compute on cuda:99" in capsys.readouterr().err
+
+
+def test_nothing_to_resume(tmp_path, capsys):
+    assert main(["train", "segmentation", "--resume", "--run", str(tmp_path / "nothing")]) == 2
+    assert f"nothing to resume in {tmp_path / 'nothing'}" in capsys.readouterr().err
+
+
+def test_the_report_doubts_other_images(tmp_path, capsys):
+    first, second = make_results("baseline", 5), make_results("medoe", 5)
+    second.data |= {"split": "train", "images": 40}
+    runs = [str(write_run(tmp_path / name, results)) for name, results in (("a", first), ("b", second))]
+    assert main(["report", *runs, "--out", str(tmp_path)]) == 0
+    doubts = "Baseline on 200 of val; MEDOE on 40 of train"
+    assert f"warning: The runs were scored on different images, {doubts}" in capsys.readouterr().err
+    assert doubts in (tmp_path / "report.html").read_text()
+    assert main(["report", runs[0], runs[0], "--out", str(tmp_path)]) == 0
+    assert not capsys.readouterr().err
 
 
 def test_predict(run, tmp_path, capsys):
@@ -117,6 +172,8 @@ def test_predict(run, tmp_path, capsys):
     assert np.asarray(Image.open(out / "labels/a.png")).shape == (41, 50)
     assert main(words) == 0
     assert "1 were there already" in capsys.readouterr().out
+    assert main([*words, "--threshold", "0.0"]) == 2
+    assert "--threshold is not for segmentation" in capsys.readouterr().err
     (tmp_path / "torn.jpg").write_bytes(b"no picture")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
     files = [str(tmp_path / name) for name in ("torn.jpg", "b.jpg")]
@@ -146,7 +203,9 @@ def test_score_segmentation(tmp_path, capsys):
     ]
     assert main([*words, "--classes", "4", "--out", str(tmp_path / "r.json")]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["data"]["images"] == 2
-    assert "mIoU" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "mIoU" in shown and "groups: the labels scored" in shown
+    assert main([*words, "--out", str(tmp_path)]) == 0 and (tmp_path / "results.json").is_file()
     assert main(["score", "segmentation", "--labels", str(tmp_path), "--predictions", str(tmp_path / "nowhere")]) == 2
 
 

@@ -49,12 +49,22 @@ def test_train_evaluate_predict_and_report(run, data, tmp_path, capsys):
     assert main([*again, *tried, "--readouts", "[]", "--quick", "--out", str(tmp_path / "stages.json")]) == 0
     stages = Results.load(tmp_path / "stages.json")
     assert list(stages.predictions) == ["plain", "own", "tau_0.1", "tau_2"] and stages.data["images"] == 3
+    assert stages.settings["groups_from"] == "those of training"
+    capsys.readouterr()
+    assert main([*again, "--readouts", "[mec]", "--quick", "--groups", "file"]) == 0
+    assert "groups: image counts of the annotation file" in capsys.readouterr().out
+    assert main([*again, "--kept", "0"]) == 2
     assert main([*again, "--ensembles", "{a: {name: dynamic, heat: 1}}"]) == 2
     assert "heat" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--window", "[32, 32]"]) == 2
     assert "--window is not for detection" in capsys.readouterr().err
-    assert main(["predict", str(run), str(data / "images/val"), "--out", str(tmp_path / "out")]) == 0
+    words = ["predict", str(run), str(data / "images/val"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--window", "[9, 9]"]) == 2
+    assert "--window is not for detection" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(words) == 0
     assert "5 written" in capsys.readouterr().out and (tmp_path / "out/detections.json").is_file()
+    assert main([*words, "--threshold", "0.9"]) == 2
+    assert "threshold 0.3 -> 0.9" in capsys.readouterr().err
     assert main(["report", str(run), "--out", str(tmp_path / "report.html")]) == 0
     assert "data:image/jpeg" in (tmp_path / "report.html").read_text()
 
@@ -78,6 +88,12 @@ def test_score_detection(data, tmp_path, capsys):
     assert main([*words, files[0], "--federated", "--out", str(tmp_path / "f.json")]) == 0
     assert Results.load(tmp_path / "f.json").settings["federated"]
     assert main([*words, files[0], "--iou-type", "segm"]) == 2
+    capsys.readouterr()
+    assert main([*words, files[0], files[0]]) == 2
+    assert f"names {files[0]} 2 times" in capsys.readouterr().err
+    assert main([*words, *files, "--name", "mine"]) == 2
+    assert main([*words, files[0], "--max_detections", "-1"]) == 2
+    assert "max_detections is -1" in capsys.readouterr().err
     assert main([*words, files[0], "--edges", "[2, 5]"]) == 2
     assert "--frequency" in capsys.readouterr().err
     frequency = tmp_path / "f.json.counts"
@@ -85,7 +101,19 @@ def test_score_detection(data, tmp_path, capsys):
     assert main([*counted, "--plot", str(tmp_path / "counts.png")]) == 0
     assert "instances" in capsys.readouterr().out and (tmp_path / "counts.png").is_file()
     assert ClassFrequency.from_json(frequency).counts("instances").sum() == 12
+    capsys.readouterr()
     assert main([*words, files[0], "--edges", "[2, 5]", "--frequency", str(frequency)]) == 0
+    assert "groups: training instances" in capsys.readouterr().out
+    assert main([*words, files[0]]) == 0
+    assert "groups: image counts of the annotation file" in capsys.readouterr().out
+
+
+def test_evaluate_keeps_the_runs_own_scores(run, capsys):
+    before = (run / "results.json").read_bytes()
+    for others in (["--split", "train"], ["--readouts", "[average]"], ["--scales", "[1, 2]"], ["--flip"]):
+        assert main(["evaluate", str(run), *others]) == 2
+        assert "--out" in capsys.readouterr().err
+    assert (run / "results.json").read_bytes() == before
 
 
 def test_build_coco_lt(data, tmp_path, capsys):

@@ -64,6 +64,7 @@ def test_typos_in_commands(words, meant, capsys):
         (["--resum"], "did you mean --resume?"),
         (["--seed", "x"], "seed"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--iterations", "{train:2}"], "a space after a colon"),
     ],
 )
 def test_typos_in_options(words, message, capsys):
@@ -74,11 +75,27 @@ def test_typos_in_options(words, message, capsys):
 
 
 def test_unknown_keys_of_a_file_are_refused(tmp_path, capsys):
-    (tmp_path / "run.yaml").write_text("optimizer: {lr: 1}\n")
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", "segmentation", "--config", str(tmp_path / "run.yaml")])
-    assert stopped.value.code == 2
-    assert "optimizer" in capsys.readouterr().err
+    for text, said in (
+        ("optimizer: {lr: 1}", "did you mean --optimiser.lr?"),
+        ("data: {datset: x}", "did you mean --data.dataset?"),
+        ("iterations: {train:2}", "a space after a colon"),
+        ("", "holds no settings"),
+    ):
+        (tmp_path / "run.yaml").write_text(text)
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", "segmentation", "--config", str(tmp_path / "run.yaml")])
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_dotted_paths_are_found_in_the_working_directory(tmp_path):
+    """As the console script starts: the working directory is not on the path, and hides nothing once it is."""
+    (tmp_path / "my_own_data.py").write_text("class Mine: ...\n")
+    (tmp_path / "yaml.py").write_text("raise SystemExit('not the library')\n")
+    script = "import sys; from longtail.cli import main; sys.path = [p for p in sys.path if p]; sys.exit(main())"
+    words = ["-c", script, "count", "my_own_data.Yours"]
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert "module 'my_own_data' has no attribute 'Yours'" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import subprocess
 import sys
@@ -82,10 +83,10 @@ def test_groups():
 class AnnotationsOf(DetectionTruth):
     """Annotations of which only the groups and the rules are known."""
 
-    groups = None
+    groups_and_source = None
 
-    def __init__(self, groups: CategoryGroups, federated: bool) -> None:
-        self.groups, self.federated = groups, federated
+    def __init__(self, groups: CategoryGroups, source: str, federated: bool) -> None:
+        self.groups_and_source, self.federated = (groups, source), federated
 
 
 @pytest.mark.parametrize(
@@ -106,9 +107,19 @@ def test_groups_to_score_by(by, federated, expected):
         "file": CategoryGroups.explicit({"rare": [3], "common": [2], "frequent": [0, 1]}),
         "standard": CategoryGroups.explicit({"rare": [0], "common": [1, 2], "frequent": [3]}),
     }
-    truth = AnnotationsOf(known["file"], federated)
+    truth = AnnotationsOf(known["file"], "letters", federated)
     assert tiny_config(evaluation={"groups": by}).evaluation.groups == by
-    assert evaluation_groups(by, known["training"], frequency, truth) == known[expected]
+    groups, source = evaluation_groups(by, known["training"], frequency, truth)
+    assert groups == known[expected]
+    assert source == {"training": "those of training", "file": "letters", "standard": "training instances"}[expected]
+
+
+@pytest.mark.parametrize("by", ["auto", "file", "standard"])
+def test_federated_annotations_without_groups_have_lvis_groups_of_the_training_images(by):
+    frequency = ClassFrequency(tuple("abc"), images=np.array([10, 11, 101]), instances=np.array([200, 200, 200]))
+    everyone = CategoryGroups.explicit({"all": range(3)})
+    groups, source = evaluation_groups(by, everyone, frequency, AnnotationsOf(everyone, "", federated=True))
+    assert groups.to_dict() == {"rare": [0], "common": [1], "frequent": [2]} and source == "training images"
 
 
 @pytest.mark.parametrize("by", ["repeat_factor", "class_aware"])
@@ -225,12 +236,38 @@ def test_task_meets_its_contract_and_says_what_it_does(tmp_path):
     assert "5 train, 5 val" in words["data"] and "baseline" in words["model"]
 
 
+def test_what_cannot_be_trained_or_scored_is_refused_before_training(tmp_path):
+    config = tiny_config(data={"dataset": str(tmp_path)})
+    for split in ("train", "val"):
+        write_coco(tmp_path, split)
+    val = json.loads((tmp_path / "annotations/val.json").read_text())
+    (tmp_path / "annotations/val.json").write_text(json.dumps({**val, "info": "text"}))  # hotcoco expects an object
+    with pytest.raises(DataError, match=r"cannot read .*val\.json"):
+        DetectionTask(config)
+    (tmp_path / "annotations/train.json").write_text(json.dumps({**val, "annotations": []}))
+    with pytest.raises(DataError, match="the 5 images of train have no objects"):
+        DetectionTask(config)
+
+
+def test_says_that_the_validation_split_has_no_masks(tmp_path):
+    for split in ("train", "val"):
+        write_coco(tmp_path, split)
+    file = tmp_path / "annotations/train.json"
+    content = json.loads(file.read_text())
+    for a in content["annotations"]:
+        left, top, width, height = a["bbox"]
+        a["segmentation"] = [[left, top, left + width, top, left + width, top + height]]
+    file.write_text(json.dumps(content))
+    task = DetectionTask(tiny_config(data={"dataset": str(tmp_path)}))
+    assert task.has_masks and ("masks", "val has none: boxes alone are scored") in task.describe()
+
+
 def test_splits_of_other_classes_are_refused(tmp_path):
     write_coco(tmp_path, "train")
     write_coco(tmp_path, "val")
     file = tmp_path / "annotations/val.json"
     file.write_text(file.read_text().replace("class 20", "class twenty"))
-    with pytest.raises(DataError, match="or other ones"):
+    with pytest.raises(DataError, match="3 classes and val 3; class 2 is 'class 20' and 'class twenty'"):
         DetectionTask(tiny_config(data={"dataset": str(tmp_path)}))
     with pytest.raises(ConfigError, match="no data set for detection"):
         open_detection(tiny_config(data={"dataset": "longtail.datasets.synthetic.LongTailScenes"}), "train")

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 
 from longtail.datasets.base import ClassInfo, SegmentationDataset
 from longtail.errors import ConfigError, DataError
-from longtail.medoe import build_method
+from longtail.medoe import Segmenter, build_method
 from longtail.metrics.bias import squared_error_per_class
 from longtail.metrics.segmentation import confusion_matrix, mean_iou
 from longtail.training.evaluate import evaluate
@@ -49,6 +49,18 @@ def method(**options):
 @pytest.fixture
 def medoe():
     return method()
+
+
+def test_data_of_other_classes_are_refused():
+    segmenter = Segmenter.around(tiny_model(), Photos(), FREQUENCY, GROUPS)
+    assert evaluate(segmenter, Photos()).settings["groups_from"] == "those of training"
+    other = Photos()
+    other.classes = ClassInfo(tuple("abdce"), other.classes.palette)
+    with pytest.raises(DataError, match="class 2 is 'd' and 'c'"):
+        evaluate(segmenter, other)
+    other.classes = ClassInfo(tuple("abcdef"), (*other.classes.palette, (1, 2, 3)))
+    with pytest.raises(DataError, match="the data set has 6 classes and the model 5"):
+        evaluate(segmenter, other)
 
 
 def test_every_readout_is_scored_as_if_alone(medoe):

@@ -18,11 +18,14 @@ _BESIDE = 2  # metrics with their groups that fit beside each other into 80 colu
 def show_results(runs: Sequence[str | Path]) -> None:
     """Print scores over all classes and by group, the baseline's run first; only the first rank speaks.
 
+    What makes the comparison doubtful goes to stderr.
+
     Args:
         runs: Run folders or ``results.json`` files.
     """
     from rich.console import Console
 
+    from longtail.cli.parser import say_warning
     from longtail.reports.comparison import Comparison
     from longtail.training.run_folder import environment_rank
 
@@ -35,14 +38,19 @@ def show_results(runs: Sequence[str | Path]) -> None:
         console.print(_scores(comparison, metrics[first : first + _BESIDE]))
     sizes = zip(comparison.groups.names, comparison.groups.sizes, strict=True)
     console.print(f"[dim]percent; {', '.join(f'{name} {size} classes' for name, size in sizes)}[/]")
+    if comparison.groups_from:
+        console.print(f"[dim]groups: {comparison.groups_from}[/]")
     if comparison.of("oracle"):
         console.print("[dim]the oracle chooses the expert by the true label: a bound, not a method[/]")
+    for doubt in comparison.doubts:
+        say_warning(doubt)
 
 
 def save_and_show(results: "Results", out: str | None) -> None:
-    """Print scores; write them where a file is named."""
+    """Print scores; write them where a file is named, or a folder, in which it is called ``results.json``."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(out) if out else Path(scratch) / "results.json"
+        path = Path(out or scratch)
+        path = path / "results.json" if path.is_dir() else path
         results.save(path)
         show_results([path])
 

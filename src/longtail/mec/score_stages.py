@@ -26,7 +26,7 @@ def score_stages(
     annotations: str | Path,
     readouts: Mapping[str, Ensemble | Readout],
     *,
-    groups: CategoryGroups | None = None,
+    groups: CategoryGroups | Callable[[DetectionTruth], tuple[CategoryGroups, str]] | None = None,
     class_names: Sequence[str] | None = None,
     frequency: ClassFrequency | None = None,
     postprocess: PostprocessConfig | None = None,
@@ -44,7 +44,8 @@ def score_stages(
         recording: Folder that ``StageRecorder`` (`longtail evaluate --record`) wrote.
         annotations: COCO- or LVIS-style annotation file of the recorded split.
         readouts: Name -> ensemble of the stages' logits, or a readout of a detector; the first is the method's own.
-        groups: Groups to score by; None for the annotations' own.
+        groups: Groups to score by, or what gives them, and a word on where they come from, for the annotations; None for
+            the annotations' own.
         class_names: Names of the classes that the stages know, to compare with the annotations'.
         frequency: Counts of the training split, for the record.
         postprocess: Thresholds; None for LVIS's.
@@ -76,10 +77,13 @@ def score_stages(
             f"{len(class_names)}, {class_names[0]!r} first",
             fix="give the annotations of the split that was recorded",
         )
-    groups = groups or truth.groups
+    if groups is None:
+        chosen, groups_from = truth.groups_and_source
+    else:
+        chosen, groups_from = (groups, "argument") if isinstance(groups, CategoryGroups) else groups(truth)
     scorers = {
         name: DetectionScorer(
-            truth, groups, federated=federated, max_detections=max_detections, fixed=fixed, pooled=pooled
+            truth, chosen, federated=federated, max_detections=max_detections, fixed=fixed, pooled=pooled
         )
         for name in readouts
     }
@@ -92,14 +96,14 @@ def score_stages(
     results = results_of(
         truth,
         predictions,
-        groups,
+        chosen,
         frequency=frequency or truth.frequency,
         iou_types=("bbox",),
         federated=federated,
         max_detections=max_detections,
     )
     results.data |= described_file(annotations)
-    results.settings |= {"annotations": str(annotations), "recording": str(recording)}
+    results.settings |= {"annotations": str(annotations), "recording": str(recording), "groups_from": groups_from}
     return results
 
 

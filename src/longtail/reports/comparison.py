@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -138,6 +138,32 @@ class Comparison:
         """The partition of the classes."""
         return CategoryGroups.explicit(self.focus.results.groups)
 
+    @property
+    def groups_from(self) -> str:
+        """What told the groups; empty where the results do not say."""
+        return str(self.focus.results.settings.get("groups_from") or "")
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the scores of the runs may not be of the same images."""
+        scored: dict[str, list[str]] = {}
+        for run in self.runs:
+            scored.setdefault(_scored_images(run.results.data), []).append(run.label)
+        if any(self._differ_in(key) for key in ("split", "images")):
+            listed = "; ".join(f"{', '.join(labels)} on {images}" for images, labels in scored.items())
+            return [
+                f"The runs were scored on different images, {listed}: a difference between them is not the method's."
+            ]
+        if self._differ_in("fingerprint"):
+            return [
+                "The files that the runs were evaluated on differ in name, size or time of change: compare only what "
+                "was the same data, perhaps copied."
+            ]
+        return []
+
+    def _differ_in(self, key: str) -> bool:
+        return len({str(run.results.data.get(key) or "") for run in self.runs} - {""}) > 1
+
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """Every way to predict: each run's own first, then ensembles, oracles and experts."""
@@ -224,6 +250,11 @@ class Comparison:
         if self.counts is not None:
             return np.argsort(-self.counts[0], kind="stable")
         return np.argsort(self.groups.group_of, kind="stable")
+
+
+def _scored_images(data: dict[str, Any]) -> str:
+    images, split = data.get("images"), data.get("split")
+    return f"{'images' if images is None else images}{f' of {split}' if split else ''}"
 
 
 def _of_interest(metrics: Iterable[str]) -> list[str]:

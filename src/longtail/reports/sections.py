@@ -224,15 +224,8 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
 
 def warnings(comparison: Comparison) -> list[str]:
     """What makes the comparison doubtful."""
-    found = []
-    prints = {run.results.data.get("fingerprint") for run in comparison.runs} - {None, ""}
-    if len(prints) > 1:
-        found.append(
-            "The files that the runs were evaluated on differ in name, size or time of change: compare only what was the "
-            "same data, perhaps copied."
-        )
-    source = str(comparison.focus.results.settings.get("groups_from", ""))
-    if source.startswith("the labels scored"):
+    found = comparison.doubts
+    if comparison.groups_from.startswith("the labels scored"):
         found.append("Groups come from the evaluated labels, since no training frequency was given.")
     return found
 

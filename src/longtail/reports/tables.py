@@ -127,6 +127,8 @@ def group_table(
     ]
     sizes = dict(zip(comparison.groups.names, comparison.groups.sizes, strict=True))
     caption = "Percent. " + ", ".join(f"{name}: {size} classes" for name, size in sizes.items()) + "."
+    if comparison.groups_from:
+        caption += f" Groups: {comparison.groups_from}."
     if comparison.baseline is not None:
         caption += f" Small numbers: difference to {comparison.baseline.label}."
     if any(e.role == "oracle" for e in entries):

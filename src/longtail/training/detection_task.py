@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
+from longtail.datasets.image_files import fingerprint_of
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
@@ -28,8 +29,8 @@ from longtail.training.detection_config import DetectionConfig, DetectionGroupsC
 from longtail.training.evaluate_detection import evaluate_detection, truth_of
 from longtail.training.loading import IndexOrder, Shuffled
 from longtail.training.run_folder import RunFolder
-from longtail.training.scoring import run_to_score
-from longtail.training.task import Validation
+from longtail.training.scoring import check_same_classes, run_to_score
+from longtail.training.task import Validation, optional_validation
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, detection_train
 
 #: What training needs of a sample.
@@ -57,6 +58,10 @@ class DetectionTask:
         phases = ("train", "classifier") if config.method.classifier_phase else ("train",)
         self._orders = {phase: sampling_order(config, labelled, phase) for phase in phases}
         size = _size(labelled, config.data.limit)
+        if not any(map(len, labelled.image_labels[:size])):
+            raise DataError(
+                f"the {size} images of {config.data.train_split} have no objects", fix="give annotations to train on"
+            )
         first = labelled[0]
         self.has_masks = "masks" in first
         if config.model.options.get("semantic_classes") is not None and "semantic" not in first:
@@ -67,14 +72,22 @@ class DetectionTask:
         augmented = copy.copy(labelled)
         augmented.transform = transform
         self.train_data = _ImagesAndTargets(augmented, size)
-        self.val_data = open_validation(config, config.data.val_split) if config.data.val_split else None
-        if self.val_data is not None and self.val_data.classes.names != labelled.classes.names:
-            raise DataError(
-                f"{config.data.train_split} has {labelled.classes.num_classes} classes, {config.data.val_split} has "
-                f"{self.val_data.classes.num_classes} or other ones",
+        self.data_fingerprint = fingerprint_of((), labelled.fingerprint, self.frequency.to_dict())
+        self.val_data: DetectionDataset | None = None
+        if config.data.val_split:
+            with optional_validation():
+                self.val_data = open_validation(config, config.data.val_split)
+        self.truth: Any = None
+        if self.val_data is not None:
+            check_same_classes(
+                config.data.train_split,
+                labelled.classes.names,
+                config.data.val_split,
+                self.val_data.classes.names,
                 fix="give both annotation files the same categories",
             )
-        self.truth: Any = None
+            if hasattr(self.val_data, "file"):  # what the evaluator cannot read is refused before training
+                self.truth = truth_of(self.val_data, _size(self.val_data, config.data.limit))
         self.detector = self._build_detector(labelled)
         self.method = self.detector.method
 
@@ -175,11 +188,13 @@ class DetectionTask:
         instances = self.frequency.instances.sum() if self.frequency.instances is not None else 0
         phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
         total = sum(p.numel() for p in self.method.parameters())
+        unlike = self.has_masks and self.val_data is not None and "masks" not in self.val_data[0]
         return [
             (
                 "data",
                 f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images; {instances} objects",
             ),
+            *([("masks", f"{data.val_split} has none: boxes alone are scored")] if unlike else []),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
             ("sampling", data.sampling.by.replace("_", " ")),
             (
@@ -311,7 +326,6 @@ def score_detection_run(
     split: str | None = None,
     device: str | torch.device = "cpu",
     out: str | Path | None = None,
-    readouts: list[str] | None = None,
     recording: str | Path | None = None,
     progress: bool = True,
     changes: dict[str, Any] | None = None,
@@ -323,8 +337,7 @@ def score_detection_run(
         run_dir: Run folder.
         split: Split to score; the validation split where not given.
         device: Where to compute.
-        out: Folder to write into; the run folder where not given.
-        readouts: Ways to read the stages; those of the settings where not given.
+        out: Folder to write into; the run folder where not given, see ``run_to_score``.
         recording: Folder to record every stage's outputs in.
         progress: Show a bar on a terminal.
         changes: Settings to evaluate with other than those of the run, as nested values.
@@ -340,7 +353,7 @@ def score_detection_run(
         detector,
         dataset,
         groups=config.evaluation.groups,
-        readouts=readouts or config.evaluation.readouts,
+        readouts=config.evaluation.readouts,
         recording=recording,
         progress=progress,
         **scored.arguments(),

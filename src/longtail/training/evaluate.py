@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,11 +20,13 @@ from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.results import Results
 from longtail.metrics.segmentation import ConfusionMatrix
 from longtail.segmentation.method import ExpertMaps, SegmentationMethod
-from longtail.segmentation.tiling import sliding_window as slide
+from longtail.segmentation.tiling import expert_maps
+from longtail.training.config import positive
 from longtail.training.environment import environment
 from longtail.training.failures import checked
 from longtail.training.loading import evaluation_loader
 from longtail.training.pictures import PictureBook
+from longtail.training.scoring import check_same_classes
 from longtail.transforms import segmentation_eval
 
 #: Elements of a probability map that are looked at together: memory stays flat.
@@ -60,7 +62,7 @@ def evaluate(
     Args:
         segmenter: A method on the device to compute on, or a ``Segmenter`` with all that it knows.
         dataset: Labelled images; where it has no transform of its own, the segmenter's preprocessing is used.
-        groups: Groups of the classes; the segmenter's where not given.
+        groups: Groups of the classes; the segmenter's where not given, as ``settings["groups_from"]`` of the result says.
         frequency: Counts of the training split; the segmenter's where not given.
         readouts: Names of the readouts wanted; all where not given.
         batch_size: Images at a time, where their sizes agree.
@@ -77,20 +79,30 @@ def evaluate(
         seed: What ``Results.seed`` says.
 
     Raises:
-        ConfigError: An unknown readout, missing groups, or windows with an ensemble that reads features.
-        DataError: An image cannot be read, or holds a value that is no class.
+        ConfigError: An unknown readout, missing groups, a limit below 1, or windows with an ensemble that reads features.
+        DataError: An image cannot be read, or holds a value that is no class; or the data set has other classes than
+            the segmenter.
     """
     method = segmenter if isinstance(segmenter, SegmentationMethod) else segmenter.method
     preprocess = None
+    groups_from = "argument" if groups else "those of training"
     if not isinstance(segmenter, SegmentationMethod):
         groups, frequency = groups or segmenter.groups, frequency or segmenter.frequency
         preprocess = segmenter.preprocess
+        check_same_classes(
+            "the data set",
+            dataset.classes.names,
+            "the model",
+            segmenter.class_names,
+            fix="evaluate on a data set of the same classes in the same order (classes.json names them)",
+        )
     if groups is None:
         raise ConfigError("no groups to score by", fix="pass groups=CategoryGroups.…")
     scores = _Scores(method, readouts, bias)
     device = next(method.parameters()).device
     training = method.training
     method.eval()
+    positive("limit", limit)
     size = len(dataset) if limit is None else min(limit, len(dataset))
     book = None
     if pictures_dir is not None and pictures and method.num_classes <= 255:
@@ -118,37 +130,10 @@ def evaluate(
         predictions=scores.predictions(groups, frequency),
         frequency=None if frequency is None else frequency.to_dict(),
         data={**(data or {}), "images": size, "fingerprint": dataset.fingerprint},
-        settings=settings or {},
+        settings={**(settings or {}), "groups_from": groups_from},
         seed=seed,
         environment=environment(),
     )
-
-
-def expert_maps(
-    method: SegmentationMethod,
-    images: Float[Tensor, "n 3 h w"],
-    window: Sequence[int] | None = None,
-    stride: Sequence[int] | None = None,
-) -> ExpertMaps:
-    """Experts' maps of whole images, or averaged over sliding windows.
-
-    Raises:
-        ConfigError: The method's ensemble reads features, which windows do not give.
-    """
-    if window is None:
-        return method.expert_maps(images)
-
-    def crop_logits(crop: Tensor) -> Tensor:
-        maps = method.expert_maps(crop)
-        if maps.features is not None:
-            raise ConfigError(
-                "sliding windows give no features to an ensemble that reads them", fix="evaluate whole images"
-            )
-        return maps.logits.transpose(0, 1).flatten(1, 2)  # (n, experts x logits, h, w)
-
-    step = stride or [max(1, side * 2 // 3) for side in window]
-    logits = slide(crop_logits, images, list(window), list(step))
-    return ExpertMaps(logits.unflatten(1, (-1, method.num_logits)).transpose(0, 1))
 
 
 def _at_label_size(maps: ExpertMaps, size: Sequence[int]) -> ExpertMaps:

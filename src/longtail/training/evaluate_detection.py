@@ -12,7 +12,7 @@ from torch import Tensor
 from longtail.datasets.base import DetectionDataset, DetectionSample
 from longtail.detection.method import DetectionMethod
 from longtail.distributed import all_gather_objects, broadcast_object, is_main_process, rank, world_size
-from longtail.errors import ConfigError, DataError
+from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.detector import Detector
 from longtail.mec.rescore import StageRecorder
@@ -20,11 +20,13 @@ from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, IouType
 from longtail.metrics.detection_truth import DetectionTruth, annotations_of
 from longtail.metrics.results import Prediction, Results
+from longtail.training.config import positive
 from longtail.training.detection_config import EvaluationGroups
 from longtail.training.detection_pictures import DetectionPictureBook
 from longtail.training.environment import environment
 from longtail.training.failures import checked
 from longtail.training.loading import evaluation_loader
+from longtail.training.scoring import check_same_classes
 
 
 @torch.inference_mode()
@@ -60,7 +62,8 @@ def evaluate_detection(
     Args:
         detector: A method on the device to compute on, or a ``Detector`` with all that it knows.
         dataset: Annotated images; where it has no transform of its own, the detector's preprocessing is used.
-        groups: Groups of the classes to score by, or how to choose them: see ``evaluation_groups``.
+        groups: Groups of the classes to score by, or how to choose them: see ``evaluation_groups``. What told them is
+            in ``settings["groups_from"]`` of the result.
         frequency: Counts of the training split; the detector's where not given.
         truth: The annotations of ``dataset``, where they are at hand.
         readouts: Names of the readouts wanted; all where not given.
@@ -82,21 +85,29 @@ def evaluate_detection(
         seed: What ``Results.seed`` says.
 
     Raises:
-        ConfigError: An unknown readout, missing groups, masks wanted that are not there, or a recording of several
-            ranks.
+        ConfigError: An unknown readout, missing groups, masks wanted that are not there, a limit below 1, or a
+            recording of several ranks.
         DataError: An image cannot be read, or the data set has other classes than the detector.
     """
     method = detector if isinstance(detector, DetectionMethod) else detector.method
     if isinstance(detector, Detector):
-        _check_classes(detector, dataset)
+        check_same_classes(
+            "the data set",
+            dataset.classes.names,
+            "the detector",
+            detector.class_names,
+            fix="evaluate on a data set of the same categories in the same order",
+        )
         frequency = frequency or detector.frequency
+    positive("limit", limit)
     size = len(dataset) if limit is None else min(limit, len(dataset))
     truth = truth or truth_of(dataset, size)
+    groups_from = "argument"
     if isinstance(groups, str):
         if isinstance(detector, Detector):
-            groups = evaluation_groups(groups, detector.groups, detector.frequency, truth)
+            groups, groups_from = evaluation_groups(groups, detector.groups, detector.frequency, truth)
         else:
-            groups = truth.groups
+            groups, groups_from = truth.groups_and_source
     names = _readouts(method, readouts)
     book = None
     if pictures_dir is not None and pictures:
@@ -126,7 +137,11 @@ def evaluate_detection(
         predictions=predictions,
         frequency=None if frequency is None else frequency.to_dict(),
         data={**(data or {}), "images": size, "fingerprint": dataset.fingerprint},
-        settings={**(settings or {}), "federated": truth.federated if federated is None else federated},
+        settings={
+            **(settings or {}),
+            "federated": truth.federated if federated is None else federated,
+            "groups_from": groups_from,
+        },
         seed=seed,
         environment=environment(),
     )
@@ -134,18 +149,21 @@ def evaluate_detection(
 
 def evaluation_groups(
     by: EvaluationGroups, training: CategoryGroups, frequency: ClassFrequency, truth: DetectionTruth
-) -> CategoryGroups:
-    """Groups to score by: those of training, the annotation file's own, or rare, common and frequent.
+) -> tuple[CategoryGroups, str]:
+    """Groups to score by, and what tells them: training, the annotation file, or counts of the training split.
 
     Args:
         by: See ``DetectionEvaluationConfig.groups``.
         training: The detector's groups.
         frequency: Counts of the training split.
-        truth: The annotations to score with.
+        truth: The annotations to score with. A file without groups is scored by LVIS's, of the training images.
     """
     if by == "file" or (by != "training" and truth.federated):
-        return truth.groups
-    return CategoryGroups.by_count(frequency.counts("instances")) if by == "standard" else training
+        groups, source = truth.groups_and_source
+        return (groups, source) if source else (CategoryGroups.lvis(frequency.counts("images")), "training images")
+    if by == "standard":
+        return CategoryGroups.by_count(frequency.counts("instances")), "training instances"
+    return training, "those of training"
 
 
 def truth_of(dataset: DetectionDataset, size: int | None = None) -> DetectionTruth:
@@ -243,15 +261,6 @@ def _readouts(method: DetectionMethod, wanted: Iterable[str] | None) -> list[str
 
 def _iou_types(method: DetectionMethod, dataset: DetectionDataset) -> tuple[IouType, ...]:
     return ("bbox", "segm") if method.has_masks and "masks" in dataset[0] else ("bbox",)
-
-
-def _check_classes(detector: Detector, dataset: DetectionDataset) -> None:
-    if tuple(dataset.classes.names) != detector.class_names:
-        raise DataError(
-            f"the data set has {dataset.classes.num_classes} classes, {dataset.classes.names[0]!r} first; the detector "
-            f"was trained on {len(detector.class_names)}, {detector.class_names[0]!r} first",
-            fix="evaluate on a data set of the same categories in the same order",
-        )
 
 
 def _without_transform(dataset: DetectionDataset) -> DetectionDataset:

@@ -15,7 +15,7 @@ def add_arguments(parser: Parser) -> None:
     from longtail.training.segmentation_config import GroupsConfig
 
     parser.add_argument("data", type=str, help="folder, cityscapes:ROOT, coco:ROOT …, or an annotation file (.json)")
-    parser.add_argument("--split", type=str, default="train", help="split to count")
+    parser.add_argument("--split", type=str, default="train", help="split to count; all, of folders")
     parser.add_argument("--out", type=str | None, default=None, help="JSON file to write the counts to")
     parser.add_argument(
         "--plot", type=str | None, default=None, help="figure to draw the distribution in (svg, png, pdf)"
@@ -33,6 +33,7 @@ def run(arguments: Namespace) -> int:
     """Count and print."""
     from rich.console import Console
 
+    from longtail.errors import ConfigError
     from longtail.frequency.imbalance import imbalance_summary
     from longtail.training.console import table
 
@@ -68,20 +69,28 @@ def run(arguments: Namespace) -> int:
     console.print()
     facts = imbalance_summary(frequency, unit).to_dict()
     console.print(table("", ["imbalance", ""], [(k.replace("_", " "), _number(v)) for k, v in facts.items()]))
-    if arguments.out:
-        frequency.to_json(arguments.out)
-        console.print(f"\nwritten to {arguments.out}")
-    if arguments.plot:
-        from longtail.reports.distribution import draw_counts
+    try:
+        if arguments.out:
+            frequency.to_json(arguments.out)
+            console.print(f"\nwritten to {arguments.out}")
+        if arguments.plot:
+            from longtail.reports.distribution import draw_counts
 
-        console.print(f"\ndrawn in {draw_counts(frequency, groups, unit, arguments.plot)}")
+            console.print(f"\ndrawn in {draw_counts(frequency, groups, unit, arguments.plot)}")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {error.filename}: {error.strerror}", fix="give a file in a folder that you may write to"
+        ) from error
     return 0
 
 
 def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instances"]]:
     """Frequency, groups and what is counted: pixels of labels, or instances of annotations."""
+    from rich.console import Console
+
     from longtail.datasets import open_dataset
     from longtail.datasets.base import DetectionDataset, SegmentationDataset
+    from longtail.datasets.pairs import ImageLabelPairs
     from longtail.training.config_file import as_arguments, from_dict
 
     options = as_arguments(arguments.options)
@@ -89,9 +98,10 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
         from longtail.datasets.coco import Coco
 
         file = Path(arguments.data)
-        dataset: Any = Coco(file.parent, arguments.split, annotations=file.name, check_files=False, **options)
+        options = {"check_files": False, "masks": False, **options}
+        dataset: Any = Coco(file.parent, arguments.split, annotations=file.name, **options)
     else:
-        dataset = open_dataset(arguments.data, arguments.split, **options)
+        dataset = open_dataset(arguments.data, arguments.split, labels_only=True, **options)
     both = isinstance(dataset, SegmentationDataset) and isinstance(dataset, DetectionDataset)
     if isinstance(dataset, DetectionDataset) and (not both or dataset.task == "detection"):  # type: ignore[attr-defined]
         from longtail.frequency import CategoryGroups
@@ -104,6 +114,10 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
     from longtail.training.segmentation_task import build_groups, frequency_cache
 
     frequency = count_pixels(dataset, workers=arguments.workers, cache=frequency_cache())
+    if isinstance(dataset, ImageLabelPairs):
+        dataset.check_images()
+        if dataset.note:
+            Console(highlight=False).print(f"{dataset.note}; --split all counts both\n")
     return frequency, build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency), "pixels"
 
 

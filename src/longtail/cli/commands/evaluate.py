@@ -1,9 +1,12 @@
-"""Score trained weights with every readout, by class and group; writes results.json and pictures/."""
+"""Score trained weights with every readout, by class and group; writes results.json and pictures/.
+
+The run folder takes the scores of the run's own validation alone: all others go where --out says.
+"""
 
 from pathlib import Path
 from typing import Any
 
-from longtail.cli.parser import Namespace, Parser, chosen_device
+from longtail.cli.parser import Namespace, Parser, chosen_device, refuse_misplaced
 
 NAME = "evaluate"
 SUMMARY = "score a run or a model by class and group"
@@ -18,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--data", type=str | None, default=None, help="data set; that of the run when not given")
     parser.add_argument("--split", type=str | None, default=None, help="split; the validation split when not given")
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
-    parser.add_argument("--out", type=str | None, default=None, help="folder to write into; the run when not given")
+    parser.add_argument("--out", type=str | None, default=None, help="folder to write into [the run]")
     parser.add_argument("--trust_code", action="store_true", help="let the model name code outside this library")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
@@ -34,7 +37,9 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--record", type=str | None, default=None, help="detection: folder to record all stages in")
     parser.add_argument("--limit", type=int | None, default=None, help="score only that many images")
-    parser.add_argument("--pictures", type=int, default=6, help="images to write for the report")
+    parser.add_argument(
+        "--pictures", type=int | None, default=None, help="images to write for the report; as the run has them [6]"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that load images")
 
 
@@ -43,19 +48,25 @@ def run(arguments: Namespace) -> int:
     from longtail.cli.show import show_results
     from longtail.errors import ConfigError
     from longtail.pretrained import saved_task
+    from longtail.training.config import not_negative, positive
     from longtail.training.run_folder import RunFolder
 
+    positive("--limit", arguments.limit)
+    not_negative("--pictures", arguments.pictures)
+    not_negative("--workers", arguments.workers)
+    detection = saved_task(arguments.model) == "detection"
+    refuse_misplaced(arguments, detection, ("readouts", "scales", "flip", "record", "groups"))
     folder = Path(arguments.model)
     is_run = RunFolder(folder).settings.is_file()
     if not is_run and not (arguments.data and arguments.split):
         raise ConfigError(
             f"{folder} does not say which data it was trained on", fix="name them with --data and --split"
         )
-    out = Path(arguments.out or (folder if folder.is_dir() else "."))
+    out = Path(arguments.out or folder)
+    if arguments.data and out.resolve() == folder.resolve():
+        raise ConfigError(f"scores of {arguments.data} are not {folder}'s own", fix="name a folder for them with --out")
     out.mkdir(parents=True, exist_ok=True)
-    detection = saved_task(arguments.model) == "detection"
-    _refuse_misplaced(arguments, detection)
-    if is_run and not arguments.data:
+    if not arguments.data:
         _score_run(arguments, folder, out, detection)
     else:
         _score_elsewhere(arguments, out, detection)
@@ -63,20 +74,10 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _refuse_misplaced(arguments: Namespace, detection: bool) -> None:
-    """Options of the other task would be ignored without a word."""
-    from longtail.errors import ConfigError
-
-    others = ("window", "stride") if detection else ("readouts", "scales", "flip", "record", "groups")
-    for name in others:
-        if getattr(arguments, name):
-            raise ConfigError(f"--{name} is not for {'detection' if detection else 'segmentation'}", fix="leave it out")
-
-
 def _changes(arguments: Namespace, settings: dict[str, Any], **evaluation: Any) -> dict[str, Any]:
     """Settings of the run that the arguments change."""
     return {
-        "evaluation": {**settings["evaluation"], "pictures": arguments.pictures, **evaluation},
+        "evaluation": {**settings["evaluation"], **evaluation},
         "data": {**settings["data"], **({"limit": arguments.limit} if arguments.limit else {})},
         "loading": {**settings["loading"], "workers": arguments.workers},
     }
@@ -87,6 +88,7 @@ def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -
     from longtail.training.config_file import read_yaml
 
     settings = read_yaml(folder / "config.yaml")
+    pictures = {} if arguments.pictures is None else {"pictures": arguments.pictures}
     shared: dict[str, Any] = {
         "split": arguments.split,
         "device": chosen_device(arguments.device),
@@ -99,13 +101,14 @@ def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -
         views = {"scales": arguments.scales} if arguments.scales else {}
         views |= {"flip": True} if arguments.flip else {}
         views |= {"groups": arguments.groups} if arguments.groups else {}
-        read = {"readouts": arguments.readouts, "recording": arguments.record}
-        score_detection_run(folder, **shared, **read, changes=_changes(arguments, settings, **views))
+        views |= {"readouts": arguments.readouts} if arguments.readouts else {}
+        changes = _changes(arguments, settings, **views, **pictures)
+        score_detection_run(folder, **shared, recording=arguments.record, changes=changes)
     else:
         from longtail.training.segmentation_task import score_run
 
         windows = {"sliding_window": arguments.window, "stride": arguments.stride} if arguments.window else {}
-        score_run(folder, **shared, changes=_changes(arguments, settings, **windows))
+        score_run(folder, **shared, changes=_changes(arguments, settings, **windows, **pictures))
 
 
 def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
@@ -116,14 +119,15 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
 
     target = RunFolder(out)
     options = {"task": "detection"} if detection and arguments.data == "longtail-scenes" else {}
-    dataset: Any = open_dataset(arguments.data, arguments.split or "val", **options, **as_arguments(arguments.options))
+    split = arguments.split or "val"
+    dataset: Any = open_dataset(arguments.data, split, **options, **as_arguments(arguments.options))
     shared: dict[str, Any] = {
         "workers": arguments.workers,
-        "pictures": arguments.pictures,
+        "pictures": 6 if arguments.pictures is None else arguments.pictures,
         "pictures_dir": target.pictures,
         "limit": arguments.limit,
         "progress": True,
-        "data": {"name": arguments.data, "split": arguments.split},
+        "data": {"name": arguments.data, "split": split},
         "settings": {"model": arguments.model},
     }
     if detection:

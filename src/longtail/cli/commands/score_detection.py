@@ -35,8 +35,8 @@ def add_arguments(parser: Parser) -> None:
         "--edges", type=tuple[int, ...] | None, default=None, help="training instances that part the groups"
     )
     parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
-    parser.add_argument("--name", type=str | None, default=None, help="what to call the detections")
-    parser.add_argument("--out", type=str | None, default=None, help="results.json to write")
+    parser.add_argument("--name", type=str | None, default=None, help="what to call the detections of one file")
+    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
 
 
 def run(arguments: Namespace) -> int:
@@ -45,6 +45,7 @@ def run(arguments: Namespace) -> int:
     from longtail.metrics.score_detections import score_detections
 
     files = list(arguments.detections)
+    _check(arguments, files)
     named = {_unique(file, files): file for file in files} if len(files) > 1 else files[0]
     kinds: dict[str | None, Any] = {None: None, "bbox": ("bbox",), "segm": ("segm",), "both": ("bbox", "segm")}
     results = score_detections(
@@ -57,8 +58,20 @@ def run(arguments: Namespace) -> int:
         max_detections=arguments.max_detections,
         name=arguments.name,
     )
+    if arguments.edges is not None:
+        results.settings["groups_from"] = "training instances"
     save_and_show(results, arguments.out)
     return 0
+
+
+def _check(arguments: Namespace, files: list[str]) -> None:
+    from longtail.errors import ConfigError
+
+    for file in files:
+        if files.count(file) > 1:
+            raise ConfigError(f"--detections names {file} {files.count(file)} times", fix="name each file once")
+    if arguments.name is not None and len(files) > 1:
+        raise ConfigError(f"--name for {len(files)} files", fix="leave it out: files are called by their own names")
 
 
 def _groups(arguments: Namespace) -> Any:

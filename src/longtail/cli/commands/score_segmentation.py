@@ -18,7 +18,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--label_suffix", type=str, default="", help="end of label names, e.g. _gtFine_labelTrainIds")
     parser.add_argument("--prediction_suffix", type=str, default="", help="end of prediction names")
     parser.add_argument("--name", type=str | None, default=None, help="what to call the predictions")
-    parser.add_argument("--out", type=str | None, default=None, help="results.json to write")
+    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
 
 
 def run(arguments: Namespace) -> int:

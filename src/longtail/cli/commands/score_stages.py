@@ -15,6 +15,8 @@ ORDER = 62
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
+    from longtail.training.detection_config import EvaluationGroups
+
     parser.add_argument("recording", type=str, help="folder of `longtail evaluate --record`")
     parser.add_argument("--annotations", type=str, required=True, help="annotation file of the recorded split")
     parser.add_argument(
@@ -33,23 +35,35 @@ def add_arguments(parser: Parser) -> None:
         default=None,
         help="ways of the run to read its stages; its own prediction where others are tried, else all",
     )
+    parser.add_argument(
+        "--groups",
+        type=EvaluationGroups,
+        default="auto",
+        help="groups to score by, see evaluation.groups of `train detection`",
+    )
     parser.add_argument("--score_threshold", type=float | None, default=None, help="threshold other than the run's")
     parser.add_argument("--nms_iou", type=float | None, default=None, help="overlap other than the run's")
     parser.add_argument("--kept", type=int | None, default=None, help="detections an image other than the run's")
     parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
     parser.add_argument("--trust_code", action="store_true", help="let the recording name code outside this library")
     parser.add_argument("--quick", action="store_true", help="leave AP-fixed and the calibration out")
-    parser.add_argument("--out", type=str | None, default=None, help="results.json to write")
+    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
 
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
     from dataclasses import replace
+    from functools import partial
 
     from longtail.cli.show import counting, save_and_show
     from longtail.mec.rescore import recorded_ids
     from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
+    from longtail.training.config import positive, within
+    from longtail.training.evaluate_detection import evaluation_groups
 
+    positive("--kept", arguments.kept)
+    within("--score_threshold", arguments.score_threshold, 0, 1)
+    within("--nms_iou", arguments.nms_iou, 0, 1)
     detector, method = recorded_detector(arguments.recording, trust_code=arguments.trust_code)
     wanted = {"score_threshold": "score_threshold", "nms_iou": "nms_iou", "max_detections": "kept"}
     changes = {name: value for name, of in wanted.items() if (value := getattr(arguments, of)) is not None}
@@ -59,7 +73,7 @@ def run(arguments: Namespace) -> int:
             arguments.recording,
             arguments.annotations,
             readouts,
-            groups=detector.groups,
+            groups=partial(evaluation_groups, arguments.groups, detector.groups, detector.frequency),
             class_names=detector.class_names,
             frequency=detector.frequency,
             postprocess=replace(method.config.postprocess, **changes),
