@@ -30,7 +30,23 @@ def test_changes_as_dataclasses_or_dicts():
     [{"smaples": 3}, {"postprocess": {"nms": 0.5}}, {"proposals": {"anchors": ()}}, {"stages": [{"overlap": 1}]}],
 )
 def test_unknown_settings_are_refused(wrong):
-    with pytest.raises(ConfigError, match="has no settings"):
+    with pytest.raises(ConfigError, match="unknown setting"):
+        CascadeConfig.mmdetection(3, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"average": "logit"}, "average is 'logit'\n  fix: did you mean 'logits'"),
+        ({"masks": "all"}, "masks is 'all'"),
+        ({"samples": "many"}, "samples is 'many'"),
+        ({"resample": "no"}, "resample is 'no'"),
+        ({"proposals": {"nms_iou": "high"}}, "proposals.nms_iou is 'high'"),
+        ({"stages": [{"iou": 0.5, "box_stds": [0.1]}]}, "stages.box_stds is .*a list of 4"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
         CascadeConfig.mmdetection(3, **wrong)
 
 

@@ -144,7 +144,7 @@ def test_literal_form_is_unbounded_below_and_nearly_uniform():
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_extreme_logits_and_unlabelled_batches(form):
     ensemble = scrambled(**form)
-    z = (logits().sign() * 100).requires_grad_()
+    z = logits().sign() * 100
     target = torch.randint(0, C, (2, 5))
     loss = ensemble.loss(z, target)
     loss.backward()
@@ -152,6 +152,15 @@ def test_extreme_logits_and_unlabelled_batches(form):
     assert all(torch.isfinite(p.grad).all() for p in ensemble.parameters())
     nothing = ensemble.loss(z, torch.full((2, 5), 255))
     assert nothing.item() == 0
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_logits_that_would_get_no_gradient_are_refused(form):
+    ensemble, z, target = scrambled(**form), logits().requires_grad_(), torch.randint(0, C, (2, 5))
+    with pytest.raises(ConfigError, match=r"no gradient.*\n.*detach"):
+        ensemble.loss(z, target)
+    with torch.no_grad():
+        assert ensemble.loss(z, target) == ensemble.loss(z.detach(), target)
 
 
 def test_divergent_combination_is_refused():

@@ -2,6 +2,8 @@
 
 import copy
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor
 from longtail.ensembles.labels import most_probable
 from longtail.frequency import ClassFrequency
 from longtail.losses.build import LOSSES, build_loss
+from longtail.losses.positions import check_labels
 from longtail.mec.detector import Detector
 from longtail.medoe import build_method
 from longtail.metrics.segmentation import confusion_matrix
@@ -157,6 +160,22 @@ def test_most_probable_and_confusion():
     for dtype in (torch.int64, torch.uint8):
         counts = confusion_matrix(labels.to(DEVICE, dtype), truth.to(DEVICE), 5)
         assert torch.equal(counts.cpu(), confusion_matrix(labels, truth, 5))
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="a CPU waits for nothing")
+def test_labels_are_checked_without_waiting():
+    target = torch.tensor([0, 5, 255], device=DEVICE)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        check_labels(target, 6, 255)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    code = (
+        "import torch; from longtail.losses.positions import check_labels; "
+        "check_labels(torch.tensor([0, 6], device='cuda'), 6, 255); torch.cuda.synchronize()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "assert" in done.stderr
 
 
 def _accelerator() -> str:

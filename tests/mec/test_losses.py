@@ -190,7 +190,6 @@ def test_more_classes_than_255() -> None:
         {"group": (1, 1)},
         {"ignore_index": 5},
         {"base": CrossEntropy(C, ignore_index=-100)},
-        {"base": CrossEntropy(C + 1, ignore_index=3)},
     ],
 )
 def test_refusals(arguments: dict) -> None:

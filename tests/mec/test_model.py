@@ -124,6 +124,32 @@ def test_ensembles_by_name() -> None:
         build_ensemble({"name": "dynamic", "tau": 3.0}, GROUPS)
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "dynamic", "weigh_by": "rw"}, "did you mean 'raw'"),
+        ({"name": "dynamic", "temperature": "high"}, "temperature is 'high'"),
+        ({"name": "sparse", "align": "no"}, "align is 'no'"),
+        ({"name": "average", "average": "logit"}, "did you mean 'logits'"),
+        ({"name": "average", "background": "last"}, "background is 'last'"),
+        ({"name": "calibrated", "by": "norcl"}, "did you mean 'norcal'"),
+        ({"name": "calibrated", "by": "norcal", "unit": "img"}, "unit is 'img'"),
+        ({"name": "calibrated", "by": "norcal", "independent": "no"}, "independent is 'no'"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(spec, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_ensemble(spec, GROUPS, None, FREQUENCY)
+
+
+@pytest.mark.parametrize("method", ["mec", "baseline"])
+@pytest.mark.parametrize("name", ["own", "average", "stage_1", "a.b", "keys"])
+def test_names_of_further_ensembles_that_are_taken_are_refused(method, name) -> None:
+    further = {method if name == "own" else name: "sparse"}
+    with pytest.raises(ConfigError, match="name"):
+        build_detection_method(method, groups=GROUPS, detector=TINY, further=further)
+
+
 FREQUENCY = ClassFrequency.from_dict(
     {"class_names": ["a", "b", "c"], "images": [40, 90, 0], "instances": [50, 900, 0], "num_images": 100}
 )

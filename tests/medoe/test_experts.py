@@ -34,8 +34,8 @@ def test_refusals():
         LabelSets.explicit([[0, 1]], 3)
     with pytest.raises(ConfigError, match=r"\[7\]"):
         LabelSets.explicit([[0, 1, 7]], 2)
-    with pytest.raises(ConfigError, match="tail"):
-        LabelSets.from_groups(CategoryGroups.explicit({"head": [0], "tail": []}))
+    with pytest.raises(ConfigError, match=r"tail: .* of the 3 .* 3 head, 0 tail\n.*groups\.by rank .*'\[1, 2\]'"):
+        LabelSets.from_groups(CategoryGroups.explicit({"head": [0, 1, 2], "tail": []}))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])

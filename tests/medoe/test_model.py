@@ -5,7 +5,7 @@ import torch
 
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import TrainableEnsemble
-from longtail.errors import ConfigError
+from longtail.errors import ConfigError, DataError
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
 from longtail.medoe import Medoe, build_method
@@ -253,7 +253,7 @@ def test_custom_experts_and_ensemble_need_no_builder():
         ("medoe", {"overlapp": "nested"}, "did you mean 'overlap'"),
         ("medoe", {"ensemble": "lerned"}, "did you mean 'learned'"),
         ("medoe", {"ensemble": {"name": "learned", "input": "logits"}}, "did you mean 'inputs'"),
-        ("medoe", {"loss": {"alfa": 1}}, "did you mean 'alpha'"),
+        ("medoe", {"loss": {"alfa": 1}}, "did you mean loss.alpha"),
         ("medoe", {"initialise": "random"}, "copy, reset"),
         ("baseline", {"ensemble": "mean"}, "it takes normalizer"),
     ],
@@ -261,6 +261,104 @@ def test_custom_experts_and_ensemble_need_no_builder():
 def test_unknown_names_are_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
         build(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"overlap": "nestd"}, "method 'medoe': overlap is 'nestd'\n  fix: did you mean 'nested'"),
+        ({"overlap": "disjoint"}, "disjoint_tail"),
+        ({"gradient": "frist"}, "'first'"),
+        ({"restrict_oracle": "no"}, "true or false"),
+        ({"loss": {"penalty": "cube"}}, r"loss\.penalty is 'cube'"),
+        ({"loss": {"penalty_pixels": "experts"}}, "'expert'"),
+        ({"loss": {"divergence": "pixels"}}, "'pixel'"),
+        ({"loss": {"divergence_softmax": "al"}}, "'all'"),
+        ({"loss": {"softmax": "sett"}}, "'set'"),
+        ({"loss": {"prior": "rw"}}, "'raw'"),
+        ({"loss": {"normalizer": "al"}}, "'all'"),
+        ({"loss": {"alpha": "high"}}, r"loss\.alpha is 'high'\n  fix: give a number"),
+        ({"loss": {"alpha": float("nan")}}, "alpha nan"),
+        ({"loss": 3}, "loss is 3"),
+        ({"ensemble": {"name": "learned", "objective": "likelyhood"}}, "did you mean 'likelihood'"),
+        ({"ensemble": {"name": "learned", "inputs": "prob"}}, "inputs is 'prob'"),
+        ({"ensemble": {"name": "learned", "positive": "no"}}, "positive is 'no'"),
+        ({"ensemble": {"name": "learned", "num_experts": 2}}, "no option 'num_experts'"),
+        ({"ensemble": {"name": "softmax_threshold", "order": "tail"}}, "order is 'tail'"),
+        ({"ensemble": {"name": "softmax_threshold", "threshold": 3}}, "threshold is 3"),
+        ({"ensemble": {"name": "softmax_threshold", "threshold": "high"}}, "threshold is 'high'"),
+        ({"ensemble": {"name": "group_average", "of": "logit"}}, "'logits'"),
+        ({"ensemble": 3}, "ensemble is 3"),
+        ({"comparisons": {"more": {"name": "mean", "average": "logit"}}}, "average is 'logit'"),
+        ({"label_sets": [[0, 1, 2, 3, 4], []]}, r"label sets of experts \[2\] are empty"),
+        ({"label_sets": []}, "no label sets"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(option, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**option)
+
+
+def test_mcn_takes_no_switch_for_itself():
+    with pytest.raises(ConfigError, match="no option 'shared_decoder'"):
+        build("mcn", shared_decoder=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("baseline", {"loss": {"name": "focal", "gamma": "two"}}, "loss 'focal': gamma is 'two'"),
+        ("baseline", {"loss": {"name": "focal", "kind": "softmx"}}, "did you mean 'softmax'"),
+        ("baseline", {"loss": {"name": "focal", "normalizer": "al"}}, "foreground"),
+        ("baseline", {"loss": {"name": "class_balanced", "unit": "pixel"}}, "did you mean 'pixels'"),
+        ("baseline", {"normalizer": "al"}, "did you mean 'all'"),
+        ("baseline", {"classifier_phase": {"reset": "yes"}}, r"classifier_phase\.reset is 'yes'"),
+        ("model_ensemble", {"members": "two"}, "members is 'two'"),
+    ],
+)
+def test_values_of_other_methods_that_do_not_fit_are_refused(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(name, **options)
+
+
+@pytest.mark.parametrize("taken", ["medoe", "oracle", "expert_1", "a.b", "", "keys"])
+def test_names_of_comparisons_that_are_taken_are_refused(taken):
+    with pytest.raises(ConfigError, match="name of its own"):
+        build(comparisons={taken: "learned"})
+    assert "medoe" in build("mcn", comparisons={"medoe": "mean"}).readouts()
+
+
+@pytest.mark.parametrize(("name", "options"), METHODS, ids=str)
+@pytest.mark.parametrize("wrong", [-1, NUM_CLASSES, 200])
+def test_labels_that_are_no_class_are_refused(name, options, wrong):
+    method = build(name, **options).train()
+    image, target = batch()
+    target[1, 5, 7] = wrong
+    for phase in method.phases:
+        method.start_phase(phase)
+        with pytest.raises(DataError, match=rf"\[{wrong}\], but classes are 0 … {NUM_CLASSES - 1} and 255"):
+            method.losses(image, target)
+
+
+@pytest.mark.parametrize("name", ["baseline", "medoe"])
+def test_an_ignored_class_is_refused(name):
+    for ignored in (0, NUM_CLASSES - 1):
+        with pytest.raises(ConfigError, match=f"ignore_index {ignored} is the id of a class"):
+            build(name, ignore_index=ignored)
+    image, target = batch()
+    for ignored in (NUM_CLASSES, -100):
+        method = build(name, ignore_index=ignored).train()
+        assert torch.isfinite(total(method.losses(image, target.where(target != 255, ignored))))
+
+
+def test_the_auxiliary_head_is_the_first_experts():
+    method = build(model=tiny_model(auxiliary_head=True), overlap="fully_disjoint").train()
+    image, target = batch()
+    target = torch.where(target < 255, NUM_CLASSES - 1, target)  # the rarest class alone
+    terms = method.losses(image, target)
+    assert terms["auxiliary"].item() == terms["expert_1.ce"].item() == 0
+    terms["auxiliary"].backward()
+    assert all((p.grad == 0).all() for p in method.encoder.parameters() if p.grad is not None)
 
 
 def test_numbers_of_classes_must_agree():

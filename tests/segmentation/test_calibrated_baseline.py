@@ -39,9 +39,11 @@ def test_the_loss_reads_the_logits_first():
     "calibrated, message",
     [
         ({"baseline": {"by": "norcal"}}, "name of its own"),
-        ({"a": {"tau": 2}}, "name of its own"),
+        ({"a": {"tau": 2}}, "calibrated readout 'a' lacks by"),
         ({"a": {"by": "norcal", "power": 2}}, "no option 'power'"),
         ({"a": {"by": "norcal", "unit": "instances"}}, "no instances"),
+        ({"a": {"by": "norcal", "unit": "image"}}, "unit is 'image'\n  fix: did you mean 'images'"),
+        ({"a.b": {"by": "norcal"}}, "name of its own, without a point"),
     ],
 )
 def test_refusals(calibrated, message):

@@ -19,7 +19,7 @@ from longtail.detection.second_head import SecondHead
 from longtail.detection.stage import StageLoss, StageLosses
 from longtail.detection.targets import clean_objects
 from longtail.ensembles.average import Average
-from longtail.ensembles.base import Ensemble
+from longtail.ensembles.base import Ensemble, named
 from longtail.errors import ConfigError
 
 
@@ -49,7 +49,7 @@ class CascadeDetector(DetectionMethod):
         self.backbone = backbone
         self.proposals = proposals
         self.heads = heads
-        self.ensembles = nn.ModuleDict(ensembles or {})
+        self.set_ensembles(ensembles or {})
         self._average = Average(heads.config.average, activation=self._read_last)
 
     @property
@@ -76,8 +76,13 @@ class CascadeDetector(DetectionMethod):
         self.heads.class_losses = chosen
 
     def set_ensembles(self, ensembles: Mapping[str, Ensemble]) -> None:
-        """Read the stages through these ensembles from now on; the first is the detector's own prediction."""
-        self.ensembles = nn.ModuleDict(ensembles)
+        """Read the stages through these ensembles from now on; the first is the detector's own prediction.
+
+        Raises:
+            ConfigError: A name is taken, or none that a module can have.
+        """
+        taken = ["average", *(f"stage_{k + 1}" for k in range(self.config.num_stages))]
+        self.ensembles = named(ensembles, taken)
 
     def add_classifier_phase(self, heads: Sequence[SecondHead], losses: StageLosses, *, reset: bool = False) -> None:
         """Train second classifiers in a further phase, ``classifier``, while everything else stands still.

@@ -1,10 +1,11 @@
 """Settings of the cascade detectors as data: no torch here, so that command lines stay quick."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
+from longtail.options import check_fields, from_dict
 
 BoxStds = tuple[float, float, float, float]
 _FIRST_STDS: BoxStds = (0.1, 0.1, 0.2, 0.2)
@@ -149,6 +150,7 @@ class CascadeConfig:
     size_divisor: int = 32
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.num_classes < 1 or not self.stages:
             raise ConfigError(
                 f"a cascade of {len(self.stages)} stages for {self.num_classes} classes",
@@ -174,14 +176,9 @@ class CascadeConfig:
         """Inverse of ``to_dict``; what is left out has its default. Nested settings may be dataclasses.
 
         Raises:
-            ConfigError: There is no such setting.
+            ConfigError: There is no such setting, or it has another type.
         """
-        settings = _known(cls, record)
-        nested = {"proposals": ProposalConfig, "postprocess": PostprocessConfig}
-        settings |= {name: _built(kind, settings[name]) for name, kind in nested.items() if name in settings}
-        if "stages" in settings:
-            settings["stages"] = tuple(_built(StageConfig, stage) for stage in settings["stages"])
-        return cls(**settings)
+        return from_dict(cls, record)
 
     @classmethod
     def mmdetection(
@@ -216,18 +213,3 @@ class CascadeConfig:
             "masks": "single",
         }
         return cls.from_dict({"num_classes": num_classes, **dialect, **changes})
-
-
-def _built(kind: type, value: Any) -> Any:
-    """The settings themselves, or built from a dict, whose lists become tuples."""
-    if isinstance(value, kind):
-        return value
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in _known(kind, value).items()})
-
-
-def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
-    known = [f.name for f in fields(kind)]
-    unknown = sorted(set(record) - set(known))
-    if unknown:
-        raise ConfigError(f"{kind.__name__} has no settings {unknown}", fix=f"choose among {known}")
-    return dict(record)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
+from longtail.options import one_of
 
 #: What becomes of the background, which the paper does not say (SPEC §2.14):
 #:
@@ -48,14 +49,9 @@ class GroupLayout(nn.Module):
         self, groups: CategoryGroups, background: Background = "relative", *, keep_level: bool = False
     ) -> None:
         super().__init__()
-        if background not in ("exclude", "relative", "last_group", "singleton", "exempt"):
-            raise ConfigError(
-                f"background is {background!r}",
-                fix="choose 'exclude', 'relative', 'last_group', 'singleton' or 'exempt'",
-            )
         self.num_classes = groups.num_classes
         self.num_groups = groups.num_groups
-        self.background = background
+        self.background: Background = one_of("background", background, get_args(Background))
         self.keep_level = keep_level
         order = torch.tensor([c for members in groups.members for c in members], dtype=torch.long)
         self._ordered = bool((order == torch.arange(len(order))).all())

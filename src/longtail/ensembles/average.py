@@ -1,6 +1,6 @@
 """Plain average of the experts: of MEDOE's decoders, or of the stages of a cascade."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,9 @@ from longtail.ensembles.alignment import Activation, Background, GroupLayout, at
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
+from longtail.options import one_of
+
+Averaged = Literal["probabilities", "logits"]
 
 
 class Average(Ensemble):
@@ -30,7 +33,7 @@ class Average(Ensemble):
 
     def __init__(
         self,
-        average: Literal["probabilities", "logits"] = "probabilities",
+        average: Averaged = "probabilities",
         *,
         align: bool = False,
         groups: CategoryGroups | None = None,
@@ -39,11 +42,9 @@ class Average(Ensemble):
         activation: Activation | None = None,
     ) -> None:
         super().__init__()
-        if average not in ("probabilities", "logits"):
-            raise ConfigError(f"average is {average!r}", fix="choose 'probabilities' or 'logits'")
         if align and groups is None:
             raise ConfigError("group alignment needs groups", fix="pass groups=CategoryGroups…, or align=False")
-        self.average = average
+        self.average: Averaged = one_of("average", average, get_args(Averaged))
         self.layout = GroupLayout(groups, background, keep_level=keep_level) if align and groups is not None else None
         self.activation = activation
 

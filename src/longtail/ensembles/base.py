@@ -1,9 +1,12 @@
 """The contract of an ensemble: one small thing for both papers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from longtail.errors import ConfigError
 
 
 class Ensemble(nn.Module, ABC):
@@ -43,4 +46,32 @@ class TrainableEnsemble(Ensemble):
         *,
         ignore_index: int = 255,
     ) -> Float[Tensor, ""]:
-        """What the fitting minimises; ``target`` holds class ids and ``ignore_index``, (n, *grid)."""
+        """What the fitting minimises, a function of the ensemble's parameters; the logits need get no gradient.
+
+        Args:
+            logits: Raw outputs of every expert, detached.
+            target: Class ids and ``ignore_index``, (n, *grid).
+            features: See ``forward``.
+            ignore_index: Target value of positions without a label.
+        """
+
+
+def named(ensembles: Mapping[str, Ensemble] | None, taken: Collection[str] = ()) -> nn.ModuleDict:
+    """Ensembles by the names under which their readings are found.
+
+    Args:
+        ensembles: Name -> ensemble.
+        taken: Names of other readings.
+
+    Raises:
+        ConfigError: A name is taken, or none that a module can have.
+    """
+    found = nn.ModuleDict()
+    for name, ensemble in (ensembles or {}).items():
+        if name in taken or not name or "." in name or hasattr(found, name):
+            raise ConfigError(
+                f"an ensemble is named {name!r}",
+                fix=f"give it a name of its own, without a point; taken are {', '.join(taken)}",
+            )
+        found[name] = ensemble
+    return found

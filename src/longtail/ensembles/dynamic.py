@@ -1,6 +1,6 @@
 """Dynamic ensemble: every stage weighs by how strongly it speaks for a group."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,9 @@ from longtail.ensembles.alignment import Activation, Background, GroupLayout
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
+from longtail.options import one_of
+
+WeighBy = Literal["aligned", "raw"]
 
 
 class DynamicEnsemble(Ensemble):
@@ -43,7 +46,7 @@ class DynamicEnsemble(Ensemble):
         temperature: float = 1.0,
         lse_scaled: bool = False,
         align: bool = True,
-        weigh_by: Literal["aligned", "raw"] = "aligned",
+        weigh_by: WeighBy = "aligned",
         background: Background = "relative",
         keep_level: bool = False,
         activation: Activation | None = None,
@@ -51,13 +54,11 @@ class DynamicEnsemble(Ensemble):
         super().__init__()
         if not temperature > 0:
             raise ConfigError(f"temperature (tau) is {temperature}", fix="give a temperature above 0")
-        if weigh_by not in ("aligned", "raw"):
-            raise ConfigError(f"weigh_by is {weigh_by!r}", fix="choose 'aligned' or 'raw'")
         self.layout = GroupLayout(groups, background, keep_level=keep_level)
         self.temperature = temperature
         self.lse_scaled = lse_scaled
         self.align = align
-        self.weigh_by = weigh_by
+        self.weigh_by: WeighBy = one_of("weigh_by", weigh_by, get_args(WeighBy))
         self.activation = activation
 
     def forward(

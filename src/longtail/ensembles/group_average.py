@@ -1,6 +1,6 @@
 """Average of each class over the experts that were trained on it."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
+from longtail.options import one_of
+
+Averaged = Literal["logits", "probabilities"]
 
 
 class GroupAverage(Ensemble):
@@ -20,14 +23,12 @@ class GroupAverage(Ensemble):
     Source: MEDOE Table 6 (3), "group average" of ACE; SPEC §2.9.
     """
 
-    def __init__(
-        self, label_sets: Bool[Tensor, "experts classes"], of: Literal["logits", "probabilities"] = "logits"
-    ) -> None:
+    def __init__(self, label_sets: Bool[Tensor, "experts classes"], of: Averaged = "logits") -> None:
         super().__init__()
         unseen = (~label_sets.any(dim=0)).nonzero().flatten().tolist()
         if unseen:
             raise ConfigError(f"classes {unseen} are in no expert's label set", fix="give every class to an expert")
-        self.of = of
+        self.of: Averaged = one_of("of", of, get_args(Averaged))
         self.register_buffer("share", label_sets.float() / label_sets.sum(dim=0), persistent=False)
         self.share: Tensor
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,11 @@ from longtail.ensembles.blockwise import blocks_of, cut, sum_over_blocks
 from longtail.ensembles.labels import most_probable
 from longtail.ensembles.learned_sums import Inputs, Piece, calibrate, summed_loss
 from longtail.errors import ConfigError
+from longtail.options import one_of
 
 Outer = Literal["weight", "none", "convex"]
 Objective = Literal["likelihood", "scores", "literal"]
+Bias = Literal["expert", "shared"]
 _EPS = 1e-12
 
 
@@ -60,7 +62,7 @@ class LearnedEnsemble(TrainableEnsemble):
         inputs: Inputs = "log_probabilities",
         outer: Outer = "weight",
         objective: Objective = "likelihood",
-        bias: Literal["expert", "shared"] = "expert",
+        bias: Bias = "expert",
         positive: bool | None = None,
     ) -> None:
         super().__init__()
@@ -69,10 +71,13 @@ class LearnedEnsemble(TrainableEnsemble):
                 "a likelihood of unconstrained outer weights diverges: they may become negative",
                 fix='leave positive=None, or choose outer="none" or objective="scores"',
             )
-        self.inputs, self.outer, self.objective = inputs, outer, objective
+        self.inputs: Inputs = one_of("inputs", inputs, get_args(Inputs))
+        self.outer: Outer = one_of("outer", outer, get_args(Outer))
+        self.objective: Objective = one_of("objective", objective, get_args(Objective))
         self.positive = objective == "likelihood" if positive is None else positive
         self.raw_weight = nn.Parameter(torch.zeros(num_experts, num_classes))
-        self.bias = nn.Parameter(torch.zeros(num_experts if bias == "expert" else 1, num_classes))
+        own = one_of("bias", bias, get_args(Bias)) == "expert"
+        self.bias = nn.Parameter(torch.zeros(num_experts if own else 1, num_classes))
 
     @property
     def weight(self) -> Float[Tensor, "experts classes"]:
@@ -119,7 +124,16 @@ class LearnedEnsemble(TrainableEnsemble):
         *,
         ignore_index: int = 255,
     ) -> Float[Tensor, ""]:
-        """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4)."""
+        """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4).
+
+        Raises:
+            ConfigError: The logits require a gradient, which this loss has for the ensemble's parameters alone.
+        """
+        if logits.requires_grad and torch.is_grad_enabled():
+            raise ConfigError(
+                "the loss of a learned ensemble gives the experts' logits no gradient, but they require one",
+                fix="fit it on logits.detach(), or train the experts through forward()",
+            )
         return self.loss_of_pieces(_pieces(logits, target), (target != ignore_index).sum(), ignore_index=ignore_index)
 
     def loss_of_pieces(
@@ -128,7 +142,7 @@ class LearnedEnsemble(TrainableEnsemble):
         """``loss`` of pixels that come piece by piece, in memory of one piece; to be differentiated once.
 
         Args:
-            pieces: Logits (experts, classes, pixels) and labels (pixels) of every piece; read once.
+            pieces: Logits (experts, classes, pixels), which get no gradient, and labels (pixels) of every piece; read once.
             labelled: Number of labelled pixels of all pieces.
             ignore_index: Label of the pixels that do not count.
         """

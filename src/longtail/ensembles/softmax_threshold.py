@@ -1,6 +1,6 @@
 """The first expert that claims a position for one of its own classes."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,6 +8,10 @@ from torch import Tensor
 
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.most_confident import select_expert
+from longtail.errors import ConfigError
+from longtail.options import one_of
+
+Order = Literal["tail_first", "head_first"]
 
 
 class SoftmaxThreshold(Ensemble):
@@ -28,11 +32,13 @@ class SoftmaxThreshold(Ensemble):
         self,
         own_classes: Bool[Tensor, "experts classes"],
         threshold: float = 0.3,
-        order: Literal["tail_first", "head_first"] = "tail_first",
+        order: Order = "tail_first",
     ) -> None:
         super().__init__()
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold is {threshold}", fix="give a probability; the paper's is 0.3")
         self.threshold = threshold
-        self.order = order
+        self.order: Order = one_of("order", order, get_args(Order))
         self.register_buffer("own_classes", own_classes, persistent=False)
         self.own_classes: Tensor
 

@@ -120,7 +120,7 @@ class BalancedGroupSoftmax(ClassificationLoss):
         target: Integer[Tensor, "n *grid"],
         position_weight: Float[Tensor, "n *grid"] | None = None,
     ) -> Float[Tensor, ""]:
-        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         objects = (rows.target < self.num_foreground).long()
         total = rows.mean(F.cross_entropy(self._objectness(rows.logits), objects, reduction="none"))
         for place, group in zip(self.place, self._groups(rows.logits), strict=True):

@@ -1,18 +1,20 @@
 """Balanced softmax: the softmax of a training set in which every class were equally likely."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.distributed import all_reduce_sum
-from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.class_counts import training_counts
 from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
 from longtail.losses.logit_adjustment import log_prior, over_classes
+from longtail.options import one_of
+
+Counts = Literal["data", "seen"]
 
 
 class BalancedSoftmax(ClassificationLoss):
@@ -42,14 +44,12 @@ class BalancedSoftmax(ClassificationLoss):
         prior: Float[Tensor, " classes"],
         ignore_index: int = 255,
         *,
-        counts: Literal["data", "seen"] = "data",
+        counts: Counts = "data",
         normalizer: Normalizer = "valid",
     ) -> None:
         super().__init__(len(prior), ignore_index)
-        if counts not in ("data", "seen"):
-            raise ConfigError(f"the balanced softmax has counts={counts!r}", fix="choose 'data' or 'seen'")
-        self.counts = counts
-        self.normalizer: Normalizer = known_normalizer(normalizer)
+        self.counts: Counts = one_of("counts", counts, get_args(Counts))
+        self.normalizer = known_normalizer(normalizer)
         self.register_buffer("prior", prior.float(), persistent=False)
         if counts == "seen":
             self.register_buffer("seen", torch.ones(len(prior), dtype=torch.int64))
@@ -61,7 +61,7 @@ class BalancedSoftmax(ClassificationLoss):
         *,
         background: bool = False,
         ignore_index: int = 255,
-        counts: Literal["data", "seen"] = "data",
+        counts: Counts = "data",
         background_share: float | None = None,
         normalizer: Normalizer = "valid",
     ) -> "BalancedSoftmax":

@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
+from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 
 
@@ -21,6 +22,9 @@ class ClassificationLoss(nn.Module, ABC):
     Args:
         num_classes: Number of classes that ``target`` may name (background included for boxes).
         ignore_index: Target value of positions without a label.
+
+    Raises:
+        ConfigError: ``ignore_index`` is the id of a class.
     """
 
     #: Whether the logit of a class is read against 0 or an output of its own rather than against all other classes:
@@ -29,6 +33,7 @@ class ClassificationLoss(nn.Module, ABC):
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         super().__init__()
+        check_ignored(ignore_index, num_classes)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
 
@@ -78,3 +83,16 @@ class ClassificationLoss(nn.Module, ABC):
 
     def set_progress(self, fraction: float) -> None:
         """Told before every step which part of the phase is done, in [0, 1); losses with a schedule override it."""
+
+
+def check_ignored(ignore_index: int, num_classes: int) -> None:
+    """Refuse an ``ignore_index`` that is a class, which would then never be trained.
+
+    Raises:
+        ConfigError: It is in 0 … C-1.
+    """
+    if 0 <= ignore_index < num_classes:
+        raise ConfigError(
+            f"ignore_index {ignore_index} is the id of a class ({num_classes} classes)",
+            fix=f"ignore a value that is none: a negative one such as -100, or one from {num_classes} on",
+        )

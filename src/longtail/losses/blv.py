@@ -1,6 +1,6 @@
 """Balancing logit variation: noise on the logits in training, the more the rarer the class."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Integer
@@ -12,11 +12,12 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.class_counts import append_background, training_counts
 from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
 from longtail.losses.logit_adjustment import over_classes
+from longtail.options import one_of
+
+Reference = Literal["largest", "all"]
 
 
-def variation_of_classes(
-    counts: Float[Tensor, " c"], reference: Literal["largest", "all"] = "largest"
-) -> Float[Tensor, " c"]:
+def variation_of_classes(counts: Float[Tensor, " c"], reference: Reference = "largest") -> Float[Tensor, " c"]:
     """Size of each class's variation in [0, 1]: ``log(N / n_c)`` over its largest value; 0 where all counts agree.
 
     Args:
@@ -26,9 +27,8 @@ def variation_of_classes(
     Raises:
         ConfigError: Another reference.
     """
-    if reference not in ("largest", "all"):
-        raise ConfigError(f"the reference of BLV is {reference!r}", fix="choose 'largest' or 'all'")
-    base = counts.max() if reference == "largest" else counts.sum()
+    largest = one_of("reference", reference, get_args(Reference)) == "largest"
+    base = counts.max() if largest else counts.sum()
     rarity = torch.log(base / counts)
     return rarity / rarity.max().where(rarity.max() > 0, 1)
 
@@ -74,7 +74,7 @@ class BLVLoss(ClassificationLoss):
         self.sigma = sigma
         self.limit = limit
         self.signed = signed
-        self.normalizer: Normalizer = known_normalizer(normalizer)
+        self.normalizer = known_normalizer(normalizer)
         self.register_buffer("variation", variation.float(), persistent=False)
 
     @classmethod
@@ -84,7 +84,7 @@ class BLVLoss(ClassificationLoss):
         *,
         background: bool = False,
         ignore_index: int = 255,
-        reference: Literal["largest", "all"] = "largest",
+        reference: Reference = "largest",
         sigma: float = 4.0,
         limit: float | None = 1.0,
         signed: bool = False,

@@ -2,13 +2,13 @@
 
 import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
+from longtail.options import nearest, options_of, take
 
 #: A loss by name, or as ``{"name": …, option: …}``.
 LossSpec = str | Mapping[str, Any]
@@ -50,12 +50,12 @@ def build_loss(
         ignore_index: Target value of positions without a label.
 
     Raises:
-        ConfigError: No such loss, or it has no such option.
+        ConfigError: No such loss, or it has no such option or value.
     """
     options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = str(options.pop("name", ""))
     kind = _find(name)
-    _check_options(name, kind, options)
+    options = take(f"loss {name!r}", options, _parameters(kind))
     return kind.from_frequency(frequency, background=background, ignore_index=ignore_index, **options)
 
 
@@ -68,11 +68,9 @@ def _find(name: str) -> type[ClassificationLoss]:
     where = LOSSES.get(name, name if ":" in name else ":".join(name.rsplit(".", 1)))
     module, _, kind = where.partition(":")
     if not kind:
-        close = get_close_matches(name, LOSSES, n=1)
         raise ConfigError(
             f"there is no loss {name!r}",
-            fix=(f"did you mean {close[0]!r}? " if close else "")
-            + f"choose one of {', '.join(LOSSES)}, or give the dotted path of your own class",
+            fix=f"{nearest(name, LOSSES)}choose one of {', '.join(LOSSES)}, or give the dotted path of your own class",
         )
     try:
         found = getattr(import_module(module), kind)
@@ -90,25 +88,9 @@ def _parameters(kind: type[ClassificationLoss]) -> dict[str, inspect.Parameter]:
 
     Those that a ``from_frequency`` of its own must fill in (no default) are none.
     """
-    found = dict(inspect.signature(kind.from_frequency).parameters)
-    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
+    found = options_of(kind.from_frequency, _GIVEN)
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(kind.from_frequency).parameters.values()):
         filled = "from_frequency" in vars(kind)
-        own = [p for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        own = [p for p in options_of(kind, _GIVEN).values() if p.kind is p.KEYWORD_ONLY]
         found |= {p.name: p for p in own if not (filled and p.default is p.empty)}
-    return {
-        name: p for name, p in found.items() if name not in _GIVEN and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    }
-
-
-def _check_options(name: str, kind: type[ClassificationLoss], options: Mapping[str, Any]) -> None:
-    known = _parameters(kind)
-    for option in options:
-        if option not in known:
-            close = get_close_matches(option, known, n=1)
-            raise ConfigError(
-                f"loss {name!r} has no option {option!r}",
-                fix=(f"did you mean {close[0]!r}? " if close else "") + f"it takes {', '.join(known) or 'none'}",
-            )
-    missing = [p.name for p in known.values() if p.default is p.empty and p.name not in options]
-    if missing:
-        raise ConfigError(f"loss {name!r} lacks {', '.join(missing)}", fix="give it as {name: …, option: …}")
+    return found

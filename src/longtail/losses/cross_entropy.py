@@ -1,7 +1,7 @@
 """Softmax cross-entropy with the three normalisers of the field."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
+from longtail.options import one_of
 
 #: ``valid`` divides by the labelled positions, ``all`` by every position (mmsegmentation's default), ``sum`` by 1.
 Normalizer = Literal["valid", "all", "sum"]
@@ -76,15 +77,13 @@ def normalised(
     return total / mass.where(mass > 0, 1)
 
 
-def known_normalizer(normalizer: str, known: Sequence[str] = ("valid", "all", "sum")) -> Any:
+def known_normalizer(normalizer: Normalizer) -> Normalizer:
     """The normaliser itself.
 
     Raises:
         ConfigError: There is no such normaliser.
     """
-    if normalizer not in known:
-        raise ConfigError(f"normalizer is {normalizer!r}", fix=f"choose one of {', '.join(known)}")
-    return normalizer
+    return one_of("normalizer", normalizer, get_args(Normalizer))
 
 
 class CrossEntropy(ClassificationLoss):
@@ -112,7 +111,7 @@ class CrossEntropy(ClassificationLoss):
             raise ConfigError(
                 f"{len(class_weight)} class weights for {num_classes} classes", fix="give one weight for each class"
             )
-        self.normalizer: Normalizer = known_normalizer(normalizer)
+        self.normalizer = known_normalizer(normalizer)
         self.register_buffer("class_weight", class_weight)
         self.class_weight: Tensor | None
 

@@ -127,7 +127,7 @@ class EqualizationLoss(ClassificationLoss):
     ) -> Float[Tensor, ""]:
         if not self.background:
             return self._pixel_loss(logits, target.long(), position_weight)
-        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         return rows.mean(equalization_loss(rows.logits, rows.target, self.rare))
 
     def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:

@@ -106,7 +106,7 @@ class EqualizationLossV2(ClassificationLoss):
         target: Integer[Tensor, "n *grid"],
         position_weight: Float[Tensor, "n *grid"] | None = None,
     ) -> Float[Tensor, ""]:
-        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         wanted = one_hot(rows.target, rows.logits.shape[1], rows.logits)
         weight = torch.where(wanted > 0, *self._weights())
         if self.training:

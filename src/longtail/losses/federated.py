@@ -126,7 +126,7 @@ class FederatedLoss(ClassificationLoss):
         target: Integer[Tensor, "n *grid"],
         position_weight: Float[Tensor, "n *grid"] | None = None,
     ) -> Float[Tensor, ""]:
-        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         if self.training:
             classes = sample_classes(rows.target, self.chance, self.sampled)
         else:

@@ -1,6 +1,6 @@
 """Focal loss: samples that are already right weigh little. Of a softmax, or of one sigmoid a class."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,10 @@ from torch import Tensor
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
-from longtail.losses.cross_entropy import Normalizer, known_normalizer
+from longtail.losses.cross_entropy import Normalizer
+from longtail.losses.positions import check_labels
 from longtail.losses.sigmoid import prior_logit, with_background
+from longtail.options import one_of
 
 Kind = Literal["softmax", "sigmoid"]
 
@@ -116,20 +118,18 @@ class FocalLoss(ClassificationLoss):
         prior: float = 0.01,
     ) -> None:
         super().__init__(num_classes, ignore_index)
-        if kind not in ("softmax", "sigmoid"):
-            raise ConfigError(f"the focal loss is of kind {kind!r}", fix="choose 'softmax' or 'sigmoid'")
         if gamma < 0 or not 0 <= (alpha or 0) <= 1 or not 0 < prior < 1:
             raise ConfigError(
                 f"the focal loss has gamma={gamma}, alpha={alpha}, prior={prior}",
                 fix="give gamma >= 0, alpha in [0, 1] or null, and a prior between 0 and 1",
             )
-        self.kind = kind
+        self.kind: Kind = one_of("kind", kind, get_args(Kind))
         self.absolute_logits = kind == "sigmoid"
         self.gamma = gamma
         self.alpha = alpha
         self.background = background
         chosen = normalizer or ("foreground" if kind == "sigmoid" else "valid")
-        self.normalizer = known_normalizer(chosen, ("foreground", "valid", "all", "sum"))
+        self.normalizer = one_of("normalizer", chosen, ("foreground", *get_args(Normalizer)))
         self.prior = prior
 
     @classmethod
@@ -159,6 +159,7 @@ class FocalLoss(ClassificationLoss):
         if self.kind == "softmax":
             each = softmax_focal(logits, target, gamma=self.gamma, ignore_index=self.ignore_index)
         else:
+            check_labels(target, self.num_classes, self.ignore_index)
             each = sigmoid_focal(logits, target, alpha=self.alpha, gamma=self.gamma, ignore_index=self.ignore_index)
         if position_weight is not None:
             each = position_weight * each

@@ -82,7 +82,7 @@ class LDAMLoss(ClassificationLoss):
             )
         self.scale = scale
         self.defer = defer
-        self.normalizer: Normalizer = known_normalizer(normalizer)
+        self.normalizer = known_normalizer(normalizer)
         self.progress = 0.0
         self.register_buffer("margins", margins.float(), persistent=False)
         self.register_buffer("weights", None if weights is None else weights.float(), persistent=False)

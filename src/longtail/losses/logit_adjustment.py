@@ -71,7 +71,7 @@ class LogitAdjustedLoss(ClassificationLoss):
         if tau < 0:
             raise ConfigError(f"tau of the logit adjustment is {tau}", fix="give a value >= 0; usual is 1")
         self.tau = tau
-        self.normalizer: Normalizer = known_normalizer(normalizer)
+        self.normalizer = known_normalizer(normalizer)
         self.register_buffer("prior", prior.float(), persistent=False)
 
     @classmethod

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from longtail.errors import DataError
+
 
 class Rows(NamedTuple):
     """The labelled positions of a batch.
@@ -26,13 +28,38 @@ class Rows(NamedTuple):
         return weighted.sum() / max(1, len(each))
 
 
+def check_labels(target: Integer[Tensor, "n *grid"], num_classes: int, ignore_index: int) -> None:
+    """Refuse labels that are neither a class nor ``ignore_index``.
+
+    On a GPU the check is a device-side assertion, which does not make the step wait.
+
+    Raises:
+        DataError: There is such a label; names it.
+    """
+    wrong = ((target < 0) | (target >= num_classes)) & (target != ignore_index)
+    if target.device.type == "cuda":
+        torch._assert_async(~wrong.any(), f"labels outside 0 … {num_classes - 1} that are not {ignore_index}")
+    elif wrong.any():
+        raise DataError(
+            f"the target holds the labels {target[wrong].unique().tolist()[:5]}, but classes are 0 … {num_classes - 1} "
+            f"and {ignore_index} stands for no label",
+            fix="number the classes from 0 (subtract 1 from labels 1 … C), or give other labels as ignore_index",
+        )
+
+
 def labelled_rows(
     logits: Float[Tensor, "n logits *grid"],
     target: Integer[Tensor, "n *grid"],
     position_weight: Float[Tensor, "n *grid"] | None,
+    num_classes: int,
     ignore_index: int,
 ) -> Rows:
-    """Positions that have a label, one a row; the gradient of all others is 0."""
+    """Positions that have a label, one a row; the gradient of all others is 0.
+
+    Raises:
+        DataError: See ``check_labels``.
+    """
+    check_labels(target, num_classes, ignore_index)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     labels = target.flatten().long()

@@ -116,7 +116,7 @@ class SeesawLoss(ClassificationLoss):
     ) -> Float[Tensor, ""]:
         if not self.background:
             return self._pixel_loss(logits, target.long(), position_weight)
-        rows = labelled_rows(logits, target, position_weight, self.ignore_index)
+        rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         foreground = rows.target < self.num_foreground
         if self.training:
             self._count(rows.target[foreground])

@@ -80,6 +80,10 @@ def build_detection_method(
         if classifier_phase is not None:
             kind = settings.get("classifier", "linear")
             add_classifier_phase(plain, frequency, classifier=kind, base=base, **classifier_phase)
+        if "baseline" in (further or {}):
+            raise ConfigError(
+                "a further ensemble is named 'baseline'", fix="give it a name of its own; that is the plain average"
+            )
         if further:
             # the plain average stays the method's own prediction
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}

@@ -1,7 +1,7 @@
 """The multi-expert loss: every stage of a cascade is trained as the expert of one group of categories."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
+from longtail.options import one_of
+
+Outside = Literal["plain", "lambda"]
 
 #: Targets that take part in no cross-entropy.
 _NO_CLASS = -100
@@ -53,15 +56,15 @@ class MultiExpertLoss(ClassificationLoss):
         num_classes: int,
         *,
         overall_weight: float = 0.7,
-        outside: Literal["plain", "lambda"] = "plain",
+        outside: Outside = "plain",
         base: ClassificationLoss | None = None,
         ignore_index: int = _NO_CLASS,
     ) -> None:
         super().__init__(num_classes, ignore_index)
-        _check_arguments(group, num_classes, overall_weight, outside, base, ignore_index)
+        _check_arguments(group, num_classes, overall_weight, base)
         self.group = tuple(sorted(int(c) for c in group))
         self.overall_weight = overall_weight
-        self.outside = outside
+        self.outside: Outside = one_of("outside", outside, get_args(Outside))
         self.base = base
         self.absolute_logits = base is not None and base.absolute_logits
         # class id -> its place in the group, _NO_CLASS for the rest
@@ -150,7 +153,7 @@ def expert_losses(
     groups: CategoryGroups,
     *,
     overall_weight: float = 0.7,
-    outside: Literal["plain", "lambda"] = "plain",
+    outside: Outside = "plain",
     base: Callable[[], ClassificationLoss] | None = None,
 ) -> list[MultiExpertLoss]:
     """One loss a stage of a cascade with as many stages as groups: stage k is the expert of group k.
@@ -179,31 +182,18 @@ def _check_arguments(
     group: Sequence[int],
     num_classes: int,
     overall_weight: float,
-    outside: str,
     base: ClassificationLoss | None,
-    ignore_index: int,
 ) -> None:
     if not 0.0 <= overall_weight <= 1.0:
         raise ConfigError(
             f"overall_weight (lambda) is {overall_weight}", fix="give a weight in [0, 1]; the paper's is 0.7"
         )
-    if outside not in ("plain", "lambda"):
-        raise ConfigError(f"outside is {outside!r}", fix="choose 'plain' or 'lambda'")
     wrong = [c for c in group if not 0 <= c < num_classes - 1]
     if wrong or len(set(group)) != len(group):
         raise ConfigError(
             f"the group holds {wrong or 'a class twice'}, but foreground classes are 0 … {num_classes - 2}",
             fix="list each foreground class once; num_classes counts the background too",
         )
-    for name, index in (
-        ("ignore_index", ignore_index),
-        ("the base loss's ignore_index", getattr(base, "ignore_index", -1)),
-    ):
-        if 0 <= index < num_classes:
-            raise ConfigError(
-                f"{name} {index} is the id of a class ({num_classes} classes)",
-                fix="ignore a negative value, such as -100",
-            )
     if base is not None and base.num_classes != num_classes:
         raise ConfigError(
             f"the base loss is for {base.num_classes} classes, the expert for {num_classes}",

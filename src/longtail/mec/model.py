@@ -19,6 +19,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.mec.losses import expert_losses
 from longtail.mec.rescore import read_recording
+from longtail.options import options_of, take
 
 #: An ensemble by name, or as ``{"name": …, option: …}``.
 EnsembleSpec = str | Mapping[str, Any]
@@ -154,17 +155,14 @@ def build_ensemble(
     name = options.pop("name", None)
     if name not in _ENSEMBLES:
         raise ConfigError(f"there is no ensemble of stages {name!r}", fix=f"choose one of {_ENSEMBLES}")
+    what = f"ensemble {name!r}"
     if name == "calibrated":
         inner = build_ensemble(options.pop("inner", "average"), groups, activation, frequency, keep_level=keep_level)
-        try:
-            return build_calibrated(inner, groups, frequency, **options)
-        except TypeError as error:
-            raise ConfigError(f"ensemble {name!r}: {error}", fix="see the arguments of build_calibrated") from error
-    kind = {"average": Average, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
-    try:
-        return kind(**{"groups": groups, "activation": activation, "keep_level": keep_level, **options})
-    except TypeError as error:
-        raise ConfigError(f"ensemble {name!r}: {error}", fix=f"see the arguments of {kind.__name__}") from error
+        known = options_of(build_calibrated, ("inner", "groups", "frequency"))
+        return build_calibrated(inner, groups, frequency, **take(what, options, known))
+    kind: Any = {"average": Average, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
+    given = {"groups": groups, "activation": activation}
+    return kind(**given, **{"keep_level": keep_level, **take(what, options, options_of(kind, given))})
 
 
 def build_calibrated(

@@ -4,16 +4,18 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
+from longtail.options import one_of
 from longtail.segmentation.encoder_decoder import Expert, ExpertOutput, Features, decode
 
 Initialise = Literal["copy", "reset"]
+Gradient = Literal["first", "all"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -78,11 +80,11 @@ class SharedDecoderHeads(ExpertBank):
         expert: Expert,
         num_experts: int,
         initialise: Initialise = "copy",
-        gradient: Literal["first", "all"] = "first",
+        gradient: Gradient = "first",
     ) -> None:
         super().__init__()
         self.num_experts = num_experts
-        self.gradient = gradient
+        self.gradient: Gradient = one_of("gradient", gradient, get_args(Gradient))
         self.decoder = expert.decoder
         self.heads = nn.ModuleList([expert.head, *copies(expert.head, num_experts - 1, initialise)])
 
@@ -96,6 +98,7 @@ class SharedDecoderHeads(ExpertBank):
 
 def copies(module: ModuleT, count: int, initialise: Initialise) -> list[ModuleT]:
     """Independent copies of a module, with its weights or new ones."""
+    one_of("initialise", initialise, get_args(Initialise))
     result = [copy.deepcopy(module) for _ in range(count)]
     if initialise == "reset":
         for part in (p for m in result for p in m.modules()):

@@ -1,9 +1,7 @@
 """Segmentation methods by name, from plain settings."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -20,11 +18,12 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.cross_entropy import CrossEntropy, Normalizer
-from longtail.medoe.bank import ExpertDecoders, SharedDecoderHeads, copies
+from longtail.medoe.bank import ExpertDecoders, Gradient, Initialise, SharedDecoderHeads, copies
 from longtail.medoe.experts import LabelSets, Overlap
 from longtail.medoe.losses import ExpertLossOptions
 from longtail.medoe.model import Medoe
 from longtail.medoe.model_ensemble import ModelEnsemble
+from longtail.options import from_dict, nearest, options_of, take
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import SegmentationMethod
@@ -70,10 +69,11 @@ def build_method(
         options: Keyword arguments of ``baseline``, ``medoe``, … in this file, all plain JSON values.
 
     Raises:
-        ConfigError: Unknown name or option, or numbers of classes that differ.
+        ConfigError: Unknown name, option or value, or numbers of classes that differ.
     """
     builder = _choose("method", name, _METHODS)
-    _check_options(builder, f"method {name!r}", options)
+    known = options_of(medoe, (*_GIVEN, "shared_decoder")) if builder is mcn else options_of(builder, _GIVEN)
+    options = take(f"method {name!r}", options, known)
     for what, count in (("frequency", frequency.num_classes), ("groups", groups.num_classes)):
         if count != model.num_classes:
             raise ConfigError(
@@ -124,7 +124,7 @@ def baseline(
     if classifier_phase is None:
         first = build(loss)
         return Baseline(model, first, ignore_index, _calibrated(calibrated, first, frequency))
-    later = ClassifierPhase(**_check_options(ClassifierPhase, "classifier_phase", dict(classifier_phase)))
+    later = from_dict(ClassifierPhase, classifier_phase, "classifier_phase")
     head = copies(model.expert.head, 1, "reset" if later.reset else "copy")[0]
     second = build(loss if later.loss is None else later.loss)
     readings = _calibrated(calibrated, second, frequency)
@@ -139,13 +139,13 @@ def medoe(
     ignore_index: int,
     overlap: Overlap = "nested",
     label_sets: list[list[int]] | None = None,
-    initialise: str = "copy",
+    initialise: Initialise = "copy",
     loss: Mapping[str, Any] | None = None,
     ensemble: EnsembleSpec = "learned",
     comparisons: Mapping[str, EnsembleSpec] | list[str] | None = None,
     restrict_oracle: bool = False,
     shared_decoder: bool = False,
-    gradient: str = "first",
+    gradient: Gradient = "first",
 ) -> Medoe:
     """MEDOE; with an ensemble without parameters, MED alone.
 
@@ -169,15 +169,12 @@ def medoe(
         if label_sets is None
         else LabelSets.explicit(label_sets, groups.num_classes)
     )
-    expert_loss = ExpertLossOptions(**_check_options(ExpertLossOptions, "loss", dict(loss or {})))
     others = TABLE_6 if comparisons is None else comparisons
     specs = others if isinstance(others, Mapping) else {spec: spec for spec in others}
     bank = (
-        SharedDecoderHeads(
-            model.expert, sets.num_experts, _one_of("initialise", initialise), _one_of("gradient", gradient)
-        )
+        SharedDecoderHeads(model.expert, sets.num_experts, initialise, gradient)
         if shared_decoder
-        else ExpertDecoders(model.expert, sets.num_experts, _one_of("initialise", initialise))
+        else ExpertDecoders(model.expert, sets.num_experts, initialise)
     )
     return Medoe(
         model,
@@ -185,7 +182,7 @@ def medoe(
         sets,
         torch.from_numpy(frequency.share("pixels")).float(),
         build_ensemble(ensemble, sets),
-        loss=expert_loss,
+        loss=from_dict(ExpertLossOptions, loss or {}, "loss"),
         comparisons={key: build_ensemble(spec, sets) for key, spec in specs.items()},
         restrict_oracle=restrict_oracle,
         name="mcn" if shared_decoder else "medoe",
@@ -223,13 +220,13 @@ def build_ensemble(spec: EnsembleSpec, sets: LabelSets) -> Ensemble:
     """An ensemble by name, or by ``{"name": …, option: …}``.
 
     Raises:
-        ConfigError: Unknown name or option.
+        ConfigError: Unknown name, option or value.
     """
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", "")
     builder, arguments = _choose("ensemble", name, _ENSEMBLES)
-    _check_options(builder, f"ensemble {name!r}", options)
-    return builder(**arguments(sets), **options)
+    given = arguments(sets)
+    return builder(**given, **take(f"ensemble {name!r}", options, options_of(builder, given)))
 
 
 def _calibrated(
@@ -238,12 +235,8 @@ def _calibrated(
     """Readings of a single expert's logits, calibrated after training."""
     found: dict[str, Ensemble] = {}
     for name, spec in (specs or {}).items():
-        if name == "baseline" or "by" not in spec:
-            raise ConfigError(
-                f"the calibrated readout {name!r} is {dict(spec)}",
-                fix='give it a name of its own, and how: {"by": "logit_adjustment"}',
-            )
-        options = _check_options(class_divisors, f"calibrated readout {name!r}", {"unit": "pixels", **spec})
+        known = options_of(class_divisors, _GIVEN)
+        options = take(f"calibrated readout {name!r}", {"unit": "pixels", **spec}, known)
         divisors = class_divisors(frequency, **options)
         found[name] = Calibrated(Average(activation=loss.probabilities), divisors)
     return found
@@ -261,6 +254,9 @@ _ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[LabelSets], dict[str, Any]
     "group_average": (GroupAverage, lambda sets: {"label_sets": sets.masks}),
 }
 
+#: What the data say; everything else is an option.
+_GIVEN = ("model", "frequency", "groups", "ignore_index")
+
 _METHODS: dict[str, Callable[..., SegmentationMethod]] = {
     "baseline": baseline,
     "medoe": medoe,
@@ -275,29 +271,4 @@ ENSEMBLES = tuple(_ENSEMBLES)
 def _choose(what: str, name: str, choices: Mapping[str, Any]) -> Any:
     if name in choices:
         return choices[name]
-    near = get_close_matches(name, choices, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"there is no {what} {name!r}", fix=f"{hint}choose one of {', '.join(choices)}")
-
-
-def _one_of(option: str, value: str) -> Any:
-    allowed = {"initialise": ("copy", "reset"), "gradient": ("first", "all")}[option]
-    if value not in allowed:
-        raise ConfigError(f"{option} is {value!r}", fix=f"choose one of {', '.join(allowed)}")
-    return value
-
-
-def _check_options(target: Callable[..., Any], what: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options that ``target`` does not take, with the nearest that it does."""
-    if target is mcn:
-        target = medoe
-    known = [n for n in inspect.signature(target).parameters if n not in ("self", "model", *_GIVEN)]
-    for option in options:
-        if option not in known:
-            near = get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"{what} has no option {option!r}", fix=f"{hint}it takes {', '.join(known) or 'none'}")
-    return options
-
-
-_GIVEN = ("frequency", "groups", "ignore_index")
+    raise ConfigError(f"there is no {what} {name!r}", fix=f"{nearest(name, choices)}choose one of {', '.join(choices)}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Integer
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups
+from longtail.losses.positions import check_labels
+from longtail.options import one_of
 
 Overlap = Literal["nested", "disjoint_tail", "fully_disjoint"]
 
@@ -32,7 +34,13 @@ class LabelSets:
         object.__setattr__(self, "members", tuple(tuple(sorted({int(c) for c in m})) for m in self.members))
         everyone = {c for m in self.members for c in m}
         unknown = everyone - set(range(self.num_classes))
-        if not self.members or unknown:
+        empty = [i + 1 for i, m in enumerate(self.members) if not m]
+        if empty or not self.members:
+            raise ConfigError(
+                f"the label sets of experts {empty} are empty" if empty else "there are no label sets",
+                fix="give every expert at least one class",
+            )
+        if unknown:
             raise ConfigError(
                 f"label sets name the classes {sorted(unknown)}, outside 0 … {self.num_classes - 1}",
                 fix="use the data set's class ids",
@@ -52,12 +60,15 @@ class LabelSets:
             overlap: ``nested``: S_i = group i and all rarer groups (Eq. 1), so that few categories meet many experts.
                 ``disjoint_tail``: S_1 = all classes, the others their own group: the paper's "without overlap", since
                 the encoder is trained on all labels. ``fully_disjoint``: every expert its own group alone; the encoder
-                then never sees a rare label.
+                is then taught the first group's labels only. Rare pixels reach it as pixels of some class outside the
+                group, through expert 1's L2 term, which runs over all labelled ones; ``penalty_pixels="expert"`` of
+                ``ExpertLossOptions`` leaves them out.
 
         Source: MEDOE Eq. 1 and Table 8.
         """
         everyone = tuple(range(groups.num_classes))
         members = groups.members
+        one_of("overlap", overlap, get_args(Overlap))
         if overlap == "nested":
             sets = [tuple(c for m in members[i:] for c in m) for i in range(len(members))]
         elif overlap == "disjoint_tail":
@@ -65,9 +76,14 @@ class LabelSets:
         else:
             sets = list(members)
         if any(not s for s in sets):
-            empty = [groups.names[i] for i, s in enumerate(sets) if not s]
+            empty = ", ".join(groups.names[i] for i, s in enumerate(sets) if not s)
+            found = ", ".join(f"{size} {name}" for name, size in zip(groups.names, groups.sizes, strict=True))
+            each, more = divmod(groups.num_classes, groups.num_groups)
+            even = [each + (i >= groups.num_groups - more) for i in range(groups.num_groups)]
             raise ConfigError(
-                f"the groups {empty} leave an expert without a class", fix="choose other thresholds, or fewer groups"
+                f"{empty}: no class for an expert, of the {groups.num_classes} that the groups part into {found}",
+                fix=f"choose other groups, such as --data.groups.by rank --data.groups.sizes '{even}' (classes of each, "
+                "most frequent first) or --data.groups.by mass, or other data.groups.thresholds",
             )
         return cls(tuple(sets), groups.num_classes)
 
@@ -111,8 +127,12 @@ def mask_labels(
         label_set: S_i as a mask over the classes.
         ignore_index: Target value of positions without a label.
 
+    Raises:
+        DataError: See ``check_labels``.
+
     Source: MEDOE §3.1.
     """
+    check_labels(target, len(label_set), ignore_index)
     known = target != ignore_index
     kept = label_set[target.long().where(known, 0)] & known
     return target.where(kept, ignore_index)

@@ -11,6 +11,7 @@ from longtail.distributed import all_reduce_sum, sum_over_ranks, world_size
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
+from longtail.options import check_fields
 from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
 from longtail.segmentation.upsampling import Upsampling
 
@@ -31,7 +32,8 @@ class ExpertLossOptions:
         normalizer: What cross-entropy's sum is divided by: labelled pixels of the expert, all pixels, or 1.
         penalty: ‖z‖ of Eq. 4: mean ``square``, mean ``absolute`` value, or the 2-norm of the whole ``map``, which grows
             with the number of pixels and silences the experts (SPEC finding 3); it is here for the record.
-        penalty_pixels: Pixels of the penalty: every pixel that has a label, or those labelled for the expert.
+        penalty_pixels: Pixels of the penalty: every pixel that has a label, be it one of other experts alone (those of
+            expert 1 reach the encoder), or those labelled for the expert.
         divergence: KL of the ``batch``'s mean prediction, or the mean of every ``pixel``'s KL, which punishes being
             sure of a rare class (SPEC finding 3).
         divergence_softmax: p over the label ``set`` (a true divergence), or over ``all`` classes, restricted to the set.
@@ -53,7 +55,8 @@ class ExpertLossOptions:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.alpha < 0 or not 0 <= self.momentum < 1:
+        check_fields(self)
+        if not self.alpha >= 0 or not 0 <= self.momentum < 1:
             raise ConfigError(
                 f"alpha {self.alpha} or momentum {self.momentum} is out of range",
                 fix="use alpha >= 0, 0 <= momentum < 1",

@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from longtail.ensembles.base import Ensemble, TrainableEnsemble
+from longtail.ensembles.base import Ensemble, TrainableEnsemble, named
 from longtail.ensembles.labels import most_probable
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.ensembles.learned_labels import LearnedLabels
 from longtail.errors import ConfigError
+from longtail.losses.positions import check_labels
 from longtail.medoe.bank import ExpertBank
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
@@ -83,7 +84,8 @@ class Medoe(SegmentationMethod):
         self.size_divisor = model.size_divisor
         self.experts = experts
         self.ensemble = ensemble
-        self.comparisons = nn.ModuleDict(comparisons or {})
+        own = [name, "oracle", *(f"expert_{i + 1}" for i in range(experts.num_experts))]
+        self.comparisons = named(comparisons, taken=own)
         self.restrict_oracle = restrict_oracle
         self.criteria = nn.ModuleList(
             ExpertLoss(label_set, prior, loss, ignore_index) for label_set in label_sets.masks
@@ -114,6 +116,7 @@ class Medoe(SegmentationMethod):
         return self.ensemble(logits)
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+        check_labels(target, self.num_classes, self.ignore_index)
         if self.phase == "ensemble":
             return self._ensemble_losses(image, target)
         features = self.encoder(pad_to_multiple(image, self.size_divisor))
@@ -124,14 +127,16 @@ class Medoe(SegmentationMethod):
             own = self.criteria[index](output.logits, target, upsampling)
             terms |= {f"{prefix}.{term}": value for term, value in own.items()}
             for logits in output.auxiliary:
-                masked = mask_labels(target, self.label_sets[index], self.ignore_index)
-                value = upsampled_cross_entropy(logits, masked, upsampling, ignore_index=self.ignore_index)
-                terms[f"{prefix}.auxiliary"] = self.auxiliary_weight * value
-        if self.auxiliary_head is not None:
-            logits = self.auxiliary_head(features)
-            value = upsampled_cross_entropy(logits, target, upsampling, ignore_index=self.ignore_index)
-            terms["auxiliary"] = self.auxiliary_weight * value
+                terms[f"{prefix}.auxiliary"] = self._auxiliary_loss(logits, target, index, upsampling)
+        if self.auxiliary_head is not None:  # the first expert's, as the encoder's gradient is
+            terms["auxiliary"] = self._auxiliary_loss(self.auxiliary_head(features), target, 0, upsampling)
         return terms
+
+    def _auxiliary_loss(self, logits: Tensor, target: Tensor, index: int, upsampling: Upsampling) -> Tensor:
+        """Cross-entropy of an auxiliary head of expert ``index``."""
+        masked = mask_labels(target, self.label_sets[index], self.ignore_index)
+        value = upsampled_cross_entropy(logits, masked, upsampling, ignore_index=self.ignore_index)
+        return self.auxiliary_weight * value
 
     @torch.no_grad()
     def _frozen_outputs(self, image: Tensor) -> list[ExpertOutput]:

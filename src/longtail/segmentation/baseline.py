@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from longtail.ensembles.base import Ensemble
+from longtail.ensembles.base import Ensemble, named
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
+from longtail.losses.positions import check_labels
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
@@ -38,7 +39,7 @@ class Baseline(SegmentationMethod):
         self.model = model
         self.loss = loss or CrossEntropy(model.num_classes, ignore_index)
         model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
-        self.further = nn.ModuleDict(further or {})
+        self.further = named(further, taken=["baseline"])
 
     @property
     def current_loss(self) -> ClassificationLoss:
@@ -73,6 +74,7 @@ class Baseline(SegmentationMethod):
         return self.upsampling(image).labels(self.low_logits(image))  # a softmax keeps the order of the logits
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+        check_labels(target, self.num_classes, self.ignore_index)
         model = self.model
         features = model.encode(image)
         output = model.expert(features)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from longtail.losses.base import check_ignored
 from longtail.phases import PhasedMethod
 
 
@@ -38,10 +39,14 @@ class SegmentationMethod(PhasedMethod, ABC):
     Args:
         num_classes: Number of classes C.
         ignore_index: Target value of pixels without a label.
+
+    Raises:
+        ConfigError: ``ignore_index`` is the id of a class.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         super().__init__()
+        check_ignored(ignore_index, num_classes)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
 
@@ -60,7 +65,11 @@ class SegmentationMethod(PhasedMethod, ABC):
 
     @abstractmethod
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
-        """Named, already weighted losses of the current phase; their sum is what to minimise."""
+        """Named, already weighted losses of the current phase; their sum is what to minimise.
+
+        Raises:
+            DataError: The target holds a label that is neither a class nor ``ignore_index``.
+        """
 
     @abstractmethod
     def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.positions import check_labels
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder, decode
@@ -83,6 +84,7 @@ class TwoStep(Baseline):
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
         if not self._in_second:
             return super().losses(image, target)
+        check_labels(target, self.num_classes, self.ignore_index)
         with torch.no_grad():
             decoded = self._decoded(image)
         return {"class": loss_of_upsampled(self.second_loss, self.second_head(decoded), target, self.upsampling(image))}

@@ -1,12 +1,13 @@
 """The contract of what a feature pyramid stands on, and how much of it is trained."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
+from longtail.options import one_of
 
 #: ``frozen``: statistics and affine weights fixed. ``fixed_statistics``: statistics fixed, weights trained (norm_eval
 #: of MMDetection). ``trained``: ordinary batch norm. ``synchronised``: ordinary, over all ranks.
@@ -35,7 +36,12 @@ class FeatureExtractor(nn.Module, ABC):
 
 
 def set_norm_mode(network: nn.Module, mode: NormMode) -> None:
-    """Prepare the batch norms of a network, in place."""
+    """Prepare the batch norms of a network, in place.
+
+    Raises:
+        ConfigError: There is no such mode.
+    """
+    one_of("norm", mode, get_args(NormMode))
     if mode == "synchronised":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if mode == "frozen":

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
+from longtail.options import one_of
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize_concat
 from longtail.segmentation.models.folding import convolve_projected
+
+Projection = Literal["linear", "conv"]
 
 
 class MLPDecoder(nn.Module):
@@ -31,12 +34,13 @@ class MLPDecoder(nn.Module):
         self,
         encoder_channels: Sequence[int],
         channels: int,
-        projection: Literal["linear", "conv"] = "linear",
+        projection: Projection = "linear",
         dropout: float = 0.1,
         start: int = 0,
     ) -> None:
         super().__init__()
         self.start = start
+        one_of("projection", projection, get_args(Projection))
         project = ConvNormAct if projection == "conv" else lambda inputs, outputs: nn.Conv2d(inputs, outputs, 1)
         self.projections = nn.ModuleList(project(c, channels) for c in encoder_channels[start:])
         self.fuse = ConvNormAct(len(self.projections) * channels, channels)
@@ -65,7 +69,7 @@ def segformer(
     num_classes: int,
     *,
     encoder: str = "mit_b3",
-    projection: Literal["linear", "conv"] = "linear",
+    projection: Projection = "linear",
     channels: int | None = None,
     dropout: float = 0.1,
     encoder_options: Mapping[str, Any] | None = None,
