@@ -1,5 +1,6 @@
 """What trained models have in common: saved as weights with a JSON description, rebuilt without running strange code."""
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,18 +102,19 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
                 ``trust_code=True`` to let the configuration name a model builder or a loss outside this library.
 
         Raises:
-            CheckpointError: No configuration or one of the other task, weights that do not fit it, or code that was not
-                trusted.
+            CheckpointError: No such model, no configuration or one of the other task, weights that do not fit it, or
+                code that was not trusted.
         """
         trust_code = options.pop("trust_code", False)
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
             _check_folder(folder, trusted=trust_code or "network" in options)
         else:
-            _check_hub_id(folder)
+            # the mixin goes on without a configuration that it cannot get
+            _hub_file(folder, "config.json", **{key: options[key] for key in _HUB_OPTIONS if key in options})
             if not trust_code and "network" not in options:
                 options["untrusted"] = True
-        return super().from_pretrained(pretrained_model_name_or_path, **options)
+        return super().from_pretrained(str(folder), **options)
 
     @classmethod
     def without_initial_weights(cls, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,9 +143,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         elif Path(model_id).is_dir():
             path = Path(model_id) / "model.safetensors"
         else:
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(model_id, "model.safetensors", **hub))
+            path = _hub_file(Path(model_id), "model.safetensors", **hub)
         load_weights(trained, path, device=map_location)
         done = [phase for phase in recorded_phases(path) if phase in trained.method.phases]
         if done and done[-1] != trained.method.phases[-1]:
@@ -156,17 +156,11 @@ def saved_task(source: str | Path) -> Task:
     """Task of a run folder, a folder of ``save_pretrained`` or a model of the Hub: which class loads it.
 
     Raises:
-        CheckpointError: It has no configuration of this library.
+        CheckpointError: There is no such model, or it has no configuration of this library.
     """
     folder = Path(source)
-    path = folder / "config.json"
-    if not folder.is_dir():
-        _check_hub_id(folder)
+    path = folder / "config.json" if folder.is_dir() else _hub_file(folder, "config.json")
     try:
-        if not folder.is_dir():
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(str(source), "config.json"))
         return _task_of(json.loads(path.read_text()))
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
@@ -268,6 +262,25 @@ def _check_task(wanted: Task, config: Mapping[str, Any], source: str | Path) -> 
         )
 
 
+def _hub_file(model: Path, name: str, **options: Any) -> Path:
+    """A file of a model of the Hub, downloaded once.
+
+    Raises:
+        CheckpointError: It cannot be a model of the Hub, or the Hub does not give the file.
+    """
+    _check_hub_id(model)
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model.as_posix(), name, **options))
+    except Exception as error:  # the client's own, those of HTTP, and of a full disk
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"there is no folder {model}, and no {name} of a model of that name was had from the Hub: {why[0]}",
+            fix="give a run folder, or a Hub id such as owner/name that you may read (it needs a network the first time)",
+        ) from error
+
+
 def _check_hub_id(path: Path) -> None:
     """Refuse what is no folder and cannot be a model of the Hub."""
     if path.is_file():
@@ -275,8 +288,13 @@ def _check_hub_id(path: Path) -> None:
             f"{path} is a file, a model is a folder of weights with their config.json",
             fix="give the run folder; weights alone can only begin a training (--from)",
         )
-    if path.is_absolute() or len(path.parts) != 2:
-        raise CheckpointError(f"there is no folder {path}", fix="give a run folder or a Hub id such as owner/name")
+    if path.is_absolute() or len(path.parts) != 2 or path.parent.is_dir():
+        beside = [folder.name for folder in path.parent.glob("*/")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1)
+        raise CheckpointError(
+            f"there is no folder {path}",
+            fix=f"did you mean {path.parent / close[0]}?" if close else "give a run folder or a Hub id such as owner/name",
+        )
 
 
 def _check_folder(folder: Path, *, trusted: bool) -> None:
@@ -294,7 +312,7 @@ def _refuse_foreign_code(source: str, settings: Any) -> None:
         if any(mark in name for mark in ".:") and not name.replace(":", ".").startswith("longtail."):
             raise CheckpointError(
                 f"{source} asks to run {name}, code outside this library",
-                fix="pass trust_code=True if you trust it, or build the model yourself and pass network=",
+                fix="pass trust_code=True (--trust_code) if you trust it, or build the model yourself and pass network=",
             )
 
 

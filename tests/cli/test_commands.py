@@ -48,9 +48,10 @@ def test_count(tmp_path, capsys):
 
 def test_count_says_where_it_cannot_write(tmp_path, capsys):
     words = ["count", "longtail-scenes", "--options", "{size: [32, 32], num_images: 2}"]
-    for option, file in (("--out", "no/f.json"), ("--plot", "no/f.svg")):
+    (tmp_path / "file").write_text("")
+    for option, file in (("--out", "file/no/f.json"), ("--plot", "file/no/f.svg")):
         assert main([*words, option, str(tmp_path / file)]) == 2
-        assert f"cannot write {tmp_path / file}" in capsys.readouterr().err
+        assert f"cannot write {tmp_path / 'file'}" in capsys.readouterr().err
 
 
 def test_train_scores_and_prints(run, capsys):
@@ -66,6 +67,7 @@ def test_a_run_that_is_there_is_refused_resumed_or_replaced(run, settings, capsy
     for resumed in (words, ["train", "segmentation", f"--run={run}"]):
         assert main([*resumed, "--resume", "--evaluate", "false"]) == 0  # its own settings
     assert "already trained" in capsys.readouterr().out
+    assert main(["train", "segmentation", f"--run={run}", "--resume", "--evaluate", "false"]) == 0
     assert main([*words, "--resume", "--optimiser.lr", "0.5"]) == 2
     assert "optimiser.lr: 0.01 -> 0.5" in capsys.readouterr().err
 

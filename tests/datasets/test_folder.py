@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from longtail.datasets import SegmentationFolder
+from longtail.datasets.image_files import read_image
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import count_pixels
@@ -82,6 +83,43 @@ def test_folders_names_and_suffixes_of_ones_own(tmp_path):
         label_suffix="_ids",
     )
     assert data[0]["name"] == "day/1" and data.classes.palette == ((0, 0, 1), (0, 0, 2))
+
+
+def names_of(root, split, **options) -> list[str]:
+    return [name for name, _, _ in SegmentationFolder(root, split, **options).pairs]
+
+
+def test_without_split_folders_each_image_has_its_side_by_name(tmp_path):
+    (tmp_path / "classes.txt").write_text("sky\nsea\n")
+    for i in range(20):
+        photo(tmp_path / "images" / f"{i}.jpg")
+        label(tmp_path / "masks" / f"{i}.png")
+    train, val = names_of(tmp_path, "train"), names_of(tmp_path, "val")
+    everyone = names_of(tmp_path, "all")
+    assert everyone == names_of(tmp_path, None) and len(everyone) == 20
+    assert sorted(train + val) == sorted(everyone) and 0 < len(val) < len(train)
+    assert (
+        "no split folders" in SegmentationFolder(tmp_path, "val").note and not SegmentationFolder(tmp_path, "all").note
+    )
+    for i in range(20, 40):
+        photo(tmp_path / "images" / f"{i}.jpg")
+        label(tmp_path / "masks" / f"{i}.png")
+    assert set(train) < set(names_of(tmp_path, "train")) and set(val) < set(names_of(tmp_path, "val"))
+    assert set(names_of(tmp_path, "val")) < set(names_of(tmp_path, "val", val_share=0.5))
+    assert len(names_of(tmp_path, "train", val_share=0)) == 40
+    with pytest.raises(DataError, match=r"none of the 40 images .* is val"):
+        SegmentationFolder(tmp_path, "val", val_share=0)
+    with pytest.raises(DataError, match=r"no split 'test'\n.*train, val or all"):
+        SegmentationFolder(tmp_path, "test")
+    with pytest.raises(ConfigError, match="val_share is 20"):
+        SegmentationFolder(tmp_path, "val", val_share=20)
+
+
+def test_the_split_in_the_name_of_a_folder(root):
+    folders = {"image_dir": "images/{split}", "label_dir": "labels/{split}"}
+    for split in ("train", "val", None):
+        assert names_of(root, split, **folders) == names_of(root, split)
+    assert names_of(root, "val", image_dir="images/train", label_dir="labels/train") == ["a", "b"]  # as named
 
 
 def test_transform_gets_the_whole_sample(root):
@@ -188,6 +226,34 @@ def test_an_unexpected_file_is_refused_when_read(root, damage, problem):
     damage(root)
     with pytest.raises(DataError, match=problem):
         SegmentationFolder(root, "train")[0]
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda r: label(r / "labels/train/b.png", size=(6, 9)), r"b\.png is 9x6, its image .*b\.jpg 8x6"),
+        (lambda r: (r / "labels/train/b.png").write_bytes(b"x"), r"cannot read label image .*b\.png"),
+        (lambda r: (r / "images/train/b.jpg").write_bytes(b""), r"cannot read image .*b\.jpg"),
+    ],
+)
+def test_headers_tell_unfit_files(root, damage, problem, chunk, monkeypatch):
+    monkeypatch.setattr("longtail.datasets.pairs._CHUNK", chunk)
+    data = SegmentationFolder(root, "train")
+    data.check_images()
+    damage(root)
+    with pytest.raises(DataError, match=problem):
+        data.check_images()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_headers_of_turned_photographs(tmp_path, suffix):
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 8)).save(tmp_path / "images" / f"x.{suffix}", exif=exif)
+    label(tmp_path / "masks" / "x.png", size=read_image(tmp_path / "images" / f"x.{suffix}").shape[-2:])
+    SegmentationFolder(tmp_path, None, names=["a", "b"]).check_images()
 
 
 def test_a_file_that_vanishes_is_named(root):

@@ -146,6 +146,15 @@ def test_data_without_fingerprint_are_not_cached(labels, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_cache_that_cannot_be_written_or_has_no_home_is_no_obstacle(labels, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for _ in range(2):
+        assert count_pixels(labels, cache=tmp_path / "file" / "cache").pixels.tolist() == slow(labels.maps)[0]
+    assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setattr(Path, "expanduser", lambda self: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert count_pixels(labels, cache="~/cache").pixels.tolist() == slow(labels.maps)[0]
+
+
 def test_progress_is_plain_without_a_terminal(labels, capsys, monkeypatch):
     monkeypatch.setattr("longtail.frequency.count_pixels._SECONDS_BETWEEN_LINES", -1.0)
     count_pixels(labels, workers=1)
@@ -170,7 +179,7 @@ def test_workers_are_told_by_affinity(monkeypatch):
     from longtail.frequency import count_pixels as module
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
-    assert module._num_cores() == 3
+    assert module.num_cores() == 3
 
 
 @pytest.mark.parametrize("size", [5, 300])

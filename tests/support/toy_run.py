@@ -64,6 +64,7 @@ class ToyData(Dataset):
 
 class ToyTask:
     collate = None
+    data_fingerprint = "toy"
 
     def __init__(self, pause: float = 0.0, poison: int | None = None) -> None:
         torch.manual_seed(5)

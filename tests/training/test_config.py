@@ -47,6 +47,9 @@ def test_numbers_as_yaml_reads_them(tmp_path):
         ({"augmentation": {"scale": [2, 1]}}, r"augmentation\.scale"),
         ({"phase_optimisers": {"ensemble": {"lrr": 1}}}, r"unknown setting phase_optimisers\.ensemble\.lrr"),
         ({"seed": True}, r"seed is True"),
+        ({"hardware": {"precision": "bf16-true"}}, r"hardware\.precision is 'bf16-true'\n.*bf16-mixed"),
+        ({"hardware": {"precision": "64-true"}}, r"hardware\.precision is '64-true'"),
+        ({"hardware": {"precision": "transformer-engine"}}, r"hardware\.precision is 'transformer-engine'"),
         ({"task": "detection"}, r"task is 'detection'"),
     ],
 )
@@ -70,7 +73,10 @@ def test_recipes_fill_what_is_not_given():
     assert run.optimiser_of("experts") == run.optimiser
     assert run.optimiser_of("ensemble").recipe("lr") == 0.01  # another optimiser: not the lr of the first
     plain = RunConfig(optimiser=OptimiserConfig(name="adamw", lr=1e-4))
-    assert plain.optimiser_of("ensemble") == OptimiserConfig("sgd") and plain.optimiser_of("calibration") is plain.optimiser
+    assert (
+        plain.optimiser_of("ensemble") == OptimiserConfig("sgd")
+        and plain.optimiser_of("calibration") is plain.optimiser
+    )
     named = RunConfig(optimiser=plain.optimiser, phase_optimisers={"ensemble": {}})
     assert named.optimiser_of("ensemble") == plain.optimiser
     same = RunConfig(optimiser=OptimiserConfig(lr=0.5), phase_optimisers={"ensemble": {"weight_decay": 0}})

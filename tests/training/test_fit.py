@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longtail.errors import CheckpointError, ConfigError, TrainingError
+from longtail.errors import CheckpointError, ConfigError, DataError, TrainingError
 from longtail.training.checkpoints import read_state
 from longtail.training.config import HardwareConfig, LoggingConfig, OptimiserConfig
 from longtail.training.fit import fit
@@ -148,6 +148,30 @@ def test_changed_settings_are_refused_on_resume(unkilled):
         fit(changed, unkilled.path, task=ToyTask(), resume=True, quiet=True)
 
 
+def test_changed_data_are_refused_on_resume_and_states_without_a_fingerprint_are_not(tmp_path):
+    run = fit(toy_config(), tmp_path / "run", task=ToyTask(), quiet=True)
+    other = ToyTask()
+    other.data_fingerprint = "one image less"
+    with pytest.raises(DataError, match=r"not those that .*run has been trained on(?s:.*)--from .*last\.ckpt"):
+        fit(toy_config(), run.path, task=other, resume=True, quiet=True)
+    state = read_state(run.last)
+    del state["longtail"]["data_fingerprint"]
+    torch.save(state, run.last)
+    fit(toy_config(), run.path, task=other, resume=True, quiet=True)
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path, unkilled):
+    with pytest.raises(ConfigError, match="not both"):
+        fit(toy_config(), unkilled.path, task=ToyTask(), resume=True, overwrite=True, quiet=True)
+
+
+def test_an_accelerator_that_is_not_there_is_one_sentence(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=r"the trainer cannot be built: .*gpu"):
+        fit(toy_config(hardware=HardwareConfig(accelerator="gpu")), tmp_path, task=ToyTask(), quiet=True)
+
+
 def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not empty"):
@@ -182,6 +206,22 @@ def test_a_loss_that_is_not_finite_names_iteration_and_term(tmp_path):
     if (tmp_path / "run/checkpoints/last.ckpt").is_file():
         state = read_state(tmp_path / "run/checkpoints/last.ckpt")["state_dict"]
         assert all(v.isfinite().all() for v in state.values())
+
+
+def test_after_a_loss_that_is_not_finite_another_run_begins_with_the_weights_before_it(tmp_path):
+    class Breaks(ToyTask):
+        def inputs(self, batch):
+            self.seen = getattr(self, "seen", 0) + 1
+            return batch["x"] * (float("nan") if self.seen == 10 else 1.0), batch["y"]
+
+    with pytest.raises(TrainingError, match="in iteration 10 of") as caught:
+        fit(toy_config(), tmp_path / "run", task=Breaks(), quiet=True)
+    last = RunFolder(tmp_path / "run").last
+    assert f"--from {last}" in caught.value.fix and "--overwrite" in caught.value.fix
+    gentle = toy_config(optimiser=OptimiserConfig(lr=0.01))
+    task = ToyTask()
+    fit(gentle, tmp_path / "again", task=task, start_from=last, quiet=True)
+    assert set(task.validated) == {"experts", "ensemble"}
 
 
 def test_a_full_disk_keeps_the_last_state(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from longtail.errors import ConfigError, DataError
@@ -122,20 +124,78 @@ def test_settings_that_cannot_work_name_themselves(tmp_path, changes, error, mes
         fit(tiny_config(**changes), tmp_path / "run", quiet=True)
 
 
-def test_a_broken_label_stops_the_training_with_its_name(tmp_path):
-    root = tmp_path / "data"
-    from PIL import Image
-
-    for part in ("train", "val"):
-        for i in range(2):
+def write_folder(root, parts=("train", "val"), images=2):
+    """Images and labels of two classes."""
+    for part in parts:
+        for i in range(images):
             for kind, suffix in (("images", "jpg"), ("labels", "png")):
                 (root / kind / part).mkdir(parents=True, exist_ok=True)
-                Image.new("RGB" if kind == "images" else "L", (32, 32), i).save(root / kind / part / f"{i}.{suffix}")
+                mode, value = ("RGB", i) if kind == "images" else ("L", i % 2)
+                Image.new(mode, (32, 32), value).save(root / kind / part / f"{i}.{suffix}")
     (root / "classes.json").write_text(json.dumps({"names": ["a", "b"]}))
-    data = {"dataset": str(root), "groups": {"by": "rank", "sizes": [1, 1]}}
-    config = tiny_config(
-        data=data, method={"name": "baseline"}, iterations={"train": 4}, loading={"batch_size": 2, "workers": 1}
+
+
+def folder_config(root, **data):
+    return tiny_config(
+        data={"dataset": str(root), "groups": {"by": "rank", "sizes": [1, 1]}, **data},
+        method={"name": "baseline"},
+        iterations={"train": 4},
+        loading={"batch_size": 2, "workers": 1},
     )
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda r: Image.new("L", (32, 32), 37).save(r / "labels/val/1.png"), r"val/1\.png holds value 37"),
+        (lambda r: (r / "images/val/1.jpg").write_bytes(b"no picture"), r"cannot read image .*val/1\.jpg"),
+        (lambda r: Image.new("RGB", (30, 32)).save(r / "images/val/0.jpg"), r"val/0\.png is 32x32.* 30x32"),
+        (
+            lambda r: [Image.new("L", (32, 32), 255).save(r / f"labels/val/{i}.png") for i in (0, 1)],
+            r"2 images of 'val' have no labelled pixel",
+        ),
+        (lambda r: shutil.rmtree(r / "images/val"), r"no split 'val'\n.*data\.val_split ''"),
+    ],
+)
+def test_validation_data_that_cannot_work_are_refused_before_training(tmp_path, damage, problem):
+    write_folder(tmp_path)
+    build_task(folder_config(tmp_path))
+    damage(tmp_path)
+    with pytest.raises(DataError, match=problem):
+        build_task(folder_config(tmp_path))
+
+
+def test_a_folder_without_splits_is_parted_and_says_so(tmp_path):
+    write_folder(tmp_path, parts=("",), images=12)
+    task = build_task(folder_config(tmp_path))
+    assert not set(task.train_data.dataset.label_files) & set(task.val_data.label_files)
+    said = dict(task.describe())
+    assert len(task.train_data) + len(task.val_data) == 12 and "hash of its name" in said["split"]
+    with pytest.raises(DataError, match=r"of the .* images of 'val' are training images"):
+        build_task(folder_config(tmp_path, train_split="all"))
+    assert len(build_task(folder_config(tmp_path, train_split="all", val_split="")).train_data) == 12
+    write_folder(tmp_path / "split")
+    both = folder_config(tmp_path / "split", val_split="train")  # asked for by name
+    assert "split" not in dict(build_task(both).describe())
+
+
+def test_a_run_is_resumed_with_a_copy_of_its_data_but_not_with_less(tmp_path):
+    write_folder(tmp_path / "data", images=4)
+    config = folder_config(tmp_path / "data")
+    before = build_task(config).data_fingerprint
+    shutil.copytree(tmp_path / "data", tmp_path / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "copy").rename(tmp_path / "data")
+    assert build_task(config).data_fingerprint == before
+    for file in ("images/train/3.jpg", "labels/train/3.png"):
+        (tmp_path / "data" / file).unlink()
+    assert build_task(config).data_fingerprint != before
+
+
+def test_a_broken_label_stops_the_training_with_its_name(tmp_path):
+    root = tmp_path / "data"
+    write_folder(root)
+    config = folder_config(root)
     fit(config, tmp_path / "good", quiet=True)
     (root / "images/train/1.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1\.jpg"):

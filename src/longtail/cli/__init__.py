@@ -12,4 +12,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from longtail.cli.dispatch import dispatch
 
+    _find_own_modules()
     return dispatch(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _find_own_modules() -> None:
+    """Import dotted paths from the working directory, too, as ``python -m longtail`` does; last, so that it hides nothing."""
+    import sys
+    from pathlib import Path
+
+    try:
+        here = str(Path.cwd())
+    except OSError:
+        return  # it was removed
+    if not sys.flags.safe_path and here not in sys.path and "" not in sys.path:
+        sys.path.append(here)

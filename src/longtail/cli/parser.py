@@ -60,7 +60,7 @@ def say_warning(problem: str) -> None:
 
 
 def refuse_misplaced(arguments: Namespace, detection: bool, of_detection: Sequence[str]) -> None:
-    """Refuse options of the other task, which would be ignored without a word.
+    """Refuse options of the other task, and a step without a window: they would be ignored without a word.
 
     Raises:
         ConfigError: One is given.
@@ -71,6 +71,8 @@ def refuse_misplaced(arguments: Namespace, detection: bool, of_detection: Sequen
         value = getattr(arguments, name)
         if value is not None and value is not False:
             raise ConfigError(f"--{name} is not for {'detection' if detection else 'segmentation'}", fix="leave it out")
+    if arguments.stride is not None and arguments.window is None:
+        raise ConfigError("--stride without --window", fix="give the --window that moves by it, or leave it out")
 
 
 def chosen_device(name: str) -> str:

@@ -49,10 +49,11 @@ def show_results(runs: Sequence[str | Path]) -> None:
 def save_and_show(results: "Results", out: str | None) -> None:
     """Print scores; write them where a file is named, or a folder, in which it is called ``results.json``."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(out or scratch)
-        path = path / "results.json" if path.is_dir() else path
-        results.save(path)
-        show_results([path])
+        results.save(Path(scratch) / "results.json")
+        show_results([scratch])  # first: they are not lost where the file cannot be written
+    if out:
+        path = Path(out)
+        results.save(path / "results.json" if path.is_dir() else path)
 
 
 @contextmanager

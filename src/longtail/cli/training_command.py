@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail.cli.parser import Namespace, Parser, chosen_device
+from longtail.errors import ConfigError
 from longtail.training.config_file import from_dict
 
 
@@ -32,7 +33,8 @@ def add_training_arguments(parser: Parser, task: str, config: type) -> None:
 def settings_of_resumed_run(words: list[str]) -> list[str]:
     """A resumed run has settings already: they come first, so that options given again can only agree with them."""
     if "--resume" in words and not any(word.split("=")[0] == "--config" for word in words):
-        run = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "--run"), None)
+        parted = [part for word in words for part in (word.split("=", 1) if word.startswith("--run=") else [word])]
+        run = next((parted[i + 1] for i, word in enumerate(parted[:-1]) if word == "--run"), None)
         if run and (settings := Path(run) / "config.yaml").is_file():
             return ["--config", str(settings), *words]
     return words
@@ -52,9 +54,17 @@ def train(arguments: Namespace, kind: type, input_size: Callable[[Any], str], sc
         kind: Class of the configuration.
         input_size: Configuration -> words for what a batch holds.
         score: (run folder, device) -> writes ``results.json``.
+
+    Raises:
+        ConfigError: A run is to be resumed that is not there.
     """
     config = config_of(arguments, kind)
     folder = Path(arguments.run or default_folder(config))
+    if arguments.resume and not config.data.dataset and not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            f"there is nothing to resume in {folder}",
+            fix="name the folder of a run with --run, or begin one with --data.dataset",
+        )
     if arguments.dry_run:
         return _dry_run(config, folder, input_size(config))
     from longtail.training.fit import build_task, fit

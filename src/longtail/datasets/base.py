@@ -55,6 +55,8 @@ class SegmentationDataset(Dataset, ABC):
     classes: ClassInfo
     ignore_index: int = 255
     transform: Callable[[SegmentationSample], SegmentationSample] | None = None
+    #: What whoever trains on these samples should know of how they were chosen.
+    note: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...

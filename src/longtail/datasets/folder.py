@@ -1,5 +1,6 @@
 """``SegmentationFolder``: your own images and label images, in the two layouts that people have."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,9 +9,10 @@ from longtail.datasets.base import ClassInfo, SegmentationSample
 from longtail.datasets.image_files import pair_files
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.palette import generate_palette
-from longtail.errors import DataError
+from longtail.errors import ConfigError, DataError
 
 _LABEL_FOLDERS = ("labels", "masks", "annotations")
+_ALL = "all"
 
 
 class SegmentationFolder(ImageLabelPairs):
@@ -25,20 +27,25 @@ class SegmentationFolder(ImageLabelPairs):
     bits, or palette indices). ``classes.json`` holds ``names``, and where wanted ``palette`` and ``ignore_index``;
     ``classes.txt`` one name a line.
 
+    Without sub-folders of splits, "train" and "val" part the images by a hash of their names: an image is on the same
+    side whatever other files there are.
+
     Args:
         root: The folder.
-        split: Sub-folder of images and labels; ignored where there are no such sub-folders. None takes all.
+        split: Sub-folder of images and labels, or "train" and "val" where there are none; "all" or None takes all.
         transform: Applied to the whole sample dict.
-        image_dir: Folder of the images of this split, where the layout is another.
-        label_dir: Folder of their label images.
+        image_dir: Folder of the images of this split, where the layout is another; ``{split}`` in it is the split.
+        label_dir: Folder of their label images, likewise.
         names: Class names, where there is no classes file.
         palette: Colours, where the classes file has none; generated otherwise.
         ignore_index: Value of pixels without class; None takes that of ``classes.json``, or 255.
         image_suffix: End of image stems that is no part of the name (``IMG_1_photo.jpg``: ``_photo``).
         label_suffix: The same of label stems.
+        val_share: Share of the images that is "val" where there are no sub-folders of splits.
 
     Raises:
-        DataError: A folder or the classes file is missing, or images and labels do not match.
+        ConfigError: ``val_share`` is not in [0, 1].
+        DataError: A folder or the classes file is missing, images and labels do not match, or the split is empty.
     """
 
     def __init__(
@@ -54,15 +61,24 @@ class SegmentationFolder(ImageLabelPairs):
         ignore_index: int | None = None,
         image_suffix: str = "",
         label_suffix: str = "",
+        val_share: float = 0.2,
     ) -> None:
         root = Path(root).expanduser()
         if not root.is_dir():
             raise DataError(f"data folder {root} does not exist", fix="check the path")
-        images = root / image_dir if image_dir else _split_folder(root / "images", split)
-        labels = root / label_dir if label_dir else _split_folder(_label_folder(root), split)
+        if not 0 <= val_share <= 1:
+            raise ConfigError(f"val_share is {val_share}", fix="give a share from 0 to 1, such as 0.2")
+        images = _named_folder(root, image_dir, split) if image_dir else _split_folder(root / "images", split)
+        labels = _named_folder(root, label_dir, split) if label_dir else _split_folder(_label_folder(root), split)
         classes, stored_ignore = read_classes(root, names, palette)
+        pairs = pair_files(images, labels, image_suffix, label_suffix)
+        if not image_dir and split not in (None, _ALL) and images == root / "images":
+            pairs = _part(pairs, split, val_share, images)
+            self.note = (
+                f"{images} has no split folders: by the hash of its name, an image is val ({val_share:.0%}) or train"
+            )
         super().__init__(
-            pair_files(images, labels, image_suffix, label_suffix),
+            pairs,
             classes,
             ignore_index=stored_ignore if ignore_index is None else ignore_index,
             transform=transform,
@@ -80,16 +96,46 @@ def _label_folder(root: Path) -> Path:
     )
 
 
+def _named_folder(root: Path, folder: str | Path, split: str | None) -> Path:
+    return root / str(folder).replace("{split}", "" if split in (None, _ALL) else str(split))
+
+
 def _split_folder(folder: Path, split: str | None) -> Path:
-    """Sub-folder of the split; the folder itself where it holds images and no such sub-folder."""
-    if split is None or (folder / split).is_dir():
-        return folder / (split or "")
+    """Sub-folder of the split; the folder itself where all is asked for, or there are no sub-folders."""
+    if split is not None and (folder / split).is_dir():
+        return folder / split
+    if split in (None, _ALL):
+        return folder
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist", fix="check the layout, or name it with image_dir")
     splits = sorted(p.name for p in folder.iterdir() if p.is_dir())
     if splits:
-        raise DataError(f"{folder} has no split {split!r}", fix=f"choose one of {', '.join(splits)}")
+        raise DataError(f"{folder} has no split {split!r}", fix=f"choose one of {', '.join(splits)}, or {_ALL}")
     return folder
+
+
+def _part(
+    pairs: list[tuple[str, Path, Path]], split: str | None, val_share: float, folder: Path
+) -> list[tuple[str, Path, Path]]:
+    """The pairs of "train" or "val" of a folder without splits."""
+    if split not in ("train", "val"):
+        raise DataError(
+            f"{folder} has no split folders, so no split {split!r}",
+            fix=f"choose train, val or {_ALL}, or make a sub-folder of every split",
+        )
+    kept = [pair for pair in pairs if _is_val(pair[0], val_share) == (split == "val")]
+    if not kept:
+        raise DataError(
+            f"by the hash of their names, none of the {len(pairs)} images of {folder} is {split} (val_share {val_share:g})",
+            fix="make sub-folders train and val, or give another val_share (data.options)",
+        )
+    return kept
+
+
+def _is_val(name: str, share: float) -> bool:
+    """A function of the name alone; a larger share takes further images, and leaves none out."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") < share * 2**64
 
 
 def read_classes(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.io import ImageReadMode, decode_image
@@ -47,10 +47,22 @@ def _read_with_pil(path: Path) -> Tensor:
             else:
                 pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError as error:
-        raise DataError(f"image {path} does not exist", fix="restore the file, or remove its label") from error
+        raise DataError(f"image {path} does not exist", fix="restore the file, or leave it out, with its label if it has one") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read image {path}: {error}", fix="restore the file from its source") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Height and width by the file's header, as ``read_image`` turns the photograph; None where PIL cannot tell."""
+    try:
+        with Image.open(path) as image:
+            # only JPEGs have it in the header: for others PIL may decode the whole image
+            orientation = image.getexif().get(ExifTags.Base.Orientation) if image.format == "JPEG" else None
+            size = image.height, image.width
+    except Exception:  # headers are broken in many ways; reading the file tells which
+        return None
+    return size[::-1] if orientation in (5, 6, 7, 8) else size
 
 
 def list_images(folder: Path, what: str, suffix: str = "") -> dict[str, Path]:
@@ -113,10 +125,17 @@ def _refuse_unpaired(names: Iterable[str], what: str, lacks: str, folder: Path) 
         )
 
 
-def fingerprint_of(files: Sequence[Path], *facts: object) -> str:
-    """Digest of names, sizes and modification times of files and of further facts, without reading the files."""
+def fingerprint_of(files: Sequence[Path], *facts: object, times: bool = True) -> str:
+    """Digest of names, sizes and modification times of files and of further facts, without reading the files.
+
+    Args:
+        files: The files.
+        facts: What else counts.
+        times: Whether modification times count; a copy of the files may have others.
+    """
     digest = hashlib.sha256(repr(facts).encode())
     for path in files:
         stat = path.stat()
-        digest.update(f"{path.parent.name}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        changed = f" {stat.st_mtime_ns}" if times else ""
+        digest.update(f"{path.parent.name}/{path.name} {stat.st_size}{changed}\n".encode())
     return digest.hexdigest()

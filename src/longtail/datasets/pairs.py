@@ -9,9 +9,12 @@ import torch
 from torchvision import tv_tensors
 
 from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample
-from longtail.datasets.image_files import fingerprint_of, read_image
+from longtail.datasets.image_files import fingerprint_of, read_image, upright_size
 from longtail.errors import ConfigError, DataError
+from longtail.frequency.count_pixels import num_cores, process_pool, quiet_forks
 from longtail.frequency.label_image import class_histogram, label_values, open_label, value_histogram
+
+_CHUNK = 1024  # pairs of files that one process checks before it takes others
 
 
 class ImageLabelPairs(SegmentationDataset):
@@ -57,12 +60,7 @@ class ImageLabelPairs(SegmentationDataset):
     def __getitem__(self, index: int) -> SegmentationSample:
         name, image_file, label_file = self.pairs[index]
         image, mask = read_image(image_file), self.mask(index)
-        if tuple(image.shape[-2:]) != mask.shape:
-            raise DataError(
-                f"label {label_file} is {mask.shape[1]}x{mask.shape[0]}, its image {image_file} "
-                f"{image.shape[-1]}x{image.shape[-2]} pixels",
-                fix="give both the same size; a photograph is turned upright by its EXIF orientation first",
-            )
+        _check_sizes(image_file, image.shape[-2:], label_file, mask.shape)
         sample: SegmentationSample = {"image": image, "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
         return sample if self.transform is None else self.transform(sample)
 
@@ -78,6 +76,24 @@ class ImageLabelPairs(SegmentationDataset):
         values = label_values(image)
         return values.astype(self._dtype) if self._table is None else self._table.astype(self._dtype)[values]
 
+    def check_images(self) -> None:
+        """See that the files of all images and labels can be opened and agree in size, by their headers alone.
+
+        What is torn behind its header is found when it is read.
+
+        Raises:
+            DataError: Two files differ in size, or one cannot be read.
+        """
+        chunks = [self.pairs[i : i + _CHUNK] for i in range(0, len(self.pairs), _CHUNK)]
+        if len(chunks) > 1:
+            with process_pool(min(num_cores(), len(chunks))) as pool, quiet_forks():
+                doubtful = list(pool.map(_doubtful, chunks))
+        else:
+            doubtful = [_doubtful(chunk) for chunk in chunks]
+        for _, image_file, label_file in [pair for pairs in doubtful for pair in pairs]:
+            image, label = read_image(image_file), open_label(label_file)  # headers may mislead: the pixels do not
+            _check_sizes(image_file, image.shape[-2:], label_file, (label.height, label.width))
+
     @property
     def label_files(self) -> list[Path]:
         return [label for _, _, label in self.pairs]
@@ -90,3 +106,17 @@ class ImageLabelPairs(SegmentationDataset):
     def fingerprint(self) -> str:
         table = None if self._table is None else self._table.tolist()
         return fingerprint_of(self.label_files, self.classes.names, self.ignore_index, table)
+
+
+def _doubtful(pairs: Sequence[tuple[str, Path, Path]]) -> list[tuple[str, Path, Path]]:
+    """The pairs whose headers cannot be read or differ in size."""
+    return [pair for pair in pairs if (size := upright_size(pair[1])) is None or size != upright_size(pair[2])]
+
+
+def _check_sizes(image_file: Path, image: Sequence[int], label_file: Path, label: Sequence[int]) -> None:
+    """Refuse a label of another size (h, w) than its image."""
+    if tuple(image) != tuple(label):
+        raise DataError(
+            f"label {label_file} is {label[1]}x{label[0]}, its image {image_file} {image[1]}x{image[0]} pixels",
+            fix="give both the same size; a photograph is turned upright by its EXIF orientation first",
+        )

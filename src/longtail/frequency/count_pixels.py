@@ -7,7 +7,9 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -70,7 +72,8 @@ def count_pixels(
         workers: Processes; None takes all cores that this process may use, 1 counts in this process.
         progress: Show a progress bar on stderr (plain lines where that is no terminal).
         cache: Folder of JSON files of counts, or one ``.json`` file; counts of data with the same fingerprint
-            are read from there. None counts anew. A data set without fingerprint is never cached.
+            are read from there. None counts anew. A data set without fingerprint is never cached; a folder that
+            cannot be written is no obstacle.
 
     Raises:
         DataError: A label file is unreadable or holds a value that is neither a class nor ignored, or the data
@@ -82,7 +85,7 @@ def count_pixels(
     job = _Job.of(dataset)
     if job.size == 0:
         raise DataError("the data set holds no images", fix="check the folder and the split")
-    workers = _num_cores() if workers is None else max(1, workers)
+    workers = num_cores() if workers is None else max(1, workers)
     serial = workers == 1 or job.size < _MIN_PARALLEL
     tallies = _serial(job) if serial else _parallel(job, workers)
     total = _Tally.empty(job.num_classes)
@@ -97,7 +100,11 @@ def count_pixels(
         fingerprint=dataset.fingerprint,
     )
     if cached is not None:
-        _write_cache(cached, frequency)
+        try:
+            _write_cache(cached, frequency)
+        except OSError as error:
+            if progress:
+                _say_once(f"counts are not kept for the next time: cannot write to {cached.parent}: {error.strerror}")
     return frequency
 
 
@@ -114,10 +121,10 @@ def pixels_per_image(dataset: LabelledImages, *, workers: int | None = None) -> 
     job = _Job.of(dataset)
     if job.size == 0:
         raise DataError("the data set holds no images", fix="check the folder and the split")
-    workers = _num_cores() if workers is None else max(1, workers)
+    workers = num_cores() if workers is None else max(1, workers)
     if workers == 1 or job.size < _MIN_PARALLEL:
         return _rows_of_chunk(range(job.size), job)
-    with _pool(job, workers) as pool:
+    with process_pool(workers, job) as pool, quiet_forks():
         return np.concatenate(list(pool.map(_rows_of_chunk, _chunks(job, workers))))
 
 
@@ -204,7 +211,7 @@ def _serial(job: _Job) -> Iterator[_Tally]:
 _job: _Job | None = None  # of a worker process
 
 
-def _start_worker(job: _Job) -> None:
+def _start_worker(job: _Job | None) -> None:
     global _job
     _job = job
     if "torch" in sys.modules:  # a data set's mask() may use it, and OpenMP does not survive a fork
@@ -227,16 +234,24 @@ def _chunks(job: _Job, workers: int) -> list[range]:
     return [range(i, min(i + chunk, job.size)) for i in range(0, job.size, chunk)]
 
 
-def _pool(job: _Job, workers: int) -> ProcessPoolExecutor:
+def process_pool(workers: int, job: _Job | None = None) -> ProcessPoolExecutor:
+    """Processes that know of ``job``; give them their work under ``quiet_forks``."""
     # Forking, as PyTorch's data loader does on Linux, starts in milliseconds and needs no importable __main__.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job,))
 
 
+@contextmanager
+def quiet_forks() -> Iterator[None]:
+    """No warnings of forks beside threads: what the children do needs none of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+        yield
+
+
 def _parallel(job: _Job, workers: int) -> Iterator[_Tally]:
-    with _pool(job, workers) as pool:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    with process_pool(workers, job) as pool:
+        with quiet_forks():
             waiting = {pool.submit(_count_chunk, chunk) for chunk in _chunks(job, workers)}
         try:
             while waiting:
@@ -247,7 +262,8 @@ def _parallel(job: _Job, workers: int) -> Iterator[_Tally]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -280,18 +296,26 @@ def _shown_plain(tallies: Iterator[_Tally], total: int) -> Iterator[_Tally]:
 def _cache_file(cache: str | Path | None, fingerprint: str) -> Path | None:
     if cache is None or not fingerprint:
         return None
-    path = Path(cache).expanduser()
+    try:
+        path = Path(cache).expanduser()
+    except RuntimeError:
+        return None  # nobody's home
     return path if path.suffix == ".json" else path / f"frequency-{fingerprint[:16]}.json"
+
+
+@lru_cache
+def _say_once(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _read_cache(path: Path, dataset: LabelledImages) -> ClassFrequency | None:
     """Counts of exactly this data set, None where there are none."""
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         known = ClassFrequency.from_json(path)
-    except DataError:
-        return None  # cut short or of another version: counted anew and overwritten
+    except (DataError, OSError):
+        return None  # cut short, of another version or out of reach: counted anew and overwritten
     same = known.fingerprint == dataset.fingerprint and known.class_names == tuple(dataset.classes.names)
     return known if same else None
 
@@ -300,5 +324,8 @@ def _write_cache(path: Path, frequency: ClassFrequency) -> None:
     """Write beside and rename: ranks of one job may do so at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}")
-    frequency.to_json(beside)
-    beside.replace(path)
+    try:
+        frequency.to_json(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

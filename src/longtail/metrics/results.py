@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtail.errors import DataError
+from longtail.files import write_text
 
 SCHEMA = "longtail-results/1"
 
@@ -87,12 +88,12 @@ class Results:
     environment: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
-        """Write the record; an existing file is replaced only once the new one is whole."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(self.to_json(), encoding="utf-8")
-        part.replace(path)
+        """Write the record; an existing file is replaced only once the new one is whole.
+
+        Raises:
+            ConfigError: It cannot be written.
+        """
+        write_text(Path(path), self.to_json())
 
     def to_json(self) -> str:
         """The record as JSON text, one line a list of numbers, NaN as null."""

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.frequency.label_image import label_values, open_label
+from longtail.frequency.label_image import class_histogram, label_values, open_label, value_histogram
 from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.results import Results
 from longtail.metrics.segmentation import confusion_matrix
@@ -27,12 +27,14 @@ from longtail.version import __version__
 #: Formats that keep class ids as they are; JPEG does not.
 LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 _BYTE = 256
+#: ``settings["classes_from"]`` where nothing but the largest value told the number of classes.
+FROM_VALUES = "values in the files"
 
-Groups = CategoryGroups | Mapping[str, Sequence[int]]
+Groups = CategoryGroups | Mapping[str, Sequence[int]] | Callable[[ClassFrequency], CategoryGroups]
 
 
 def score_label_folders(
-    labels: str | Path,
+    labels: str | Path | Mapping[str, Path],
     predictions: str | Path,
     *,
     classes: int | Sequence[str] | str | Path | None = None,
@@ -40,6 +42,7 @@ def score_label_folders(
     groups: Groups | None = None,
     ignore_index: int = 255,
     reduce_zero_label: bool = False,
+    label_table: np.ndarray | None = None,
     label_suffix: str = "",
     prediction_suffix: str = "",
     name: str | None = None,
@@ -52,17 +55,20 @@ def score_label_folders(
     single-channel images of class ids (PNG, TIFF or BMP; 8 or 16 bits, or palette indices).
 
     Args:
-        labels: Folder of the true label images.
+        labels: Folder of the true label images, or name -> file, as a data set has them.
         predictions: Folder of the predicted ones; more files than labels are fine.
         classes: Class names, their number, or a ``classes.json`` / ``classes.txt``. None takes the names of
             ``frequency``, else a ``classes.json`` in the labels' folder or up to two above it, else as many classes
-            as the files use.
+            as the files use; ``settings["classes_from"]`` of the result says which it was.
         frequency: Counts of the *training* split (what ``longtail count`` writes): groups by its pixel shares
             (>= 1 %, 0.1-1 %, < 0.1 %), and the correlation with accuracy.
-        groups: The groups themselves. Without ``groups`` and ``frequency`` they come from the labels scored;
-            ``settings["groups_from"]`` of the result says which it was.
+        groups: The groups themselves, or what makes them of the counts: those of ``frequency``, else of the labels
+            scored, whose shares of pixels tell them where nothing is given; ``settings["groups_from"]`` of the result
+            says which it was.
         ignore_index: Label value of pixels that do not count, whatever is predicted there.
         reduce_zero_label: Labels (not predictions) store class i as i + 1 and "no class" as 0, as ADE20K does.
+        label_table: (256,) class id of every value that labels (not predictions) store, ``ignore_index``, or -1 for
+            values that must not occur, as data sets have it; wants the classes.
         label_suffix: End of the label stems that is no part of the name, e.g. ``_gtFine_labelTrainIds``; files
             without it are left out.
         prediction_suffix: The same of the predictions, e.g. ``_leftImg8bit``.
@@ -78,12 +84,16 @@ def score_label_folders(
             the file is named.
         ConfigError: Groups, classes and frequency do not fit together.
     """
-    labels, predictions = Path(labels), Path(predictions)
+    predictions = Path(predictions)
     if isinstance(frequency, (str, Path)):
         frequency = ClassFrequency.from_json(frequency)
-    names, names_from = _class_names(classes, frequency, labels)
-    pairs = _pairs(_files(labels, label_suffix), _files(predictions, prediction_suffix), labels, predictions)
-    rule = _Rule(None if names is None else len(names), ignore_index, reduce_zero_label)
+    folder = "the data set" if isinstance(labels, Mapping) else str(labels)
+    names, names_from = _class_names(classes, frequency, None if isinstance(labels, Mapping) else Path(labels))
+    if names is None and label_table is not None:
+        raise ConfigError("a label table without classes", fix="pass classes")
+    truth = labels if isinstance(labels, Mapping) else _files(Path(labels), label_suffix)
+    pairs = _pairs(truth, _files(predictions, prediction_suffix), folder, predictions)
+    rule = _Rule(None if names is None else tuple(names), ignore_index, reduce_zero_label, label_table)
     confusion, fingerprint = _count(pairs, rule, workers, progress)
     if names is None:
         names = [f"class_{i}" for i in range(len(confusion))]
@@ -96,9 +106,9 @@ def score_label_folders(
         groups=chosen.to_dict(),
         predictions={method: segmentation_prediction(confusion, chosen, frequency)},
         frequency=None if frequency is None else frequency.to_dict(),
-        data={"name": str(labels), "images": len(pairs), "fingerprint": fingerprint},
+        data={"name": folder, "images": len(pairs), "fingerprint": fingerprint},
         settings={
-            "labels": str(labels),
+            "labels": folder,
             "predictions": str(predictions),
             "classes_from": names_from,
             "groups_from": groups_from,
@@ -122,11 +132,16 @@ class _Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class _Rule:
-    """How stored values are read; ``num_classes`` None means: as many as the files use."""
+    """How stored values are read; no names of classes mean: as many as the files use."""
 
-    num_classes: int | None
+    names: tuple[str, ...] | None
     ignore_index: int
     reduce_zero_label: bool
+    table: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int | None:
+        return None if self.names is None else len(self.names)
 
     def __post_init__(self) -> None:
         # a class may be left out on purpose, but not by a default that meant "no class"
@@ -138,7 +153,7 @@ class _Rule:
 
     def count(self, pair: _Pair) -> tuple[Tensor, int]:
         """Confusion matrix of one image, and the checksum of its labels."""
-        truth, prediction = label_values(open_label(pair.label)), label_values(open_label(pair.prediction))
+        truth, prediction = self._truth(pair.label), label_values(open_label(pair.prediction))
         if self.reduce_zero_label:
             truth = _shifted(truth, self.ignore_index)
         if self.num_classes is None and (truth.dtype != np.uint8 or prediction.dtype != np.uint8):
@@ -154,6 +169,14 @@ class _Rule:
         except DataError as error:
             raise DataError(f"{error.problem} ({pair.prediction} against {pair.label})", fix=error.fix) from error
         return matrix, zlib.crc32(truth.tobytes())
+
+    def _truth(self, path: Path) -> np.ndarray:
+        image = open_label(path)
+        if self.table is None or self.names is None:
+            return label_values(image)
+        class_histogram(value_histogram(image, path), self.names, self.ignore_index, self.table, path)  # or refuses
+        narrow = self.ignore_index < _BYTE >= len(self.names)
+        return self.table.astype(np.uint8 if narrow else np.int32)[label_values(image)]
 
 
 def _tensor(values: np.ndarray) -> Tensor:
@@ -221,7 +244,7 @@ def _files(folder: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-def _pairs(truth: Mapping[str, Path], found: Mapping[str, Path], labels: Path, predictions: Path) -> list[_Pair]:
+def _pairs(truth: Mapping[str, Path], found: Mapping[str, Path], labels: str, predictions: Path) -> list[_Pair]:
     missing = [key for key in truth if key not in found]
     if missing:
         raise DataError(
@@ -234,7 +257,7 @@ def _pairs(truth: Mapping[str, Path], found: Mapping[str, Path], labels: Path, p
 
 
 def _class_names(
-    classes: int | Sequence[str] | str | Path | None, frequency: ClassFrequency | None, labels: Path
+    classes: int | Sequence[str] | str | Path | None, frequency: ClassFrequency | None, labels: Path | None
 ) -> tuple[list[str] | None, str]:
     """Names of the classes, None where only the files can tell, and where they come from."""
     if isinstance(classes, (str, Path)):
@@ -249,10 +272,10 @@ def _class_names(
         return list(classes), "argument"
     if frequency is not None:
         return list(frequency.class_names), "frequency"
-    for folder in (labels, labels.absolute().parent, labels.absolute().parent.parent):
+    for folder in () if labels is None else (labels, *labels.absolute().parents[:2]):
         if (folder / "classes.json").is_file():
             return _read_classes(folder / "classes.json"), str(folder / "classes.json")
-    return None, "values in the files"
+    return None, FROM_VALUES
 
 
 def _fitting(names: list[str], num_classes: int) -> list[str]:
@@ -284,6 +307,11 @@ def _groups(
     """The groups, and a word on where they come from."""
     if frequency is not None:
         _fitting(list(frequency.class_names), len(names))
+    pixels = confusion.sum(1).numpy()
+    scored = ClassFrequency(class_names=tuple(names), images=np.zeros_like(pixels), pixels=pixels)
+    if callable(groups):
+        of = "the labels scored (no training frequency given)" if frequency is None else "frequency"
+        return groups(frequency or scored), f"argument, of {of}"
     if groups is not None:
         chosen = groups if isinstance(groups, CategoryGroups) else CategoryGroups.explicit(groups)
         if chosen.num_classes != len(names):
@@ -294,8 +322,6 @@ def _groups(
         return chosen, "argument"
     if frequency is not None:
         return CategoryGroups.by_share(frequency), "frequency (shares of the training pixels)"
-    pixels = confusion.sum(1).numpy()
-    scored = ClassFrequency(class_names=tuple(names), images=np.zeros_like(pixels), pixels=pixels)
     return CategoryGroups.by_share(scored), "the labels scored (no training frequency given)"
 
 

@@ -75,6 +75,24 @@ class Entry:
     run: Run
 
 
+def results_file(source: str | Path) -> Path:
+    """``results.json`` of a run folder; a file as it is.
+
+    Raises:
+        DataError: The run has no results yet.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    if not (path / "results.json").is_file():
+        is_run = (path / "config.yaml").is_file()
+        raise DataError(
+            f"there is no results.json in {path}",
+            fix=f"score the run first: longtail evaluate {path}" if is_run else "give a run folder or a results.json",
+        )
+    return path / "results.json"
+
+
 class Comparison:
     """Runs on the same classes and groups; the first of several is the baseline, the last the method in focus.
 
@@ -105,7 +123,7 @@ class Comparison:
         Raises:
             DataError: A file is missing or unreadable, or the runs cannot be compared.
         """
-        files = [path / "results.json" if (path := Path(source)).is_dir() else path for source in sources]
+        files = [results_file(source) for source in sources]
         loaded = [Results.load(file) for file in files]
         methods = [results.method for results in loaded]
         labels: list[str] = []

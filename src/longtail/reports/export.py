@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from longtail.files import write_text
 from longtail.reports.comparison import Comparison
 
 
@@ -31,8 +32,11 @@ def class_csv(comparison: Comparison) -> str:
 
 
 def export_csv(comparison: Comparison, path: str | Path) -> Path:
-    """Write ``class_csv`` to a file."""
+    """Write ``class_csv`` to a file.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(class_csv(comparison), encoding="utf-8")
+    write_text(path, class_csv(comparison))
     return path

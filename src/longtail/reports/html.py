@@ -8,8 +8,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from longtail.files import write_text
 from longtail.metrics.results import Results
-from longtail.reports.comparison import Comparison
+from longtail.reports.comparison import Comparison, results_file
 from longtail.reports.export import class_csv
 from longtail.reports.sections import SECTIONS, Section, warnings
 from longtail.reports.svg import group_colours, with_prefix
@@ -52,15 +53,13 @@ def write_report(runs: Sequence[str | Path], out: str | Path, first: Section | N
 
     Raises:
         DataError: Results are missing or unreadable, or the runs cannot be compared.
+        ConfigError: The page cannot be written.
     """
     page = render(*(Comparison.load(of_task) for of_task in by_task(runs)), first=first)
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         path = path / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    write_text(path, page)
     return path
 
 
@@ -68,8 +67,7 @@ def by_task(runs: Sequence[str | Path]) -> list[list[str | Path]]:
     """The runs of each task, in the order in which tasks and runs come."""
     tasks: dict[str, list[str | Path]] = {}
     for run in runs:
-        file = Path(run) / "results.json" if Path(run).is_dir() else Path(run)
-        tasks.setdefault(Results.load(file).task, []).append(run)
+        tasks.setdefault(Results.load(results_file(run)).task, []).append(run)
     return list(tasks.values()) or [[]]
 
 

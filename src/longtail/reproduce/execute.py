@@ -77,7 +77,8 @@ def execute(
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(waiting)} runs failed: {', '.join(folder.name for folder in failed)}",
-            fix="read the .log files beside their folders; the same command tries them again, and finished runs stay",
+            fix="read the .log files beside their folders; the same command tries them again, and finished runs stay; "
+            "--settings FILE.yaml changes settings of all runs, such as data: {groups: {by: rank, sizes: [4, 3, 4]}}",
         )
 
 

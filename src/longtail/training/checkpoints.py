@@ -1,6 +1,5 @@
 """Files of weights and of training state: whole or not there, and never a pickle of a stranger."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from longtail.errors import CheckpointError, TrainingError
+from longtail.files import write_beside
 from longtail.losses.base import ClassificationLoss
 from longtail.pretrained import read_weights, recorded_phases
 from longtail.training.run_folder import RunFolder, environment_rank
@@ -39,16 +39,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         TrainingError: The disk is full, or the folder cannot be written.
     """
-    part = path.with_name(f"{path.name}.part{environment_rank() or ''}")  # several ranks may write the same file
     with writing(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(part)
-            with part.open("rb") as handle:
-                os.fsync(handle.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_beside(path, write, f".part{environment_rank() or ''}")  # several ranks may write the same file
 
 
 def save_weights(model: nn.Module, path: Path, **metadata: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from longtail.errors import ConfigError
+from longtail.options import one_of
 from longtail.training.config_file import from_dict, to_dict
 
 #: Iterations of a phase that the configuration does not name. Source: MEDOE §A.2 (80K; 1.6K for the ensemble).
@@ -132,7 +133,7 @@ class HardwareConfig:
         devices: number of devices of each node, or auto
         num_nodes: number of machines
         strategy: auto (DDP on more than one device) or any strategy of Lightning
-        precision: 32-true, bf16-mixed, 16-mixed …
+        precision: 32-true, bf16-mixed or 16-mixed
         accumulate: batches whose gradients are summed into one step; divides batch_size
         gradient_clip: largest norm of the gradient; not clipped when not given
         sync_batch_norm: whether batch norm takes its statistics over all GPUs (as the papers do)
@@ -150,6 +151,8 @@ class HardwareConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        # Lightning's others keep the weights in other types than the inputs, or exchange the layers
+        one_of("hardware.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16"))
         positive("hardware.num_nodes", self.num_nodes)
         positive("hardware.accumulate", self.accumulate)
         positive("hardware.gradient_clip", self.gradient_clip)
@@ -306,13 +309,3 @@ def within(name: str, value: float | None, low: float, high: float) -> None:
     """
     if value is not None and not low <= value <= high:
         raise ConfigError(f"{name} is {value}", fix=f"give a number from {low} to {high}")
-
-
-def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse words that are not in a list.
-
-    Raises:
-        ConfigError: ``value`` is none of ``known``.
-    """
-    if value not in known:
-        raise ConfigError(f"{name} is {value!r}", fix=f"choose one of {', '.join(known)}")

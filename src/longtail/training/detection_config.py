@@ -4,14 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from longtail.errors import ConfigError
-from longtail.training.config import (
-    OptimiserConfig,
-    RunConfig,
-    not_negative,
-    one_of,
-    positive,
-    within,
-)
+from longtail.options import one_of
+from longtail.training.config import OptimiserConfig, RunConfig, not_negative, positive, within
 
 #: How the groups to score by are chosen, see ``DetectionEvaluationConfig``.
 EvaluationGroups = Literal["auto", "training", "file", "standard"]

@@ -16,6 +16,7 @@ from longtail.datasets.base import DetectionDataset, DetectionSample
 from longtail.detection.drawing import best_detections, draw, to_record
 from longtail.detection.method import Detections
 from longtail.distributed import all_gather_objects, is_main_process
+from longtail.files import make_folder, saving, write_text
 from longtail.frequency import CategoryGroups
 from longtail.metrics.detection_arrays import text_mask
 from longtail.training.pictures import file_name
@@ -73,7 +74,7 @@ class DetectionPictureBook:
         everyone = all_gather_objects([candidate for candidate, _ in self._kept])
         ranked = sorted((entry for entries in everyone for entry in entries), reverse=True)[: self.size * _COMPARED]
         compared, drawn = set(ranked), _varied(ranked)[: self.size]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         untouched = copy.copy(dataset)
         untouched.transform = None  # the photograph as it is stored
         palette = dataset.classes.palette
@@ -87,8 +88,9 @@ class DetectionPictureBook:
             if candidate in drawn:
                 parts = {"truth": truth, **found}
                 pictures |= {part: draw(image, d, dataset.classes.names, palette) for part, d in parts.items()}
-            for part, picture in pictures.items():
-                picture.save(self.folder / f"{file_name(name)}.{part}.jpg", quality=88)
+            with saving(self.folder):
+                for part, picture in pictures.items():
+                    picture.save(self.folder / f"{file_name(name)}.{part}.jpg", quality=88)
             own = {readout: to_record(found[readout]) for readout in readouts[:1]}
             objects[file_name(name)] = {"truth": to_record(truth), **own}
         everywhere = all_gather_objects(objects)
@@ -101,8 +103,8 @@ class DetectionPictureBook:
                 "palette": [list(map(int, colour)) for colour in palette],
                 "classes": {name: sorted(set(objects[name]["truth"]["labels"])) for name in names},
             }
-            (self.folder / "index.json").write_text(json.dumps(index) + "\n")
-            (self.folder / "objects.json").write_text(json.dumps(dict(sorted(objects.items()))) + "\n")
+            write_text(self.folder / "index.json", json.dumps(index) + "\n")
+            write_text(self.folder / "objects.json", json.dumps(dict(sorted(objects.items()))) + "\n")
 
 
 def _varied(ranked: list[_Candidate]) -> list[_Candidate]:

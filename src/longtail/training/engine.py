@@ -11,6 +11,7 @@ import lightning.pytorch as lightning
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch import Tensor, nn
@@ -187,10 +188,12 @@ class PhaseWatch(Callback):
         for problem, _ in agreed:
             if problem is not None:
                 iteration, name, value = problem
-                kept = f"; the state saved before it is kept in {self.run.last}" if self.run.last.is_file() else ""
+                last = self.run.last
+                begin = f" or, with the weights saved before it, another one --from {last}" if last.is_file() else ""
                 raise TrainingError(
                     f"loss {name!r} is {value} in iteration {iteration} of phase {self.phase!r}",
-                    fix=f"lower optimiser.lr, lengthen the warm-up or set hardware.gradient_clip{kept}",
+                    fix="lower optimiser.lr, lengthen the warm-up or set hardware.gradient_clip, and begin the run again "
+                    f"(--overwrite){begin}; resumed, it would come to the same loss",
                 )
         means = dict(zip(self._names, pending.mean(dim=0).tolist(), strict=True))
         return {"loss": sum(means.values()), **means}, max(received for _, received in agreed)
@@ -250,6 +253,7 @@ class PhaseWatch(Callback):
             "finished": self.iteration == self.iterations,
             "done": list(self.done),
             "best": self.best,
+            "data_fingerprint": self.task.data_fingerprint,
             "owes_validation": self._owes_validation,
             "world_size": trainer.world_size,
             "random_states": all_gather_objects(generator_states()),
@@ -327,7 +331,7 @@ def build_trainer(config: RunConfig, iterations: int, run: RunFolder, watch: lis
     }
     try:
         return lightning.Trainer(**arguments)
-    except (TypeError, ValueError, RuntimeError, ImportError) as error:
+    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise ConfigError(
             f"the trainer cannot be built: {error}", fix="check hardware.* and trainer.* in the settings"
         ) from error

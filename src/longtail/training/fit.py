@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from longtail.errors import CheckpointError, ConfigError
+from longtail.errors import CheckpointError, ConfigError, DataError
 from longtail.training.checkpoints import find_weights, load_for_phase, read_state
 from longtail.training.config import RunConfig
 from longtail.training.config_file import differences, from_dict, read_yaml, to_dict, write_yaml
@@ -65,11 +65,14 @@ def fit(
 
     Raises:
         ConfigError: A setting cannot work, the folder is not empty, or settings changed on resume.
+        DataError: Data are not what they should be, or the training data changed on resume.
         CheckpointError: Weights or state do not fit.
         TrainingError: A loss is not finite, or nothing can be written.
         SystemExit: SIGTERM (143) or Ctrl-C (130) ended the run; its state is saved.
     """
     run = RunFolder(Path(run_dir))
+    if resume and overwrite:
+        raise ConfigError("a run is either resumed or overwritten, not both", fix="give one of the two")
     run.prepare(resume=resume, overwrite=overwrite)
     state = read_state(run.last)["longtail"] if resume and run.last.is_file() else None
     task = task or build_task(config)
@@ -77,7 +80,8 @@ def fit(
     config = config.resolved(phases, pass_length(task.order))
     if state is not None:
         _check_unchanged(config, run)
-    if overwrite and not resume:
+        _check_same_data(task, state, run)
+    if overwrite:
         run.clear()
     first = environment_rank() == 0
     if first:
@@ -191,4 +195,14 @@ def _check_unchanged(config: RunConfig, run: RunFolder) -> None:
         raise ConfigError(
             f"settings differ from those of the run to resume: {listed}",
             fix="resume with the settings of the run, or give another folder",
+        )
+
+
+def _check_same_data(task: Task, state: dict[str, Any], run: RunFolder) -> None:
+    before = state.get("data_fingerprint")  # states of older versions have none
+    if before is not None and before != task.data_fingerprint:
+        raise DataError(
+            f"the training data are not those that {run.path} has been trained on so far",
+            fix="restore images, labels and classes, or begin a run in another folder, with these weights where you "
+            f"add --from {run.last}",
         )

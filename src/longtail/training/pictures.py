@@ -12,6 +12,7 @@ from torch import Tensor
 
 from longtail.datasets.base import SegmentationDataset
 from longtail.distributed import all_gather_objects, is_main_process
+from longtail.files import make_folder, saving, write_text
 from longtail.frequency import CategoryGroups
 
 
@@ -55,23 +56,24 @@ class PictureBook:
         """Write the pictures of the best images of all ranks; each rank writes its own."""
         everyone = all_gather_objects([(rank, name) for rank, name, *_ in self._kept])
         chosen = sorted((entry for entries in everyone for entry in entries), reverse=True)[: self.size]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         untouched = copy.copy(dataset)
         untouched.transform = None  # the photograph as it is stored
         for rank, name, truth, maps in self._kept:
             if (rank, name) not in chosen:
                 continue
             pixels = untouched[-rank[-1]]["image"].permute(1, 2, 0).cpu().numpy()
-            Image.fromarray(pixels).save(self.folder / f"{file_name(name)}.input.jpg", quality=90)
-            for part, values in {"truth": truth, **maps}.items():
-                Image.fromarray(values).save(self.folder / f"{file_name(name)}.{part}.png")
+            with saving(self.folder):
+                Image.fromarray(pixels).save(self.folder / f"{file_name(name)}.input.jpg", quality=90)
+                for part, values in {"truth": truth, **maps}.items():
+                    Image.fromarray(values).save(self.folder / f"{file_name(name)}.{part}.png")
         if is_main_process():
             index = {
                 "images": [file_name(name) for _, name in chosen],
                 "readouts": readouts,
                 "palette": [list(map(int, colour)) for colour in dataset.classes.palette],
             }
-            (self.folder / "index.json").write_text(json.dumps(index) + "\n")
+            write_text(self.folder / "index.json", json.dumps(index) + "\n")
 
 
 def file_name(name: str) -> str:

@@ -13,7 +13,6 @@ from rich.progress import track
 
 from longtail.datasets.image_files import list_images, read_image
 from longtail.errors import ConfigError, DataError
-from longtail.training.checkpoints import write_whole
 from longtail.training.predict_folder import PredictionFolder
 
 _AHEAD = 2  # photographs that are read while the network works
@@ -112,8 +111,8 @@ def predict(
         progress: Show a bar on a terminal.
 
     Raises:
-        ConfigError: The folder holds predictions of another model or with other options.
-        TrainingError: The results cannot be written.
+        ConfigError: The folder holds predictions of another model, with other options or of other files of these names,
+            or cannot be written.
     """
     folder = PredictionFolder(Path(out), {"labels": ".png", "overlays": ".png"})
     made_by = {"model": segmenter.fingerprint(), "window": window, "stride": stride, "opacity": opacity}
@@ -131,8 +130,9 @@ def predict(
         stored = ids.astype(np.uint8 if len(palette) <= 256 else np.uint16)
         photo = pixels.permute(1, 2, 0).numpy()
         overlay = (photo * (1 - opacity) + palette[ids] * opacity).round().astype(np.uint8)
-        _write_png(overlay, folder.file("overlays", name))
-        _write_png(stored, folder.file("labels", name))
+        for kind, values in (("overlays", overlay), ("labels", stored)):
+            picture = Image.fromarray(values)
+            folder.write(folder.file(kind, name), lambda part, picture=picture: picture.save(part, format="PNG"))  # type: ignore[misc]
         done.written += 1
     return done
 
@@ -146,7 +146,3 @@ def read_ahead(wanted: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Future
             if len(pending) > _AHEAD:
                 yield pending.pop(0)
         yield from pending
-
-
-def _write_png(values: np.ndarray, path: Path) -> None:
-    write_whole(path, lambda part: Image.fromarray(values).save(part, format="PNG"))

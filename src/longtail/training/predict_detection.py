@@ -12,7 +12,6 @@ from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError
 from longtail.mec.detector import Detector
 from longtail.metrics.detection_arrays import DetectionArrays
-from longtail.training.checkpoints import write_whole
 from longtail.training.predict import Predicted, read_ahead
 from longtail.training.predict_folder import PredictionFolder
 
@@ -53,9 +52,9 @@ def predict_detection(
         progress: Show a bar on a terminal.
 
     Raises:
-        ConfigError: The folder holds predictions of another model or with other options.
+        ConfigError: The folder holds predictions of another model, with other options or of other files of these names,
+            or cannot be written.
         DataError: The annotation file does not list an image.
-        TrainingError: The results cannot be written.
     """
     folder = PredictionFolder(Path(out), {"detections": ".json", "pictures": ".jpg"})
     ids = image_ids(images, annotations)
@@ -75,8 +74,8 @@ def predict_detection(
         for record in records:
             del record["image_id"]
         picture = folder.file("pictures", name)
-        write_whole(picture, lambda part, drawn=drawn: drawn.save(part, format="JPEG", quality=90))  # type: ignore[misc]
-        _write_json(records, folder.file("detections", name))
+        folder.write(picture, lambda part, drawn=drawn: drawn.save(part, format="JPEG", quality=90))  # type: ignore[misc]
+        _write_json(folder, records, folder.file("detections", name))
         done.written += 1
     _join(folder, images, ids)
     return done
@@ -116,6 +115,7 @@ def _join(folder: PredictionFolder, images: Mapping[str, Path], ids: Mapping[str
     """One list of what all processes have written so far, and the ids."""
     there = [name for name in images if folder.file("detections", name).is_file()]
     _write_json(
+        folder,
         [
             {"image_id": ids[name], **record}
             for name in there
@@ -124,11 +124,11 @@ def _join(folder: PredictionFolder, images: Mapping[str, Path], ids: Mapping[str
         folder.path / "detections.json",
     )
     listed = [{"id": ids[name], "file_name": str(images[name])} for name in there]
-    _write_json(listed, folder.path / "images.json", indent=1)
+    _write_json(folder, listed, folder.path / "images.json", indent=1)
 
 
-def _write_json(values: list[dict[str, Any]], path: Path, indent: int | None = None) -> None:
-    write_whole(path, lambda part: part.write_text(json.dumps(values, indent=indent) + "\n"))
+def _write_json(folder: PredictionFolder, values: list[dict[str, Any]], path: Path, indent: int | None = None) -> None:
+    folder.write(path, lambda part: part.write_text(json.dumps(values, indent=indent) + "\n"))
 
 
 __all__ = ["image_ids", "predict_detection"]

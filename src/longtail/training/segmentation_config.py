@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
-from longtail.training.config import RunConfig, not_negative, one_of, positive, within
+from longtail.options import one_of
+from longtail.training.config import RunConfig, not_negative, positive, within
 
 
 @dataclass

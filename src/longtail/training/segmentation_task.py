@@ -12,7 +12,9 @@ from torch import Tensor
 
 from longtail.datasets import open_dataset
 from longtail.datasets.base import SegmentationDataset
-from longtail.errors import ConfigError
+from longtail.datasets.image_files import fingerprint_of
+from longtail.datasets.pairs import ImageLabelPairs
+from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
 from longtail.medoe import Segmenter
@@ -30,7 +32,7 @@ from longtail.training.loading import IndexOrder, Shuffled
 from longtail.training.run_folder import RunFolder, environment_rank
 from longtail.training.scoring import run_to_score
 from longtail.training.segmentation_config import GroupsConfig, PixelSamplingConfig, SegmentationConfig
-from longtail.training.task import Validation
+from longtail.training.task import Validation, optional_validation
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval, segmentation_train
 from longtail.transforms.segmentation import FocusClass
 
@@ -59,8 +61,17 @@ class SegmentationTask:
         later = (config.method.options.get("classifier_phase") or {}).get("sampling")
         if later is not None:
             self._classifier_order = sampling_order(replace(config.data.sampling, by=later), labelled, size)
-        self.val_data = open_validation(config) if config.data.val_split else None
+        self.val_data: SegmentationDataset | None = None
+        if config.data.val_split:
+            with optional_validation():
+                self.val_data = open_validation(config)
         self.frequency = frequency_of(config, labelled)
+        self.data_fingerprint = _content_of(labelled, self.frequency)
+        if self.val_data is not None:
+            _check_validation(config, labelled, self.val_data)
+        for dataset in (labelled, self.val_data):
+            if isinstance(dataset, ImageLabelPairs) and environment_rank() == 0:
+                dataset.check_images()
         self.groups = build_groups(config.data.groups, self.frequency)
         self.segmenter = self._build_segmenter(labelled)
         self.method = self.segmenter.method
@@ -99,6 +110,7 @@ class SegmentationTask:
                 "mean": list(config.augmentation.options.get("mean", IMAGENET_MEAN)),
                 "std": list(config.augmentation.options.get("std", IMAGENET_STD)),
                 "short_side": config.augmentation.short_side,
+                "max_side": config.augmentation.max_side,
             },
             ignore_index=dataset.ignore_index,
         )
@@ -148,6 +160,7 @@ class SegmentationTask:
         total = sum(p.numel() for p in self.method.parameters())
         return [
             ("data", f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images"),
+            *([("split", note)] if (note := self.train_data.dataset.note) else []),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
             ("sampling", data.sampling.by.replace("_", " ")),
             ("model", f"{self.config.model.name}, {self.config.method.name}, {total / 1e6:.2f} M parameters"),
@@ -207,6 +220,37 @@ def open_validation(config: SegmentationConfig, split: str | None = None) -> Seg
     )
 
 
+def _content_of(dataset: SegmentationDataset, frequency: ClassFrequency) -> str:
+    """Digest of the training data that a copy of them has, too: what has to be the same on resume."""
+    files = dataset.label_files
+    facts = (dataset.ignore_index, frequency.to_dict())
+    return fingerprint_of(files, *facts, times=False) if files else fingerprint_of((), dataset.fingerprint, *facts)
+
+
+def _check_validation(config: SegmentationConfig, train: SegmentationDataset, val: SegmentationDataset) -> None:
+    """Refuse before training what would spoil the first validation, which may be hours away.
+
+    Raises:
+        DataError: A label file is unreadable or holds a value that is neither a class nor ignored, no pixel is
+            labelled, or splits of different names share images.
+    """
+    if not val.label_files:
+        return
+    names = config.data.train_split, config.data.val_split
+    shared = set(train.label_files or ()) & set(val.label_files)
+    if shared and names[0] != names[1]:
+        raise DataError(
+            f"{len(shared)} of the {len(val)} images of {names[1]!r} are training images, {min(shared)} one of them",
+            fix="give each split a folder of its own ({split} in image_dir and label_dir stands for its name); to train "
+            "without validation, set data.val_split ''",
+        )
+    if not count_pixels(val, cache=frequency_cache(), progress=environment_rank() == 0).counts("pixels").any():
+        raise DataError(
+            f"the {len(val)} images of {names[1]!r} have no labelled pixel",
+            fix="correct their labels; to train without validation, set data.val_split ''",
+        )
+
+
 def evaluation_arguments(config: SegmentationConfig) -> dict[str, Any]:
     """Arguments of ``evaluate`` that the configuration holds."""
     settings = config.evaluation
@@ -239,7 +283,7 @@ def frequency_of(config: SegmentationConfig, dataset: SegmentationDataset) -> Cl
 def frequency_cache() -> Path:
     """Folder of cached counts: ``LONGTAIL_CACHE``, else the user's cache."""
     home = os.environ.get("LONGTAIL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "longtail"
-    return Path(home).expanduser() / "frequency"
+    return Path(home) / "frequency"
 
 
 def build_groups(settings: GroupsConfig, frequency: ClassFrequency) -> CategoryGroups:
@@ -275,7 +319,7 @@ def score_run(
         run_dir: Run folder.
         split: Split to score; the validation split where not given.
         device: Where to compute.
-        out: Folder to write into; the run folder where not given.
+        out: Folder to write into; the run folder where not given, see ``run_to_score``.
         progress: Show a bar on a terminal.
         changes: Settings to evaluate with other than those of the run, as nested values.
         trust_code: Whether the run may name a model builder outside this library.

@@ -1,6 +1,7 @@
 """What the engine knows of a task: everything that differs between segmentation and detection."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ from rich.console import RenderableType
 from torch import nn
 from torch.utils.data import Dataset
 
+from longtail.errors import DataError
 from longtail.training.loading import IndexOrder
 from longtail.training.run_folder import RunFolder
 
@@ -48,12 +50,14 @@ class Task(Protocol):
         train_data: Augmented samples by index; draws from the global generators.
         order: One pass over the training data.
         collate: List of samples -> batch; None for torch's own.
+        data_fingerprint: Changes when the training data do; a run is resumed with the same one alone.
     """
 
     method: nn.Module
     train_data: Dataset
     order: IndexOrder
     collate: Callable[[list], Any] | None
+    data_fingerprint: str
 
     def inputs(self, batch: Any) -> tuple:
         """Arguments of ``method.losses``."""
@@ -71,6 +75,17 @@ class Task(Protocol):
 
     def describe(self) -> list[tuple[str, str]]:
         """What is trained on what: (subject, words) lines."""
+
+
+@contextmanager
+def optional_validation() -> Iterator[None]:
+    """Let errors of opening the validation split say that training goes without one."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            error.problem, fix=f"{error.fix}; to train without validation, set data.val_split ''"
+        ) from error
 
 
 def phases_of(method: nn.Module) -> tuple[str, ...]:

@@ -56,9 +56,50 @@ def test_refuses_what_cannot_be_split_and_other_classes():
         wrap(Own(), 7)
     model = Own()
     model.head = nn.Identity()
+    assert wrap(model).num_classes == 6
+    model.encoder = nn.Identity()  # cannot be tried on an image
     with pytest.raises(ConfigError, match="num_classes"):
         wrap(model)
     assert wrap(model, 6).num_classes == 6
+
+
+def test_classes_are_those_that_the_head_gives_whatever_its_last_convolution():
+    model = Own()
+    model.head.unused = nn.Conv2d(6, 9, 1)
+    assert wrap(model).num_classes == wrap(model, 5).num_classes == 5
+    model.encoder = nn.Identity()
+    assert wrap(model, 5).num_classes == 5
+
+
+class Whole(Own):
+    """Pads to multiples of 8 and resizes as it is told."""
+
+    def __init__(self, align_corners: bool, squashed: bool = False) -> None:
+        super().__init__()
+        self.align_corners, self.squashed = align_corners, squashed
+
+    def forward(self, image):
+        size = image.shape[-2:]
+        padded = nn.functional.pad(image, (0, -size[1] % 8, 0, -size[0] % 8))
+        logits = self.head(self.decoder(self.encoder(padded)))
+        logits = logits.sigmoid() if self.squashed else logits
+        full = nn.functional.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+        return full[..., : size[0], : size[1]]
+
+
+@torch.no_grad()
+def test_own_models_say_how_they_pad_and_resize():
+    model, image = Whole(align_corners=True), torch.randn(1, 3, 17, 21)
+    wrapped = wrap(model, size_divisor=8, align_corners=True)
+    assert torch.allclose(wrapped(image), model(image), atol=1e-6)
+    assert model.training and wrapped.training
+    assert not torch.allclose(wrap(model, align_corners=True)(image), model(image), atol=1e-2)  # for size_divisor
+    with pytest.raises(ConfigError, match=r"Whole differ .*\n.*align_corners=True"):
+        wrap(model)
+    with pytest.raises(ConfigError, match=r"Whole differ .*\n.*softmax, pass the parts"):
+        wrap(Whole(align_corners=False, squashed=True))
+    with pytest.raises(ConfigError, match="size_divisor for EncoderDecoder, which has its own"):
+        wrap(wrapped, size_divisor=8)
 
 
 def test_model_libraries_are_not_imported_for_others():

@@ -71,6 +71,7 @@ def run(arguments: Namespace) -> int:
     console.print(table("", ["imbalance", ""], [(k.replace("_", " "), _number(v)) for k, v in facts.items()]))
     try:
         if arguments.out:
+            Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
             frequency.to_json(arguments.out)
             console.print(f"\nwritten to {arguments.out}")
         if arguments.plot:

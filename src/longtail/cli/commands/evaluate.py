@@ -47,6 +47,7 @@ def run(arguments: Namespace) -> int:
     """Evaluate and print."""
     from longtail.cli.show import show_results
     from longtail.errors import ConfigError
+    from longtail.files import make_folder
     from longtail.pretrained import saved_task
     from longtail.training.config import not_negative, positive
     from longtail.training.run_folder import RunFolder
@@ -65,7 +66,7 @@ def run(arguments: Namespace) -> int:
     out = Path(arguments.out or folder)
     if arguments.data and out.resolve() == folder.resolve():
         raise ConfigError(f"scores of {arguments.data} are not {folder}'s own", fix="name a folder for them with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if not arguments.data:
         _score_run(arguments, folder, out, detection)
     else:

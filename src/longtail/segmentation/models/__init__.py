@@ -67,21 +67,30 @@ def build_model(
     return set_classifier(model, classifier)
 
 
-def wrap(model: "nn.Module", num_classes: int | None = None) -> "EncoderDecoder":
+def wrap(
+    model: "nn.Module",
+    num_classes: int | None = None,
+    *,
+    size_divisor: int | None = None,
+    align_corners: bool | None = None,
+) -> "EncoderDecoder":
     """Split a segmentation model of any library into encoder, decoder and head; its logits stay the same.
 
     Args:
         model: Of segmentation-models-pytorch, transformers or torchvision, or your own with ``encoder``, ``decoder``
             and ``head`` (or ``segmentation_head``). The parts are taken over, not copied. An ``EncoderDecoder`` is
-            given back as it is.
+            given back as it is. Where a model of your own has a ``forward``, it is compared on one small image.
         num_classes: Number of classes C; None to read it from the model.
+        size_divisor: Of a model of your own, see ``EncoderDecoder``; 1 where not given.
+        align_corners: Of a model of your own, see ``EncoderDecoder``; False where not given.
 
     Raises:
-        ConfigError: The model cannot be split, or tells another number of classes apart.
+        ConfigError: The model cannot be split, tells another number of classes apart, says something else than its parts
+            one after another, or is of a library that says these settings itself.
     """
     from longtail.segmentation.models.wrapping import wrap_model
 
-    return wrap_model(model, num_classes)
+    return wrap_model(model, num_classes, size_divisor=size_divisor, align_corners=align_corners)
 
 
 def model_options(name: str) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""Files that are whole or not there, and one refusal where they cannot be written."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from longtail.errors import ConfigError
+
+
+@contextmanager
+def saving(path: str | Path, fix: str = "free some space there, or name another place to write to") -> Iterator[None]:
+    """Turn the ways in which the system refuses to write into one error.
+
+    Args:
+        path: What is written, as the error names it.
+        fix: The way out.
+
+    Raises:
+        ConfigError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}", fix=fix) from error
+
+
+def write_beside(path: Path, write: Callable[[Path], Any], part: str = ".part") -> None:
+    """Write a file beside ``path`` and put it in place once it is whole; the old one stays where that fails.
+
+    Args:
+        path: The file; its folder is made.
+        write: Writes the path that it is given.
+        part: What the name ends with as long as the file is not whole.
+    """
+    beside = path.with_name(f"{path.name}{part}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        with beside.open("rb") as handle:
+            os.fsync(handle.fileno())
+        beside.replace(path)
+    finally:
+        if beside.exists():  # not where a file stands in the folder's place, of which unlink would complain
+            beside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        ConfigError: The disk is full, or the folder cannot be written.
+    """
+    with saving(path):
+        write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and see that it can be written, before hours are spent on what is to lie there.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    with saving(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
