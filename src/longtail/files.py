@@ -24,7 +24,9 @@ def saving(path: str | Path, fix: str = "free some space there, or name another 
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}", fix=fix) from error
+        # the folder in whose place a file stands, or which is not ours: the system names it
+        where = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}{where}", fix=fix) from error
 
 
 def write_beside(path: Path, write: Callable[[Path], Any], part: str = ".part") -> None:

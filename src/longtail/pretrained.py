@@ -293,7 +293,9 @@ def _check_hub_id(path: Path) -> None:
         close = difflib.get_close_matches(path.name, beside, n=1)
         raise CheckpointError(
             f"there is no folder {path}",
-            fix=f"did you mean {path.parent / close[0]}?" if close else "give a run folder or a Hub id such as owner/name",
+            fix=f"did you mean {path.parent / close[0]}?"
+            if close
+            else "give a run folder or a Hub id such as owner/name",
         )
 
 

@@ -211,6 +211,73 @@ def test_score_segmentation(tmp_path, capsys):
     assert main(["score", "segmentation", "--labels", str(tmp_path), "--predictions", str(tmp_path / "nowhere")]) == 2
 
 
+def test_score_segmentation_says_how_many_classes_it_found(tmp_path, capsys):
+    for kind in ("labels", "predictions"):
+        (tmp_path / kind).mkdir()
+        Image.fromarray(np.array([[0, 3]], np.uint8)).save(tmp_path / kind / "a.png")
+    words = ["score", "segmentation", "--predictions", str(tmp_path / "predictions")]
+    assert main([*words, "--labels", str(tmp_path / "labels")]) == 0
+    assert "warning: 4 classes, by the largest value in the files" in capsys.readouterr().err
+    assert main([*words, "--labels", str(tmp_path / "labels"), "--classes", "4"]) == 0
+    assert not capsys.readouterr().err
+    assert main(words) == 2
+    assert "--data or as --labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("called", ["", "_leftImg8bit"])
+def test_score_segmentation_of_a_data_set(tmp_path, capsys, called):
+    root, predictions = tmp_path / "city", tmp_path / "predictions"
+    stored, meant = np.array([[7, 8, 0, 33, 33]], np.uint8), np.array([[0, 1, 5, 18, 0]], np.uint8)
+    for name, values in (
+        (root / "leftImg8bit/val/bonn/x_leftImg8bit.png", np.zeros((1, 5, 3), np.uint8)),
+        (root / "gtFine/val/bonn/x_gtFine_labelIds.png", stored),
+        (predictions / f"bonn/x{called}.png", meant),
+    ):
+        name.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(name)
+    words = ["score", "segmentation", "--data", f"cityscapes:{root}", "--predictions", str(predictions)]
+    groups = ["--groups.by", "rank", "--groups.sizes", "[4, 4, 11]"]
+    assert main([*words, *groups, "--out", str(tmp_path / "r.json")]) == 0
+    assert not capsys.readouterr().err
+    results = Results.load(tmp_path / "r.json")
+    assert len(results.class_names) == 19 and results.own.overall["aAcc"] == pytest.approx(3 / 4)
+    assert [len(ids) for ids in results.groups.values()] == [4, 4, 11]
+    assert results.data["name"] == f"cityscapes:{root}" and results.data["split"] == "val"
+    assert main([*words, "--groups.by", "explicit", "--groups.members", "{a: [0], b: [1]}"]) == 2
+    assert "groups of 2 classes for labels of 19" in capsys.readouterr().err
+    assert main([*words, "--classes", "34"]) == 2
+    assert "--classes with --data" in capsys.readouterr().err
+    words[words.index("--data") + 1] = "longtail-scenes"
+    assert main(words) == 2
+    assert "longtail-scenes has no label images" in capsys.readouterr().err
+
+
+def test_where_it_cannot_write_is_told_in_one_line(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    place = str(tmp_path / "file" / "x")
+    for words in (["report", str(run)], ["evaluate", str(run), "--device", "cpu", "--limit", "1"]):
+        assert main([*words, "--out", place]) == 2
+        error = capsys.readouterr().err
+        assert f"error: cannot write {place}" in error and "Not a directory" in error and "name another" in error
+
+
+def test_a_step_without_a_window(run, tmp_path, capsys):
+    for words in (["evaluate", str(run)], ["predict", str(run), str(tmp_path)]):
+        assert main([*words, "--stride", "[8, 8]"]) == 2
+        assert "--stride without --window" in capsys.readouterr().err
+
+
+def test_report_of_a_run_that_was_not_scored(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("")
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"longtail evaluate {tmp_path}" in capsys.readouterr().err
+
+
+def test_score_stages_of_a_segmentation_run(run, capsys):
+    assert main(["score", "stages", str(run), "--annotations", "any.json"]) == 2
+    assert "is a segmentation model, not one of detection" in capsys.readouterr().err
+
+
 def test_info(capsys):
     assert main(["info"]) == 0
     shown = capsys.readouterr().out

@@ -107,6 +107,36 @@ def test_reduce_zero_label_shifts_the_labels_alone(tmp_path):
     assert results.own.extra["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
 
 
+def test_labels_by_name_with_a_data_sets_table(tmp_path):
+    table = np.full(256, -1)
+    table[[0, 7, 9]] = 255, 0, 1
+    write(tmp_path / "l" / "any.png", np.array([[0, 7, 9, 9]], np.uint8))
+    write(tmp_path / "p" / "x.png", np.array([[1, 0, 1, 0]], np.uint8))
+    labels, given = {"x": tmp_path / "l" / "any.png"}, {"label_table": table, "classes": ["a", "b"]}
+    results = score_label_folders(labels, tmp_path / "p", **given)
+    assert results.own.extra["confusion"] == [[1, 0], [1, 1]]
+    with pytest.raises(ConfigError, match="table without classes"):
+        score_label_folders(labels, tmp_path / "p", label_table=table)
+    write(tmp_path / "l" / "any.png", np.array([[0, 7, 9, 8]], np.uint8))
+    with pytest.raises(DataError, match=r"any\.png holds value 8 .*no class"):
+        score_label_folders(labels, tmp_path / "p", **given)
+
+
+def test_groups_made_of_the_counts(folders):
+    labels, predictions, _ = folders
+
+    def by_rank(counts):
+        return CategoryGroups.by_rank(counts.counts("pixels"), (1, 2, 3))
+
+    results = score_label_folders(labels, predictions, classes=6, groups=by_rank)
+    assert results.groups == {"head": [0], "body": [1, 2], "tail": [3, 4, 5]}
+    assert results.settings["groups_from"].startswith("the labels scored")
+    told = frequency((1, 2, 3, 4, 5, 6))
+    results = score_label_folders(labels, predictions, groups=by_rank, frequency=told)
+    assert results.groups == {"head": [5], "body": [3, 4], "tail": [0, 1, 2]}
+    assert results.settings["groups_from"].startswith("frequency")
+
+
 def test_many_classes_in_16_bits_and_palette_predictions(tmp_path):
     truth = np.array([[0, 300, 846, 65535]], np.uint16)
     write(tmp_path / "l" / "x.png", truth)

@@ -78,6 +78,32 @@ def test_results_of_two_models_are_not_mixed(photos, tmp_path):
     assert predict(Bands("new"), images, out).skipped == 3
 
 
+def test_another_file_of_the_same_name_is_not_taken_for_predicted(photos, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    predict(Bands(), find_images([photos]), out)
+    other.mkdir()
+    Image.new("RGB", (3, 2), (200, 0, 0)).save(other / "a.png")
+    Image.new("RGB", (3, 2), (200, 0, 0)).save(other / "c.png")
+    with pytest.raises(ConfigError, match=r"labels/a\.png is not of .*other/a\.png .*\n.*another --out.*--overwrite"):
+        predict(Bands(), find_images([other]), out)
+    assert predict(Bands(), find_images([other / "c.png"]), out).written == 1  # beside the others
+    assert predict(Bands(), find_images([photos]), out).skipped == 3
+    (out / "overlays/a.png").unlink()  # cut off: there is nothing whole to mix with
+    assert predict(Bands(), find_images([other]), out).written == 1
+    with pytest.raises(ConfigError, match=r"labels/a\.png is not of .*photos/a\.png"):
+        predict(Bands(), find_images([photos]), out)
+    assert predict(Bands(), find_images([photos]), out, overwrite=True).written == 3
+    (out / "sources.json").unlink()  # of an older version
+    assert predict(Bands(), find_images([photos]), out).skipped == 3
+
+
+def test_a_folder_that_cannot_be_written(photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write .*Not a directory.*\n.*another --out") as caught:
+        predict(Bands(), find_images([photos]), tmp_path / "file" / "out")
+    assert "--resume" not in str(caught.value)
+
+
 def test_an_overwriting_command_that_was_stopped_goes_on(photos, tmp_path):
     images, out = find_images([photos]), tmp_path / "out"
     predict(Bands(), images, out)

@@ -47,7 +47,9 @@ def _read_with_pil(path: Path) -> Tensor:
             else:
                 pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError as error:
-        raise DataError(f"image {path} does not exist", fix="restore the file, or leave it out, with its label if it has one") from error
+        raise DataError(
+            f"image {path} does not exist", fix="restore the file, or leave it and its label out"
+        ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read image {path}: {error}", fix="restore the file from its source") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -29,6 +29,7 @@ LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 _BYTE = 256
 #: ``settings["classes_from"]`` where nothing but the largest value told the number of classes.
 FROM_VALUES = "values in the files"
+_FROM_SCORED = "the labels scored (no training frequency given)"
 
 Groups = CategoryGroups | Mapping[str, Sequence[int]] | Callable[[ClassFrequency], CategoryGroups]
 
@@ -310,8 +311,7 @@ def _groups(
     pixels = confusion.sum(1).numpy()
     scored = ClassFrequency(class_names=tuple(names), images=np.zeros_like(pixels), pixels=pixels)
     if callable(groups):
-        of = "the labels scored (no training frequency given)" if frequency is None else "frequency"
-        return groups(frequency or scored), f"argument, of {of}"
+        return groups(frequency or scored), _FROM_SCORED if frequency is None else "frequency (groups as asked for)"
     if groups is not None:
         chosen = groups if isinstance(groups, CategoryGroups) else CategoryGroups.explicit(groups)
         if chosen.num_classes != len(names):
@@ -322,7 +322,7 @@ def _groups(
         return chosen, "argument"
     if frequency is not None:
         return CategoryGroups.by_share(frequency), "frequency (shares of the training pixels)"
-    return CategoryGroups.by_share(scored), "the labels scored (no training frequency given)"
+    return CategoryGroups.by_share(scored), _FROM_SCORED
 
 
 def _num_cores() -> int:

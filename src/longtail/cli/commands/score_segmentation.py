@@ -1,4 +1,10 @@
-"""Score anyone's predicted label images by class and group, without a model."""
+"""Score anyone's predicted label images by class and group, without a model.
+
+The true labels are those of a data set (--data), with its classes and its table of label values, or a folder of label
+images that hold class ids (--labels).
+"""
+
+from typing import Any
 
 from longtail.cli.parser import Namespace, Parser
 
@@ -9,26 +15,120 @@ ORDER = 60
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--labels", type=str, required=True, help="folder of true label images")
+    from longtail.training.segmentation_config import GroupsConfig
+
+    parser.add_argument("--data", type=str | None, default=None, help="data set with the labels, cityscapes:ROOT …")
+    parser.add_argument("--split", type=str, default="val", help="split of the data set")
+    parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument("--labels", type=str | None, default=None, help="folder of true label images, without --data")
     parser.add_argument("--predictions", type=str, required=True, help="folder of predicted label images")
     parser.add_argument("--frequency", type=str | None, default=None, help="counts of the training split, for groups")
     parser.add_argument("--classes", type=int | str | None, default=None, help="classes.json, classes.txt or a number")
-    parser.add_argument("--ignore_index", type=int, default=255, help="label value that does not count")
+    parser.add_argument("--ignore_index", type=int | None, default=None, help="label value that does not count [255]")
     parser.add_argument("--reduce_zero_label", action="store_true", help="labels store class i as i + 1 (ADE20K)")
     parser.add_argument("--label_suffix", type=str, default="", help="end of label names, e.g. _gtFine_labelTrainIds")
     parser.add_argument("--prediction_suffix", type=str, default="", help="end of prediction names")
     parser.add_argument("--name", type=str | None, default=None, help="what to call the predictions")
     parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
+    parser.add_class_arguments(GroupsConfig, "groups")
 
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
-
+    from longtail.cli.parser import say_warning
     from longtail.cli.show import save_and_show
-    from longtail.metrics.score_labels import score_label_folders
+    from longtail.errors import ConfigError
+    from longtail.metrics.score_labels import FROM_VALUES, score_label_folders
 
-    options = arguments.as_dict()
-    out = options.pop("out")
-    results = score_label_folders(**options)
-    save_and_show(results, out)
+    if (arguments.data is None) == (arguments.labels is None):
+        raise ConfigError(
+            "the true labels are wanted once, as --data or as --labels",
+            fix="give --data cityscapes:ROOT (or another data set), or the folder of label images as --labels",
+        )
+    dataset = None if arguments.data is None else _dataset(arguments)
+    results = score_label_folders(
+        predictions=arguments.predictions,
+        frequency=arguments.frequency,
+        groups=_groups(arguments),
+        prediction_suffix=arguments.prediction_suffix,
+        name=arguments.name,
+        **(_of_folder(arguments) if dataset is None else _of_dataset(arguments, dataset)),
+    )
+    if dataset is not None:
+        results.data |= {"name": arguments.data, "split": arguments.split, "fingerprint": dataset.fingerprint}
+        results.settings |= {"labels": arguments.data, "classes_from": arguments.data}
+    if results.settings["classes_from"] == FROM_VALUES:
+        say_warning(
+            f"{len(results.class_names)} classes, by the largest value in the files: name the data set with --data, or "
+            "give --classes"
+        )
+    save_and_show(results, arguments.out)
     return 0
+
+
+def _dataset(arguments: Namespace) -> Any:
+    """The data set with the labels.
+
+    Raises:
+        ConfigError: It has no label images, or settings are given that it has itself.
+    """
+    from longtail.datasets import open_dataset
+    from longtail.datasets.pairs import ImageLabelPairs
+    from longtail.errors import ConfigError
+    from longtail.training.config_file import as_arguments
+
+    for name in ("classes", "ignore_index", "reduce_zero_label", "label_suffix"):
+        if getattr(arguments, name) not in (None, False, ""):
+            raise ConfigError(f"--{name} with --data, which says it itself", fix="leave it out")
+    dataset = open_dataset(arguments.data, arguments.split, labels_only=True, **as_arguments(arguments.options))
+    if not isinstance(dataset, ImageLabelPairs):
+        raise ConfigError(
+            f"{arguments.data} has no label images",
+            fix="score detections with `longtail score detection`, a model with `longtail evaluate`",
+        )
+    return dataset
+
+
+def _of_dataset(arguments: Namespace, dataset: Any) -> dict[str, Any]:
+    """Labels by the names of their predictions: those of the photographs, as `longtail predict` has them, or the samples'."""
+    from pathlib import Path
+
+    from longtail.metrics.score_labels import LABEL_SUFFIXES
+
+    labels = {name: label for name, _, label in dataset.pairs}
+    by_photo = {Path(name).with_name(image.stem).as_posix(): label for name, image, label in dataset.pairs}
+    folder = Path(arguments.predictions)
+    if not arguments.prediction_suffix and any(
+        (folder / f"{name}{suffix}").is_file() for name in by_photo for suffix in LABEL_SUFFIXES
+    ):
+        labels = by_photo
+    return {
+        "labels": labels,
+        "classes": dataset.classes.names,
+        "ignore_index": dataset.ignore_index,
+        "label_table": dataset.label_table,
+    }
+
+
+def _of_folder(arguments: Namespace) -> dict[str, Any]:
+    return {
+        "labels": arguments.labels,
+        "classes": arguments.classes,
+        "ignore_index": 255 if arguments.ignore_index is None else arguments.ignore_index,
+        "reduce_zero_label": arguments.reduce_zero_label,
+        "label_suffix": arguments.label_suffix,
+    }
+
+
+def _groups(arguments: Namespace) -> Any:
+    """What makes the groups of the counts; None for the default, whose origin the results tell in more words."""
+    from functools import partial
+
+    from longtail.training.config_file import from_dict
+    from longtail.training.segmentation_config import GroupsConfig
+    from longtail.training.segmentation_task import build_groups
+
+    wanted = from_dict(GroupsConfig, arguments.groups.as_dict())
+    if wanted == GroupsConfig():
+        return None
+    return wanted.members if wanted.by == "explicit" else partial(build_groups, wanted)
