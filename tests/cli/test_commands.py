@@ -252,6 +252,17 @@ def test_score_segmentation_of_a_data_set(tmp_path, capsys, called):
     assert "longtail-scenes has no label images" in capsys.readouterr().err
 
 
+def test_score_segmentation_of_what_predict_wrote(tmp_path, capsys):
+    for folder in ("truth", "mine/labels"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.array([[0, 1, 1]], np.uint8)).save(tmp_path / folder / "a.png")
+    (tmp_path / "mine/made_by.json").write_text("{}")
+    words = ["--labels", str(tmp_path / "truth"), "--predictions", str(tmp_path / "mine"), "--classes", "2"]
+    assert main(["score", "segmentation", *words, "--out", str(tmp_path / "r.json")]) == 0
+    results = Results.load(tmp_path / "r.json")
+    assert list(results.predictions) == ["mine"] and results.own.overall["mIoU"] == 1
+
+
 def test_where_it_cannot_write_is_told_in_one_line(run, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     place = str(tmp_path / "file" / "x")

@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--split", type=str, default="val", help="split of the data set")
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
     parser.add_argument("--labels", type=str | None, default=None, help="folder of true label images, without --data")
-    parser.add_argument("--predictions", type=str, required=True, help="folder of predicted label images")
+    parser.add_argument("--predictions", type=str, required=True, help="folder of predicted label images, or what predict wrote")
     parser.add_argument("--frequency", type=str | None, default=None, help="counts of the training split, for groups")
     parser.add_argument("--classes", type=int | str | None, default=None, help="classes.json, classes.txt or a number")
     parser.add_argument("--ignore_index", type=int | None, default=None, help="label value that does not count [255]")
@@ -45,6 +45,7 @@ def run(arguments: Namespace) -> int:
             "the true labels are wanted once, as --data or as --labels",
             fix="give --data cityscapes:ROOT (or another data set), or the folder of label images as --labels",
         )
+    _look_inside(arguments)
     dataset = None if arguments.data is None else _dataset(arguments)
     results = score_label_folders(
         predictions=arguments.predictions,
@@ -64,6 +65,16 @@ def run(arguments: Namespace) -> int:
         )
     save_and_show(results, arguments.out)
     return 0
+
+
+def _look_inside(arguments: Namespace) -> None:
+    """Of what `longtail predict` wrote, the label images, under the folder's name."""
+    from pathlib import Path
+
+    folder = Path(arguments.predictions)
+    if (folder / "made_by.json").is_file() and (folder / "labels").is_dir():
+        arguments.name = arguments.name or folder.name
+        arguments.predictions = str(folder / "labels")
 
 
 def _dataset(arguments: Namespace) -> Any:
