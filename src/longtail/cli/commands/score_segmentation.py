@@ -21,7 +21,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--split", type=str, default="val", help="split of the data set")
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
     parser.add_argument("--labels", type=str | None, default=None, help="folder of true label images, without --data")
-    parser.add_argument("--predictions", type=str, required=True, help="folder of predicted label images, or what predict wrote")
+    parser.add_argument(
+        "--predictions", type=str, required=True, help="folder of predicted label images, or what predict wrote"
+    )
     parser.add_argument("--frequency", type=str | None, default=None, help="counts of the training split, for groups")
     parser.add_argument("--classes", type=int | str | None, default=None, help="classes.json, classes.txt or a number")
     parser.add_argument("--ignore_index", type=int | None, default=None, help="label value that does not count [255]")
