@@ -12,7 +12,7 @@ from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationS
 from longtail.datasets.image_files import fingerprint_of, read_image, upright_size
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import num_cores, process_pool, quiet_forks
-from longtail.frequency.label_image import class_histogram, label_values, open_label, value_histogram
+from longtail.frequency.label_image import class_ids, open_label
 
 _CHUNK = 1024  # pairs of files that one process checks before it takes others
 
@@ -70,11 +70,7 @@ class ImageLabelPairs(SegmentationDataset):
         Raises:
             DataError: The label file is unreadable or holds a value that is neither a class nor ignored.
         """
-        path = self.pairs[index][2]
-        image = open_label(path)
-        class_histogram(value_histogram(image, path), self.classes.names, self.ignore_index, self._table, path)
-        values = label_values(image)
-        return values.astype(self._dtype) if self._table is None else self._table.astype(self._dtype)[values]
+        return class_ids(self.pairs[index][2], self.classes.names, self.ignore_index, self._table, self._dtype)
 
     def check_images(self) -> None:
         """See that the files of all images and labels can be opened and agree in size, by their headers alone.

@@ -1,16 +1,15 @@
 """Average of each class over the experts that were trained on it."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from longtail.ensembles.average import Averaged
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.options import one_of
-
-Averaged = Literal["logits", "probabilities"]
 
 
 class GroupAverage(Ensemble):

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from longtail.errors import DataError
+from longtail.files import write_beside
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.label_image import class_histogram, open_label, value_histogram
 
@@ -322,10 +323,4 @@ def _read_cache(path: Path, dataset: LabelledImages) -> ClassFrequency | None:
 
 def _write_cache(path: Path, frequency: ClassFrequency) -> None:
     """Write beside and rename: ranks of one job may do so at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        frequency.to_json(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_beside(path, frequency.to_json, f".{os.getpid()}")

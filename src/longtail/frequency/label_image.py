@@ -136,6 +136,27 @@ def class_histogram(
     return sums[:num_classes], int(sums[num_classes])
 
 
+def class_ids(
+    path: str | Path, class_names: Sequence[str], ignore_index: int, table: np.ndarray | None, dtype: type[np.generic]
+) -> np.ndarray:
+    """Class ids (h, w) of a label file.
+
+    Args:
+        path: The file.
+        class_names: See ``class_histogram``.
+        ignore_index: See ``class_histogram``.
+        table: See ``class_histogram``.
+        dtype: Of the result; it must hold all ids and ``ignore_index``.
+
+    Raises:
+        DataError: The file is unreadable or holds a value that is neither a class nor ignored.
+    """
+    image = open_label(path)
+    class_histogram(value_histogram(image, path), class_names, ignore_index, table, path)  # refuses other values
+    values = label_values(image)
+    return values.astype(dtype) if table is None else table.astype(dtype)[values]
+
+
 @lru_cache(maxsize=16)
 def _places(num_values: int, num_classes: int, ignore_index: int, table: bytes | None) -> np.ndarray:
     """Class of every stored value; behind the classes, one place for ignored pixels and one for what must not be."""

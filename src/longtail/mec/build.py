@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -14,8 +14,8 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.mec.classifier_phase import add_classifier_phase
-from longtail.mec.losses import expert_losses
-from longtail.mec.model import EnsembleSpec, check_reading, make_multi_expert, named_ensembles
+from longtail.mec.losses import Outside, expert_losses
+from longtail.mec.model import EnsembleSpec, check_reading, make_multi_expert, named_ensembles, with_further
 
 _IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -26,7 +26,7 @@ def build_detection_method(
     groups: CategoryGroups,
     detector: Mapping[str, Any] | None = None,
     overall_weight: float = 0.7,
-    outside: Literal["plain", "lambda"] = "plain",
+    outside: Outside = "plain",
     base: Callable[[], ClassificationLoss] | None = None,
     loss: LossSpec | None = None,
     frequency: ClassFrequency | None = None,
@@ -80,14 +80,10 @@ def build_detection_method(
         if classifier_phase is not None:
             kind = settings.get("classifier", "linear")
             add_classifier_phase(plain, frequency, classifier=kind, base=base, **classifier_phase)
-        if "baseline" in (further or {}):
-            raise ConfigError(
-                "a further ensemble is named 'baseline'", fix="give it a name of its own; that is the plain average"
-            )
         if further:
             # the plain average stays the method's own prediction
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}
-            ensembles = named_ensembles({"baseline": own, **further}, groups, plain_losses, frequency)
+            ensembles = named_ensembles(with_further("baseline", own, further), groups, plain_losses, frequency)
             check_reading(ensembles, torch.zeros(plain.num_stages, 1, plain.heads.current_losses.num_logits))
             plain.set_ensembles(ensembles)
         return plain

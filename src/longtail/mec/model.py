@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtail.ensembles.alignment import Activation
-from longtail.ensembles.average import Average
+from longtail.ensembles.average import Average, Averaged
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.calibration import Calibrated, LogitNormalized, class_divisors
 from longtail.ensembles.dynamic import DynamicEnsemble
@@ -17,7 +17,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency, Unit
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
-from longtail.mec.losses import expert_losses
+from longtail.mec.losses import Outside, expert_losses
 from longtail.mec.rescore import read_recording
 from longtail.options import options_of, take
 
@@ -55,7 +55,7 @@ def make_multi_expert(
     groups: CategoryGroups,
     *,
     overall_weight: float = 0.7,
-    outside: Literal["plain", "lambda"] = "plain",
+    outside: Outside = "plain",
     base: Callable[[], ClassificationLoss] | None = None,
     ensemble: EnsembleSpec = "dynamic",
     further: Mapping[str, EnsembleSpec] | None = None,
@@ -84,7 +84,9 @@ def make_multi_expert(
     _check_fit(detector, groups)
     losses = expert_losses(groups, overall_weight=overall_weight, outside=outside, base=base)
     detector.set_class_losses(losses)
-    ensembles = named_ensembles({"mec": ensemble, **_further(further, detector)}, groups, losses, frequency)
+    if further is None:
+        further = table_2c(getattr(getattr(detector, "config", None), "average", "probabilities"))
+    ensembles = named_ensembles(with_further("mec", ensemble, further), groups, losses, frequency)
     check_reading(ensembles, torch.zeros(len(losses), 1, losses[0].num_logits))
     detector.set_ensembles(ensembles)
     return detector
@@ -214,7 +216,7 @@ def build_calibrated(
     return Calibrated(inner, divisors, independent=independent)
 
 
-def table_2c(average: Literal["probabilities", "logits"]) -> dict[str, EnsembleSpec]:
+def table_2c(average: Averaged) -> dict[str, EnsembleSpec]:
     """The combinations of the paper's Table 2c beside its own ensemble, by name.
 
     Args:
@@ -227,15 +229,18 @@ def table_2c(average: Literal["probabilities", "logits"]) -> dict[str, EnsembleS
     }
 
 
-def _further(further: Mapping[str, EnsembleSpec] | None, detector: MultiStageDetector) -> dict[str, EnsembleSpec]:
-    if further is None:
-        return table_2c(getattr(getattr(detector, "config", None), "average", "probabilities"))
-    if "mec" in further or any(name.startswith("stage_") or name == "average" for name in further):
+def with_further(name: str, own: EnsembleSpec, further: Mapping[str, EnsembleSpec]) -> dict[str, EnsembleSpec]:
+    """A detector's own ensemble by its name, and others after it.
+
+    Raises:
+        ConfigError: One of them has a name that is taken.
+    """
+    if name in further or any(other.startswith("stage_") or other == "average" for other in further):
         raise ConfigError(
             f"further ensembles {sorted(further)} use a name that is taken",
-            fix="'mec', 'average' and 'stage_1' … are the detector's own; choose others",
+            fix=f"{name!r}, 'average' and 'stage_1' … are the detector's own; choose others",
         )
-    return dict(further)
+    return {name: own, **further}
 
 
 def _check_fit(detector: MultiStageDetector, groups: CategoryGroups) -> None:

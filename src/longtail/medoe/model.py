@@ -116,7 +116,6 @@ class Medoe(SegmentationMethod):
         return self.ensemble(logits)
 
     def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
-        check_labels(target, self.num_classes, self.ignore_index)
         if self.phase == "ensemble":
             return self._ensemble_losses(image, target)
         features = self.encoder(pad_to_multiple(image, self.size_divisor))
@@ -144,6 +143,7 @@ class Medoe(SegmentationMethod):
 
     def _ensemble_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Losses of the trainable ensembles on the frozen experts; none of the learned ones needs whole maps."""
+        check_labels(target, self.num_classes, self.ignore_index)  # with the experts, their masks do
         outputs, upsampling = self._frozen_outputs(image), self._upsampling(image)
         labelled = (target != self.ignore_index).sum()
         terms = {}

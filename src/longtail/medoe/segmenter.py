@@ -112,17 +112,8 @@ class Segmenter(
             method: ``{"name": …, option: …}`` for ``medoe.build_method``; MEDOE as it is where not given.
             input: See the class.
         """
-        names, colours = list(data.classes.names), [list(map(int, colour)) for colour in data.classes.palette]
-        return cls(
-            model={},
-            method=method or {"name": "medoe"},
-            classes={"names": names, "palette": colours},
-            groups={"names": list(groups.names), "members": [list(members) for members in groups.members]},
-            frequency=frequency.to_dict(),
-            input=input,
-            ignore_index=data.ignore_index,
-            network=network,
-        )
+        facts = facts_of(data, frequency, groups)
+        return cls(model={}, method=method or {"name": "medoe"}, input=input, network=network, **facts)
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
         """Class probabilities of normalised images, at their size."""
@@ -164,4 +155,17 @@ class Segmenter(
         return values.as_subclass(Tensor).to(next(self.parameters()).device)
 
 
-__all__ = ["SEGMENTATION_INPUT", "Segmenter", "load_weights"]
+def facts_of(data: SegmentationDataset, frequency: ClassFrequency, groups: CategoryGroups) -> dict[str, Any]:
+    """What a ``Segmenter`` is told of the training data, as plain values."""
+    return {
+        "classes": {
+            "names": list(data.classes.names),
+            "palette": [list(map(int, colour)) for colour in data.classes.palette],
+        },
+        "groups": {"names": list(groups.names), "members": [list(members) for members in groups.members]},
+        "frequency": frequency.to_dict(),
+        "ignore_index": data.ignore_index,
+    }
+
+
+__all__ = ["SEGMENTATION_INPUT", "Segmenter", "facts_of", "load_weights"]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import sys
 import zlib
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.frequency.label_image import class_histogram, label_values, open_label, value_histogram
+from longtail.frequency.count_pixels import num_cores
+from longtail.frequency.label_image import class_ids, label_values, open_label
 from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.results import Results
 from longtail.metrics.segmentation import confusion_matrix
@@ -172,12 +172,10 @@ class _Rule:
         return matrix, zlib.crc32(truth.tobytes())
 
     def _truth(self, path: Path) -> np.ndarray:
-        image = open_label(path)
         if self.table is None or self.names is None:
-            return label_values(image)
-        class_histogram(value_histogram(image, path), self.names, self.ignore_index, self.table, path)  # or refuses
+            return label_values(open_label(path))
         narrow = self.ignore_index < _BYTE >= len(self.names)
-        return self.table.astype(np.uint8 if narrow else np.int32)[label_values(image)]
+        return class_ids(path, self.names, self.ignore_index, self.table, np.uint8 if narrow else np.int32)
 
 
 def _tensor(values: np.ndarray) -> Tensor:
@@ -196,7 +194,7 @@ def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: b
     size = rule.num_classes or _BYTE
     total = torch.zeros(size, size, dtype=torch.int64)
     digest = hashlib.sha256(repr((rule.ignore_index, rule.reduce_zero_label)).encode())
-    workers = max(1, workers if workers is not None else _num_cores())
+    workers = max(1, workers if workers is not None else num_cores())
     with ThreadPoolExecutor(workers) as pool:
         try:
             counted = _bounded_map(pool, rule, pairs, 4 * workers)
@@ -323,10 +321,6 @@ def _groups(
     if frequency is not None:
         return CategoryGroups.by_share(frequency), "frequency (shares of the training pixels)"
     return CategoryGroups.by_share(scored), _FROM_SCORED
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shown(counted: Iterable[tuple[Tensor, int]], total: int, progress: bool) -> Iterator[tuple[Tensor, int]]:

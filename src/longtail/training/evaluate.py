@@ -98,11 +98,11 @@ def evaluate(
         )
     if groups is None:
         raise ConfigError("no groups to score by", fix="pass groups=CategoryGroups.…")
+    positive("limit", limit)
     scores = _Scores(method, readouts, bias)
     device = next(method.parameters()).device
     training = method.training
     method.eval()
-    positive("limit", limit)
     size = len(dataset) if limit is None else min(limit, len(dataset))
     book = None
     if pictures_dir is not None and pictures and method.num_classes <= 255:

@@ -18,6 +18,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
 from longtail.medoe import Segmenter
+from longtail.medoe.segmenter import facts_of
 from longtail.metrics.results import Results
 from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
@@ -97,22 +98,19 @@ class SegmentationTask:
             ) from error
 
     def _build_segmenter(self, dataset: SegmentationDataset) -> Segmenter:
-        config, classes = self.config, dataset.classes
-        options = resolved_options(config.model.name, classes.num_classes, dict(config.model.options))
+        config = self.config
+        options = resolved_options(config.model.name, dataset.classes.num_classes, dict(config.model.options))
         weights = {} if config.model.weights is None else {"weights": config.model.weights}
         return Segmenter(
             model={"name": config.model.name, **options, **weights},
             method={"name": config.method.name, **config.method.options},
-            classes={"names": list(classes.names), "palette": [list(map(int, c)) for c in classes.palette]},
-            groups={"names": list(self.groups.names), "members": [list(m) for m in self.groups.members]},
-            frequency=self.frequency.to_dict(),
             input={
                 "mean": list(config.augmentation.options.get("mean", IMAGENET_MEAN)),
                 "std": list(config.augmentation.options.get("std", IMAGENET_STD)),
                 "short_side": config.augmentation.short_side,
                 "max_side": config.augmentation.max_side,
             },
-            ignore_index=dataset.ignore_index,
+            **facts_of(dataset, self.frequency, self.groups),
         )
 
     def inputs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

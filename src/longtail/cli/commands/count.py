@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
     """Count and print."""
     from rich.console import Console
 
-    from longtail.errors import ConfigError
+    from longtail.files import saving
     from longtail.frequency.imbalance import imbalance_summary
     from longtail.training.console import table
 
@@ -69,19 +69,16 @@ def run(arguments: Namespace) -> int:
     console.print()
     facts = imbalance_summary(frequency, unit).to_dict()
     console.print(table("", ["imbalance", ""], [(k.replace("_", " "), _number(v)) for k, v in facts.items()]))
-    try:
-        if arguments.out:
+    if arguments.out:
+        with saving(arguments.out):
             Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
             frequency.to_json(arguments.out)
-            console.print(f"\nwritten to {arguments.out}")
-        if arguments.plot:
-            from longtail.reports.distribution import draw_counts
+        console.print(f"\nwritten to {arguments.out}")
+    if arguments.plot:
+        from longtail.reports.distribution import draw_counts
 
+        with saving(arguments.plot):
             console.print(f"\ndrawn in {draw_counts(frequency, groups, unit, arguments.plot)}")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {error.filename}: {error.strerror}", fix="give a file in a folder that you may write to"
-        ) from error
     return 0
 
 

@@ -73,10 +73,12 @@ def _look_inside(arguments: Namespace) -> None:
     """Of what `longtail predict` wrote, the label images, under the folder's name."""
     from pathlib import Path
 
-    folder = Path(arguments.predictions)
-    if (folder / "made_by.json").is_file() and (folder / "labels").is_dir():
-        arguments.name = arguments.name or folder.name
-        arguments.predictions = str(folder / "labels")
+    from longtail.training.predict_folder import PredictionFolder
+
+    folder = PredictionFolder(Path(arguments.predictions), {"labels": ".png"})
+    if folder.made_by.is_file() and (labels := folder.path / "labels").is_dir():
+        arguments.name = arguments.name or folder.path.name
+        arguments.predictions = str(labels)
 
 
 def _dataset(arguments: Namespace) -> Any:
