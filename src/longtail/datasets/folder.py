@@ -10,6 +10,7 @@ from longtail.datasets.image_files import pair_files
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.palette import generate_palette
 from longtail.errors import ConfigError, DataError
+from longtail.folders import folders_in
 
 _LABEL_FOLDERS = ("labels", "masks", "annotations")
 _ALL = "all"
@@ -108,7 +109,7 @@ def _split_folder(folder: Path, split: str | None) -> Path:
         return folder
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist", fix="check the layout, or name it with image_dir")
-    splits = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    splits = [path.name for path in folders_in(folder)]
     if splits:
         raise DataError(f"{folder} has no split {split!r}", fix=f"choose one of {', '.join(splits)}, or {_ALL}")
     return folder

@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.io import ImageReadMode, decode_image
 
 from longtail.errors import DataError
+from longtail.folders import files_in
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _DECODED = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # by torchvision; the others by PIL
@@ -71,7 +72,7 @@ def list_images(folder: Path, what: str, suffix: str = "") -> dict[str, Path]:
     """Image files under a folder, by their path within it without ``suffix`` and extension, in order.
 
     Args:
-        folder: Searched with all its sub-folders; hidden files are left out.
+        folder: Searched by ``files_in``.
         what: Names the folder in errors: "images", "labels".
         suffix: End of the file stems that count, e.g. ``_leftImg8bit``; others are left out.
 
@@ -81,8 +82,8 @@ def list_images(folder: Path, what: str, suffix: str = "") -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"folder of {what} {folder} does not exist", fix="check the path, the split and the layout")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES or not path.stem.endswith(suffix):
+    for path in files_in(folder, IMAGE_SUFFIXES):
+        if not path.stem.endswith(suffix):
             continue
         name = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
         if name in found:

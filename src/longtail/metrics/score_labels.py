@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from longtail.errors import ConfigError, DataError
+from longtail.folders import files_in
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_pixels import num_cores
 from longtail.frequency.label_image import class_ids, label_values, open_label
@@ -228,8 +229,8 @@ def _files(folder: Path, suffix: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", fix="give the folder that holds the label images")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or path.suffix.lower() not in LABEL_SUFFIXES or not path.stem.endswith(suffix):
+    for path in files_in(folder, LABEL_SUFFIXES):
+        if not path.stem.endswith(suffix):
             continue
         key = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
         if key in found:
