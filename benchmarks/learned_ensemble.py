@@ -7,8 +7,8 @@ from torch import Tensor
 
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.ensembles.learned_labels import LearnedLabels
-from longtail.segmentation.upsampled_blocks import upsampled_pieces
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.upsampled_blocks import upsampled_pieces
+from longtail.pixels.upsampling import Upsampling
 
 EXPERTS, CLASSES, LOW, SIZE = 3, 150, 128, 512
 

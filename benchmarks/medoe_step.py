@@ -9,7 +9,7 @@ from harness import measure, measure_each
 from torch import Tensor
 
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.medoe import build_method
+from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model, wrap
 

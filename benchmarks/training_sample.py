@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from longtail.datasets.image_files import read_image
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.medoe import build_method
+from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.models import build_model
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_train, segmentation_train
 from longtail.transforms.detection import SHORT_SIDES

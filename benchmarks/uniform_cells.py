@@ -6,7 +6,7 @@ from harness import arguments, measure
 from torch import Tensor
 
 from longtail.ensembles.labels import most_probable
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.upsampling import Upsampling
 
 
 def uniform_share(logits: Tensor) -> float:

@@ -97,9 +97,9 @@ def readings(seeds: list[int]) -> None:
     """Record the stages of both methods with the linear classifier, and score every reading on them."""
     import torch
 
-    from longtail.mec.detector import Detector
-    from longtail.mec.rescore import StageRecorder
-    from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
+    from longtail.detection.recording import StageRecorder
+    from longtail.models.detector import Detector
+    from longtail.models.score_stages import recorded_detector, score_stages, stage_readouts
     from longtail.training.config_file import from_dict, read_yaml
     from longtail.training.detection_config import DetectionConfig
     from longtail.training.detection_task import open_validation
@@ -140,7 +140,7 @@ def levels() -> str:
     """Sum of a box's logits and its background logit in the recorded stages of the first seed, as a table."""
     import torch
 
-    from longtail.mec.rescore import read_recording
+    from longtail.detection.recording import read_recording
 
     lines = ["| | sum of all logits | background logit | mean class logit |", "|---|---:|---:|---:|"]
     for method, name in (("baseline", "Cascade R-CNN"), ("mec", "+ expert loss")):

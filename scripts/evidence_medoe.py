@@ -61,8 +61,8 @@ def run(datasets: list[str], seeds: list[int], methods: list[str], headline: boo
 
 def average_baselines(dataset: str, seeds: list[int]) -> None:
     """ME of Table 5 from the baselines of all seeds, once they are trained."""
-    from longtail.medoe import Segmenter
-    from longtail.medoe.model_ensemble import ModelEnsemble
+    from longtail.models.segmenter import Segmenter
+    from longtail.segmentation.model_ensemble import ModelEnsemble
     from longtail.training.config_file import from_dict, read_yaml
     from longtail.training.evaluate import evaluate
     from longtail.training.segmentation_config import SegmentationConfig

@@ -6,7 +6,7 @@ from torch import nn
 from longtail.detection.second_head import SecondHead, two_level_sample
 from longtail.detection.targets import Objects
 from longtail.frequency import ClassFrequency
-from longtail.mec.classifier_phase import add_classifier_phase
+from longtail.models.classifier_phase import add_classifier_phase
 
 from .conftest import tiny_cascade, tiny_htc
 

@@ -5,7 +5,7 @@ import torch
 
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.ensembles.learned_labels import LearnedLabels
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.upsampling import Upsampling
 
 K, C = 3, 11
 FORMS = [

@@ -14,11 +14,11 @@ from longtail.ensembles.labels import most_probable
 from longtail.frequency import ClassFrequency
 from longtail.losses.build import LOSSES, build_loss
 from longtail.losses.positions import check_labels
-from longtail.mec.detector import Detector
-from longtail.medoe import build_method
 from longtail.metrics.segmentation import confusion_matrix
-from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
-from longtail.segmentation.upsampling import Upsampling
+from longtail.models.detector import Detector
+from longtail.models.segmentation_methods import build_method
+from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
+from longtail.pixels.upsampling import Upsampling
 from longtail.training.detection_task import score_detection_run
 from longtail.training.fit import fit
 from longtail.training.segmentation_task import score_run as score_segmentation_run

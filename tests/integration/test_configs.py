@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.mec.detector import Detector
-from longtail.medoe.segmenter import Segmenter
+from longtail.models.detector import Detector
+from longtail.models.segmenter import Segmenter
 from longtail.training.config_file import from_dict, read_yaml, to_dict
 from longtail.training.detection_config import DetectionConfig
 from longtail.training.segmentation_config import SegmentationConfig

@@ -7,8 +7,8 @@ import torch
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.build import LOSSES, build_loss
-from longtail.mec.build import build_detection_method
 from longtail.mec.losses import MultiExpertLoss
+from longtail.models.detection_methods import build_detection_method
 
 from ..detection.conftest import scene
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from longtail.detection.method import StageOutputs
+from longtail.detection.recording import StageRecorder
 from longtail.ensembles.average import Average
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.cross_entropy import CrossEntropy
-from longtail.mec.build import build_detection_method
 from longtail.mec.model import MultiStageDetector, build_ensemble, make_multi_expert
-from longtail.mec.rescore import StageRecorder
+from longtail.models.detection_methods import build_detection_method
 
 from ..detection.conftest import scene, tiny_cascade, tiny_htc
 

@@ -13,7 +13,7 @@ from longtail.medoe.losses import (
     prior_divergence,
     prior_within,
 )
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.upsampling import Upsampling
 from support.tiny_segmentation import NUM_CLASSES
 
 LABEL_SET = torch.tensor([False, True, True, False, True])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from longtail.medoe.build import build_method
-from longtail.segmentation.upsampling import Upsampling
+from longtail.models.segmentation_methods import build_method
+from longtail.pixels.upsampling import Upsampling
 from support.tiny_segmentation import FREQUENCY, GROUPS, batch, tiny_model
 
 

@@ -8,7 +8,7 @@ from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
 from longtail.losses.focal import FocalLoss
-from longtail.medoe.build import build_method
+from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.tiling import expert_maps, sliding_window

@@ -6,7 +6,7 @@ from torch import nn
 
 from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.errors import ConfigError
-from longtail.medoe.build import build_method
+from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.classifier import set_classifier
 from longtail.segmentation.deconfound import DeconfoundPixels
 from longtail.segmentation.encoder_decoder import EncoderDecoder

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longtail.errors import ConfigError
-from longtail.medoe.build import build_method
+from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.two_step import TwoStep
 from support.tiny_segmentation import FREQUENCY, GROUPS, batch, tiny_model
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from longtail.errors import ConfigError
-from longtail.mec.detector import Detector
+from longtail.models.detector import Detector
 from longtail.training.detection_task import DetectionTask
 from longtail.training.fit import build_task, fit
 from support.tiny_detection import tiny_config

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longtail.mec.detector import Detector
+from longtail.models.detector import Detector
 from longtail.training.config_file import from_dict
 from longtail.training.detection_config import DetectionConfig
 from longtail.training.detection_task import score_detection_run

@@ -12,9 +12,9 @@ import yaml
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.mec.detector import Detector
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
+from longtail.models.detector import Detector
 from longtail.training.config_file import from_dict, read_yaml, write_yaml
 from longtail.training.detection_config import DetectionConfig, DetectorConfig
 from longtail.training.detection_task import (

@@ -11,9 +11,10 @@ from torchvision import tv_tensors
 
 from longtail.datasets.base import ClassInfo, SegmentationDataset
 from longtail.errors import ConfigError, DataError
-from longtail.medoe import Segmenter, build_method
 from longtail.metrics.bias import squared_error_per_class
 from longtail.metrics.segmentation import confusion_matrix, mean_iou
+from longtail.models.segmentation_methods import build_method
+from longtail.models.segmenter import Segmenter
 from longtail.training.evaluate import evaluate
 from longtail.transforms import segmentation_eval
 from support.surroundings import Surroundings

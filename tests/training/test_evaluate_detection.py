@@ -9,14 +9,14 @@ from PIL import Image
 from longtail.datasets.coco import Coco
 from longtail.datasets.synthetic import LongTailScenes
 from longtail.detection.drawing import from_record
+from longtail.detection.recording import rescore
 from longtail.detection.run_lengths import decode_mask
 from longtail.ensembles.average import Average
 from longtail.errors import ConfigError, DataError
-from longtail.mec.detector import Detector
-from longtail.mec.rescore import rescore
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
+from longtail.models.detector import Detector
 from longtail.training.evaluate_detection import evaluate_detection, truth_of
 from longtail.transforms import detection_eval
 from support.tiny_detection import (

@@ -7,8 +7,8 @@ from longtail.cli import main
 from longtail.errors import CheckpointError
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.losses.ldam import LDAMLoss
-from longtail.mec.detector import Detector
-from longtail.medoe import Segmenter
+from longtail.models.detector import Detector
+from longtail.models.segmenter import Segmenter
 from longtail.training.detection_task import score_detection_run
 from longtail.training.fit import build_task, fit
 from longtail.training.segmentation_task import score_run

@@ -8,9 +8,9 @@ from PIL import Image
 
 from longtail.datasets.coco import Coco
 from longtail.errors import ConfigError, DataError
-from longtail.mec.detector import Detector
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_truth import DetectionTruth
+from longtail.models.detector import Detector
 from longtail.training.predict import find_images
 from longtail.training.predict_detection import image_ids, predict_detection
 from support.tiny_detection import SeesTheTruth, detector_arguments, write_coco

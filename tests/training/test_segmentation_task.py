@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import ClassFrequency
-from longtail.medoe import Segmenter
 from longtail.metrics.results import Results
+from longtail.models.segmenter import Segmenter
 from longtail.samplers.base import split
 from longtail.training.config_file import from_dict, read_yaml
 from longtail.training.fit import build_task, fit

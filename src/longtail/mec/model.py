@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from longtail.detection.recording import read_recording
 from longtail.ensembles.alignment import Activation
 from longtail.ensembles.average import Average, Averaged
 from longtail.ensembles.base import Ensemble
@@ -18,7 +19,6 @@ from longtail.frequency.counts import ClassFrequency, Unit
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.mec.losses import Outside, expert_losses
-from longtail.mec.rescore import read_recording
 from longtail.options import options_of, take
 
 #: An ensemble by name, or as ``{"name": …, option: …}``.

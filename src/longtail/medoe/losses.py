@@ -12,8 +12,8 @@ from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
 from longtail.options import check_fields
-from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
+from longtail.pixels.upsampling import Upsampling
 
 Scope = Literal["all", "set"]
 _PRIOR_FLOOR = 1e-8

@@ -16,12 +16,12 @@ from longtail.medoe.bank import ExpertBank
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
 from longtail.medoe.oracle import oracle_probabilities
+from longtail.pixels.upsampled_blocks import upsampled_pieces
+from longtail.pixels.upsampled_loss import upsampled_cross_entropy
+from longtail.pixels.upsampling import Upsampling
 from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
-from longtail.segmentation.upsampled_blocks import upsampled_pieces
-from longtail.segmentation.upsampled_loss import upsampled_cross_entropy
-from longtail.segmentation.upsampling import Upsampling
 
 _ENSEMBLES = ("ensemble.", "comparisons.")
 

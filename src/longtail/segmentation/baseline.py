@@ -10,12 +10,12 @@ from longtail.ensembles.base import Ensemble, named
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.losses.positions import check_labels
+from longtail.pixels.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
+from longtail.pixels.upsampling import Upsampling
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
-from longtail.segmentation.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
-from longtail.segmentation.upsampling import Upsampling
 
 
 class Baseline(SegmentationMethod):

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtail.pixels.upsampling import full_size
+
 #: What an encoder returns: feature maps, shallow to deep; strides and channels are the model's own affair.
 Features = Sequence[Tensor]
 
@@ -103,14 +105,3 @@ def pad_to_multiple(image: Float[Tensor, "n c h w"], divisor: int) -> Float[Tens
     height, width = image.shape[-2:]
     padding = (0, -width % divisor, 0, -height % divisor)
     return F.pad(image, padding) if any(padding) else image
-
-
-def full_size(
-    values: Float[Tensor, "n c h w"], size: Sequence[int], divisor: int = 1, align_corners: bool = False
-) -> Float[Tensor, "n c H W"]:
-    """Bilinear upsampling of a map over the padded image to the image's own size (h, w)."""
-    height, width = int(size[0]), int(size[1])
-    padded = (height + -height % divisor, width + -width % divisor)
-    if tuple(values.shape[-2:]) != padded:
-        values = F.interpolate(values, padded, mode="bilinear", align_corners=align_corners)
-    return values[..., :height, :width]

@@ -13,7 +13,7 @@ from torch import nn
 from longtail.errors import CheckpointError, TrainingError
 from longtail.files import write_beside
 from longtail.losses.base import ClassificationLoss
-from longtail.pretrained import read_weights, recorded_phases
+from longtail.models.pretrained import read_weights, recorded_phases
 from longtail.training.run_folder import RunFolder, environment_rank
 
 

@@ -260,7 +260,7 @@ class DetectionMethodConfig:
             )
 
     def settings(self) -> dict[str, Any]:
-        """Arguments of ``mec.build_detection_method``."""
+        """Arguments of ``models.build_detection_method``."""
         loss = {} if self.loss is None else {"loss": self.loss}
         if self.name == "baseline":
             later = {} if self.classifier_phase is None else {"classifier_phase": self.classifier_phase.settings()}

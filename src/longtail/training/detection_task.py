@@ -16,8 +16,8 @@ from longtail.datasets.image_files import fingerprint_of
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
-from longtail.mec.detector import Detector, augmented
 from longtail.metrics.results import Results
+from longtail.models.detector import Detector, augmented
 from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor

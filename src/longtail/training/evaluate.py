@@ -14,11 +14,11 @@ from longtail.datasets.base import SegmentationDataset
 from longtail.distributed import is_main_process, rank, world_size
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.medoe import Segmenter
 from longtail.metrics.bias import ClassBias
 from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.results import Results
 from longtail.metrics.segmentation import ConfusionMatrix
+from longtail.models.segmenter import Segmenter
 from longtail.segmentation.method import ExpertMaps, SegmentationMethod
 from longtail.segmentation.tiling import expert_maps
 from longtail.training.config import positive

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from longtail.datasets.base import DetectionDataset, DetectionSample
 from longtail.detection.method import DetectionMethod
+from longtail.detection.recording import StageRecorder
 from longtail.distributed import all_gather_objects, broadcast_object, is_main_process, rank, world_size
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.mec.detector import Detector
-from longtail.mec.rescore import StageRecorder
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, IouType
 from longtail.metrics.detection_truth import DetectionTruth, annotations_of
 from longtail.metrics.results import Prediction, Results
+from longtail.models.detector import Detector
 from longtail.training.config import positive
 from longtail.training.detection_config import EvaluationGroups
 from longtail.training.detection_pictures import DetectionPictureBook

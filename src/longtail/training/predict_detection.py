@@ -10,8 +10,8 @@ from rich.progress import track
 from longtail.datasets.coco_file import read_coco_file
 from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError
-from longtail.mec.detector import Detector
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.models.detector import Detector
 from longtail.training.predict import Predicted, read_ahead
 from longtail.training.predict_folder import PredictionFolder
 

@@ -17,9 +17,8 @@ from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
-from longtail.medoe import Segmenter
-from longtail.medoe.segmenter import facts_of
 from longtail.metrics.results import Results
+from longtail.models.segmenter import Segmenter, facts_of
 from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.rare_class import RareClass, shown_in

@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> int:
     from longtail.cli.show import show_results
     from longtail.errors import ConfigError
     from longtail.files import make_folder
-    from longtail.pretrained import saved_task
+    from longtail.models.pretrained import saved_task
     from longtail.training.config import not_negative, positive
     from longtail.training.run_folder import RunFolder
 
@@ -132,7 +132,7 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
         "settings": {"model": arguments.model},
     }
     if detection:
-        from longtail.mec.detector import Detector, augmented
+        from longtail.models.detector import Detector, augmented
         from longtail.training.evaluate_detection import evaluate_detection
 
         detector = _loaded(arguments, Detector)
@@ -141,7 +141,7 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
         read = {"readouts": arguments.readouts, "recording": arguments.record}
         results = evaluate_detection(detector, dataset, groups=arguments.groups or "auto", **read, **shared)
     else:
-        from longtail.medoe import Segmenter
+        from longtail.models.segmenter import Segmenter
         from longtail.training.evaluate import evaluate
 
         windows = {"sliding_window": arguments.window, "stride": arguments.stride}

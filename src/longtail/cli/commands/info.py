@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
         return 0
     for name, value in environment().items():
         console.print(f"[bold]{name:<28}[/] {value}")
-    from longtail.medoe import ENSEMBLES, METHODS
+    from longtail.models.segmentation_methods import ENSEMBLES, METHODS
 
     console.print()
     listed = {

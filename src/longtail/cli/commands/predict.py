@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
     from rich.console import Console
 
     from longtail.cli.parser import say_error
-    from longtail.pretrained import saved_task
+    from longtail.models.pretrained import saved_task
     from longtail.training.predict import find_images
 
     detection = saved_task(arguments.model) == "detection"
@@ -62,7 +62,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _segment(arguments: Namespace, images: dict[str, Path]) -> Any:
-    from longtail.medoe import Segmenter
+    from longtail.models.segmenter import Segmenter
     from longtail.training.predict import predict
 
     segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code)
@@ -78,7 +78,7 @@ def _segment(arguments: Namespace, images: dict[str, Path]) -> Any:
 
 
 def _detect(arguments: Namespace, images: dict[str, Path]) -> Any:
-    from longtail.mec.detector import Detector
+    from longtail.models.detector import Detector
     from longtail.training.predict_detection import predict_detection
 
     drawn = {} if arguments.threshold is None else {"threshold": arguments.threshold}

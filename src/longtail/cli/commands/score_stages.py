@@ -56,8 +56,8 @@ def run(arguments: Namespace) -> int:
     from functools import partial
 
     from longtail.cli.show import counting, save_and_show
-    from longtail.mec.rescore import recorded_ids
-    from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
+    from longtail.detection.recording import recorded_ids
+    from longtail.models.score_stages import recorded_detector, score_stages, stage_readouts
     from longtail.training.config import positive, within
     from longtail.training.evaluate_detection import evaluation_groups
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from longtail.detection.recording import StageRecorder, read_recording, recorded_ids, rescore
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.groups import CategoryGroups
 from longtail.mec.model import make_multi_expert
-from longtail.mec.rescore import StageRecorder, read_recording, recorded_ids, rescore
 from longtail.metrics.detection_arrays import DetectionArrays
 
 from ..detection.conftest import scene, tiny_cascade

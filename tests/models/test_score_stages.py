@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from longtail.datasets.coco import Coco
+from longtail.detection.recording import read_recording
 from longtail.errors import CheckpointError, ConfigError, DataError
-from longtail.mec.detector import Detector
-from longtail.mec.rescore import read_recording
-from longtail.mec.score_stages import recorded_detector, score_stages, stage_readouts
+from longtail.models.detector import Detector
+from longtail.models.score_stages import recorded_detector, score_stages, stage_readouts
 from longtail.training.evaluate_detection import evaluate_detection
 from support.tiny_detection import detector_arguments, write_coco
 

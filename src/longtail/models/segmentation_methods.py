@@ -22,11 +22,11 @@ from longtail.medoe.bank import ExpertDecoders, Gradient, Initialise, SharedDeco
 from longtail.medoe.experts import LabelSets, Overlap
 from longtail.medoe.losses import ExpertLossOptions
 from longtail.medoe.model import Medoe
-from longtail.medoe.model_ensemble import ModelEnsemble
 from longtail.options import from_dict, nearest, options_of, take
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import SegmentationMethod
+from longtail.segmentation.model_ensemble import ModelEnsemble
 from longtail.segmentation.two_step import TwoStep
 
 #: Ensembles of the paper's Table 6 and the plain average: read beside the method's own unless told otherwise.

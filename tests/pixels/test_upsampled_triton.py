@@ -7,17 +7,17 @@ import sys
 import pytest
 import torch
 
-from longtail.segmentation import upsampled_sums
-from longtail.segmentation.upsampled_sums import Wanted
+from longtail.pixels.upsampled_sums import Wanted
+from longtail.pixels import upsampled_sums
 
 pytest.importorskip("triton")
 
 CHECK = """
 import torch
 from longtail.errors import ConfigError
-from longtail.segmentation import upsampled_sums as module, upsampled_triton
-from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels import upsampled_sums as module, upsampled_triton
+from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
+from longtail.pixels.upsampling import Upsampling
 
 upsampled_triton._CLASSES, upsampled_triton._CELLS, upsampled_triton._PIXELS = 4, 2, 2
 CLASSES = 6
@@ -98,7 +98,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from longtail.segmentation import upsampled_triton
+from longtail.pixels import upsampled_triton
 
 folder, capability = Path(sys.argv[1]), int(sys.argv[2])
 tile = {"TALL": 4, "WIDE": 4, "CLASSES": upsampled_triton._CLASSES, "CELLS": upsampled_triton._CELLS}

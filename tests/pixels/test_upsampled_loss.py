@@ -3,8 +3,8 @@ import torch
 
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy, cross_entropy
-from longtail.segmentation.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
+from longtail.pixels.upsampling import Upsampling
 
 UPSAMPLING = Upsampling((13, 18), divisor=4)
 

@@ -13,9 +13,9 @@ from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
-from longtail.mec.classifier_phase import add_classifier_phase
 from longtail.mec.losses import Outside, expert_losses
 from longtail.mec.model import EnsembleSpec, check_reading, make_multi_expert, named_ensembles, with_further
+from longtail.models.classifier_phase import add_classifier_phase
 
 _IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 

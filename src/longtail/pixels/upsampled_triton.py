@@ -18,8 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from longtail.segmentation.once import as_last_derivative
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.once import as_last_derivative
+from longtail.pixels.upsampling import Upsampling
 
 #: Classes that a warp looks at together, cells along a row that one program goes through, and most pixels of a tile along an
 #: axis: 4 x 4 pixels of 32 classes are 16 registers a lane.

@@ -4,8 +4,8 @@ import huggingface_hub
 import pytest
 
 from longtail.errors import CheckpointError
-from longtail.medoe import Segmenter
-from longtail.pretrained import saved_task
+from longtail.models.pretrained import saved_task
+from longtail.models.segmenter import Segmenter
 
 
 @pytest.fixture

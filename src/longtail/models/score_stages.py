@@ -8,17 +8,17 @@ import numpy as np
 from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.config import PostprocessConfig
 from longtail.detection.method import Readout
+from longtail.detection.recording import recorded_ids, rescore
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.mec.detector import Detector
 from longtail.mec.model import EnsembleSpec, named_ensembles
-from longtail.mec.rescore import recorded_ids, rescore
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.metrics.score_detections import described_file, results_of
+from longtail.models.detector import Detector
 
 
 def score_stages(
@@ -120,7 +120,9 @@ def recorded_detector(recording: str | Path, *, trust_code: bool = False) -> tup
     """
     detector = Detector.from_description(recording, trust_code=trust_code)
     if not isinstance(detector.method, CascadeDetector):
-        raise ConfigError(f"{recording} is not of a cascade", fix="call longtail.mec.score_stages with your readouts")
+        raise ConfigError(
+            f"{recording} is not of a cascade", fix="call longtail.models.score_stages with your readouts"
+        )
     return detector, detector.method
 
 

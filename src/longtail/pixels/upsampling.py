@@ -1,5 +1,6 @@
 """Bilinear upsampling as an object: whole maps, single pixels, or sums over all pixels, without the map where it can be."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,8 +10,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from longtail.ensembles.labels import most_probable
-from longtail.segmentation.encoder_decoder import full_size
-from longtail.segmentation.once import as_last_derivative
+from longtail.pixels.once import as_last_derivative
 
 #: Elements (classes x pixels) that are interpolated together: stay in the cache of a CPU core, and fill a GPU.
 _BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
@@ -171,3 +171,14 @@ class _QuadraticForm(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (product,) = ctx.saved_tensors
         return as_last_derivative(product * (2 * upstream).view(-1, 1, 1)), None, None
+
+
+def full_size(
+    values: Float[Tensor, "n c h w"], size: Sequence[int], divisor: int = 1, align_corners: bool = False
+) -> Float[Tensor, "n c H W"]:
+    """Bilinear upsampling of a map over the padded image to the image's own size (h, w)."""
+    height, width = int(size[0]), int(size[1])
+    padded = (height + -height % divisor, width + -width % divisor)
+    if tuple(values.shape[-2:]) != padded:
+        values = F.interpolate(values, padded, mode="bilinear", align_corners=align_corners)
+    return values[..., :height, :width]

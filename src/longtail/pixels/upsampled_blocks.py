@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from longtail.pixels.upsampling import Upsampling
 from longtail.precision import full_precision
-from longtail.segmentation.upsampling import Upsampling
 
 #: Elements (classes x pixels) of one block: stays in the cache of a CPU core, and fills a GPU.
 _BLOCK = {"cpu": 1 << 19, "cuda": 1 << 26}

@@ -13,12 +13,12 @@ from torchvision import tv_tensors
 from longtail.datasets.base import SegmentationDataset
 from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.medoe.build import build_method
-from longtail.pretrained import PretrainedModel, load_weights, picture_pixels
+from longtail.models.pretrained import PretrainedModel, load_weights, picture_pixels
+from longtail.models.segmentation_methods import build_method
+from longtail.pixels.upsampling import Upsampling
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps
-from longtail.segmentation.upsampling import Upsampling
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval
 
 #: How pictures are brought to the network where ``input`` does not say.
@@ -40,7 +40,7 @@ class Segmenter(
 
     Args:
         model: ``{"name": …, option: …}`` for ``segmentation.models.build_model``.
-        method: ``{"name": …, option: …}`` for ``medoe.build_method``.
+        method: ``{"name": …, option: …}`` for ``models.build_method``.
         classes: ``{"names": [...], "palette": [[r, g, b], ...]}``.
         groups: ``{"names": [...], "members": [[class ids], ...]}``, most frequent first (lists: JSON files may sort keys).
         frequency: ``ClassFrequency.to_dict()`` of the training split.
@@ -109,7 +109,7 @@ class Segmenter(
             data: The training data; names, colours and the ignored value are its own.
             frequency: Its counts.
             groups: Groups of its classes, most frequent first.
-            method: ``{"name": …, option: …}`` for ``medoe.build_method``; MEDOE as it is where not given.
+            method: ``{"name": …, option: …}`` for ``models.build_method``; MEDOE as it is where not given.
             input: See the class.
         """
         facts = facts_of(data, frequency, groups)

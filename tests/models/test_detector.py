@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from longtail.errors import CheckpointError, ConfigError
-from longtail.mec.detector import Detector
-from longtail.medoe import Segmenter
-from longtail.pretrained import saved_task
+from longtail.models.detector import Detector
+from longtail.models.pretrained import saved_task
+from longtail.models.segmenter import Segmenter
 from support.tiny_detection import detector_arguments
 
 

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
+from longtail.pixels.upsampling import Upsampling, full_size
 from longtail.segmentation import upsampling as module
-from longtail.segmentation.encoder_decoder import full_size
-from longtail.segmentation.upsampling import Upsampling
 
 GEOMETRIES = [
     ((4, 6), (16, 24), 1),

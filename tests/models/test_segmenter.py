@@ -9,12 +9,11 @@ from torchvision import tv_tensors
 
 from longtail import CategoryGroups, EncoderDecoder, LongTailScenes, count_pixels
 from longtail.errors import CheckpointError, ConfigError
-from longtail.mec.detector import Detector
-from longtail.medoe import Segmenter
-from longtail.medoe.segmenter import load_weights
+from longtail.models.detector import Detector
+from longtail.models.segmenter import Segmenter, load_weights
+from longtail.pixels.upsampling import Upsampling
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps
-from longtail.segmentation.upsampling import Upsampling
 from longtail.transforms import segmentation_eval
 from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, Decoder, Encoder, tiny_model
 

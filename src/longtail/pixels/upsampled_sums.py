@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from longtail.pixels.once import as_last_derivative
+from longtail.pixels.upsampled_blocks import UpsampledBlocks
+from longtail.pixels.upsampling import Upsampling
 from longtail.precision import full_precision
-from longtail.segmentation.once import as_last_derivative
-from longtail.segmentation.upsampled_blocks import UpsampledBlocks
-from longtail.segmentation.upsampling import Upsampling
 
 Scope = Literal["all", "set"]
 #: Where fewer of a block's pixels than this carry a label of the set, they are picked out.
@@ -124,7 +124,7 @@ def _kernel(logits: Tensor, wanted: Wanted) -> Callable[..., tuple[Tensor, Tenso
     if not on or os.environ.get("LONGTAIL_TRITON") == "0":
         return None
     try:
-        from longtail.segmentation.upsampled_triton import kernel_sums
+        from longtail.pixels.upsampled_triton import kernel_sums
     except ImportError:
         return None
     return kernel_sums

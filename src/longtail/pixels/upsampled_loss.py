@@ -5,8 +5,8 @@ from torch import Tensor
 
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy, Normalizer, cross_entropy, normalised
-from longtail.segmentation.upsampled_sums import Wanted, upsampled_sums
-from longtail.segmentation.upsampling import Upsampling
+from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
+from longtail.pixels.upsampling import Upsampling
 
 
 def loss_of_upsampled(

@@ -24,7 +24,10 @@ _HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "
 _INITIAL_WEIGHTS = ("weights", "pretrained")
 
 Task = Literal["segmentation", "detection"]
-_LOADERS: dict[Task, str] = {"segmentation": "longtail.medoe.Segmenter", "detection": "longtail.mec.detector.Detector"}
+_LOADERS: dict[Task, str] = {
+    "segmentation": "longtail.medoe.Segmenter",
+    "detection": "longtail.models.detector.Detector",
+}
 
 Model = TypeVar("Model", bound="PretrainedModel")
 

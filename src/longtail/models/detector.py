@@ -16,8 +16,8 @@ from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.method import DetectionMethod, Detections
 from longtail.errors import CheckpointError, ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.mec.build import build_detection_method
-from longtail.pretrained import PretrainedModel, picture_pixels
+from longtail.models.detection_methods import build_detection_method
+from longtail.models.pretrained import PretrainedModel, picture_pixels
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval
 
 #: How pictures are brought to the network where ``input`` does not say.
@@ -39,7 +39,7 @@ class Detector(
 
     Args:
         model: ``{"name": "cascade" | "htc", option: …}`` for ``detection.build_detector``, without ``num_classes``.
-        method: ``{"name": "baseline" | "mec", option: …}`` for ``mec.build_detection_method``.
+        method: ``{"name": "baseline" | "mec", option: …}`` for ``models.build_detection_method``.
         classes: ``{"names": [...], "palette": [[r, g, b], ...], "ids": [category ids]}``.
         groups: ``{"names": [...], "members": [[class ids], ...]}``, rarest first (lists: JSON files may sort keys).
         frequency: ``ClassFrequency.to_dict()`` of the training split.

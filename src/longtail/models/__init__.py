@@ -1,0 +1,1 @@
+"""Methods and trained models by name: build, save, publish, load."""
