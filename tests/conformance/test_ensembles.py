@@ -10,6 +10,7 @@ from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.ensembles.most_confident import MostConfident
+from longtail.ensembles.nested_chain import NestedChain
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.ensembles.sparse import SparseEnsemble
 from longtail.frequency import CategoryGroups
@@ -35,6 +36,7 @@ EXAMPLES = {
     LogitNormalized: normalized,
     LearnedEnsemble: lambda: LearnedEnsemble(K, C),
     MostConfident: MostConfident,
+    NestedChain: lambda: NestedChain(NESTED, torch.arange(1.0, 7.0), tau=0.3),
     SoftmaxThreshold: lambda: SoftmaxThreshold(PIXEL_GROUPS),
     SparseEnsemble: lambda: SparseEnsemble(GROUPS),
     Average: Average,

@@ -18,6 +18,7 @@ ALL = [
     GroupAverage(NESTED, "probabilities"),
     MostConfident(),
     SoftmaxThreshold(OWN),
+    SoftmaxThreshold(OWN, order="tail_first"),
     SoftmaxThreshold(OWN, order="head_first"),
 ]
 
@@ -70,17 +71,31 @@ def test_most_confident_by_hand():
 def test_softmax_threshold_order_and_fallback():
     # Expert 1 is sure of its head class; expert 3 is less sure, but above the threshold, of its tail class.
     z = from_probabilities([0.9, 0.05, 0.05], [0.5, 0.3, 0.2], [0.3, 0.3, 0.4])
-    assert SoftmaxThreshold(OWN)(z).argmax().item() == 2
+    assert SoftmaxThreshold(OWN, order="tail_first")(z).argmax().item() == 2
     assert SoftmaxThreshold(OWN, order="head_first")(z).argmax().item() == 0
-    assert SoftmaxThreshold(OWN, threshold=0.5)(z).argmax().item() == 0
+    assert SoftmaxThreshold(OWN, threshold=0.5, order="tail_first")(z).argmax().item() == 0
     # An expert that is sure of somebody else's class does not claim the pixel.
     z = from_probabilities([0.2, 0.5, 0.3], [0.9, 0.05, 0.05], [0.8, 0.1, 0.1])
     assert SoftmaxThreshold(OWN)(z).argmax().item() == 1
 
 
-def test_threshold_of_one_is_expert_one():
+def test_the_surest_claim_counts_by_default():
+    # All three claim; expert 2 is the surest of its own class.
+    z = from_probabilities([0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4])
+    torch.testing.assert_close(SoftmaxThreshold(OWN)(z)[0], torch.tensor([0.1, 0.8, 0.1]))
+    assert SoftmaxThreshold(OWN, order="tail_first")(z).argmax().item() == 2
+    # Expert 2 is surer, but of somebody else's class: it claims nothing.
+    z = from_probabilities([0.2, 0.5, 0.3], [0.9, 0.05, 0.05], [0.3, 0.3, 0.4])
+    assert SoftmaxThreshold(OWN)(z).argmax().item() == 2
+    # Nobody is sure enough of its own: expert 1, although it is the least sure.
+    z = from_probabilities([0.2, 0.5, 0.3], [0.9, 0.05, 0.05], [0.1, 0.6, 0.3])
+    torch.testing.assert_close(SoftmaxThreshold(OWN, threshold=0.4)(z)[0], torch.tensor([0.2, 0.5, 0.3]))
+
+
+@pytest.mark.parametrize("order", ["surest", "tail_first", "head_first"])
+def test_threshold_of_one_is_expert_one(order):
     z = torch.randn(3, 4, 3, 2, 2)
-    torch.testing.assert_close(SoftmaxThreshold(OWN, threshold=1.0)(z), z[0].softmax(dim=1))
+    torch.testing.assert_close(SoftmaxThreshold(OWN, threshold=1.0, order=order)(z), z[0].softmax(dim=1))
 
 
 def test_select_expert():

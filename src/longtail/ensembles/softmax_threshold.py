@@ -1,4 +1,4 @@
-"""The first expert that claims a position for one of its own classes."""
+"""An expert that claims a position for one of its own classes."""
 
 from typing import Literal, get_args
 
@@ -11,11 +11,11 @@ from longtail.ensembles.most_confident import select_expert
 from longtail.errors import ConfigError
 from longtail.options import one_of
 
-Order = Literal["tail_first", "head_first"]
+Order = Literal["surest", "tail_first", "head_first"]
 
 
 class SoftmaxThreshold(Ensemble):
-    """At each position the first expert, in ``order``, that is sure enough of one of its own classes.
+    """At each position one expert that is sure enough of one of its own classes.
 
     Expert i claims a position if its most probable class j is its own and softmax(z_i)^j > ``threshold``. Where nobody
     claims, expert 1 speaks; so with a threshold of 1 the ensemble is expert 1.
@@ -23,7 +23,8 @@ class SoftmaxThreshold(Ensemble):
     Args:
         own_classes: (K, C), the classes that each expert dominates.
         threshold: β of the paper.
-        order: The paper names none; tail first asks the last expert first.
+        order: Which claim counts; the paper does not say. ``surest`` takes the largest softmax(z_i)^j (of equal ones the
+            first expert's), ``tail_first`` the last expert's claim, ``head_first`` the first expert's.
 
     Source: MEDOE Table 6 (1), β = 0.3; SPEC §2.9.
     """
@@ -32,7 +33,7 @@ class SoftmaxThreshold(Ensemble):
         self,
         own_classes: Bool[Tensor, "experts classes"],
         threshold: float = 0.3,
-        order: Order = "tail_first",
+        order: Order = "surest",
     ) -> None:
         super().__init__()
         if not 0 <= threshold <= 1:
@@ -51,6 +52,9 @@ class SoftmaxThreshold(Ensemble):
         confidence, label = probabilities.max(dim=2)
         expert = torch.arange(len(logits), device=logits.device).view(-1, *[1] * (label.ndim - 1))
         claims = self.own_classes[expert, label] & (confidence > self.threshold)
+        if self.order == "surest":
+            # without a claim every value is 0, and argmax gives expert 1
+            return select_expert(probabilities, confidence.where(claims, 0).argmax(dim=0))
         chosen = torch.zeros_like(label[0])
         experts = range(len(logits))
         # Written from the last asked to the first asked, so that the first claim is the one that stays.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
@@ -12,6 +14,7 @@ from longtail.ensembles.calibration import Calibrated, class_divisors
 from longtail.ensembles.group_average import GroupAverage
 from longtail.ensembles.learned import LearnedEnsemble
 from longtail.ensembles.most_confident import MostConfident
+from longtail.ensembles.nested_chain import NestedChain
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
@@ -176,14 +179,15 @@ def medoe(
         if shared_decoder
         else ExpertDecoders(model.expert, sets.num_experts, initialise)
     )
+    share = torch.from_numpy(frequency.share("pixels")).float()
     return Medoe(
         model,
         bank,
         sets,
-        torch.from_numpy(frequency.share("pixels")).float(),
-        build_ensemble(ensemble, sets),
+        share,
+        build_ensemble(ensemble, sets, share),
         loss=from_dict(ExpertLossOptions, loss or {}, "loss"),
-        comparisons={key: build_ensemble(spec, sets) for key, spec in specs.items()},
+        comparisons={key: build_ensemble(spec, sets, share) for key, spec in specs.items()},
         restrict_oracle=restrict_oracle,
         name="mcn" if shared_decoder else "medoe",
         ignore_index=ignore_index,
@@ -216,8 +220,13 @@ def model_ensemble(
     )
 
 
-def build_ensemble(spec: EnsembleSpec, sets: LabelSets) -> Ensemble:
+def build_ensemble(spec: EnsembleSpec, sets: LabelSets, share: Float[Tensor, " classes"]) -> Ensemble:
     """An ensemble by name, or by ``{"name": …, option: …}``.
+
+    Args:
+        spec: What to build.
+        sets: Label sets of the experts.
+        share: Share of each class in the training pixels.
 
     Raises:
         ConfigError: Unknown name, option or value.
@@ -225,7 +234,7 @@ def build_ensemble(spec: EnsembleSpec, sets: LabelSets) -> Ensemble:
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", "")
     builder, arguments = _choose("ensemble", name, _ENSEMBLES)
-    given = arguments(sets)
+    given = arguments(sets, share)
     return builder(**given, **take(f"ensemble {name!r}", options, options_of(builder, given)))
 
 
@@ -242,16 +251,18 @@ def _calibrated(
     return found
 
 
-def _matrix_size(sets: LabelSets) -> dict[str, Any]:
+def _matrix_size(sets: LabelSets, share: Tensor) -> dict[str, Any]:
     return {"num_experts": sets.num_experts, "num_classes": sets.num_classes}
 
 
-_ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[LabelSets], dict[str, Any]]]] = {
+#: Name -> its class, and what the label sets and the classes' shares say of it.
+_ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[LabelSets, Tensor], dict[str, Any]]]] = {
     "learned": (LearnedEnsemble, _matrix_size),
-    "mean": (Average, lambda sets: {}),
-    "argmax": (MostConfident, lambda sets: {}),
-    "softmax_threshold": (SoftmaxThreshold, lambda sets: {"own_classes": sets.dominated}),
-    "group_average": (GroupAverage, lambda sets: {"label_sets": sets.masks}),
+    "mean": (Average, lambda sets, share: {}),
+    "argmax": (MostConfident, lambda sets, share: {}),
+    "softmax_threshold": (SoftmaxThreshold, lambda sets, share: {"own_classes": sets.dominated}),
+    "group_average": (GroupAverage, lambda sets, share: {"label_sets": sets.masks}),
+    "nested_chain": (NestedChain, lambda sets, share: {"label_sets": sets.masks, "share": share}),
 }
 
 #: What the data say; everything else is an option.

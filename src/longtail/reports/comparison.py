@@ -30,6 +30,7 @@ _NAMES = {
     "argmax": "Argmax",
     "softmax_threshold": "Softmax threshold",
     "group_average": "Group average",
+    "nested_chain": "Nested chain",
 }
 _AVERAGE_PRECISIONS = ("AP", "mask_AP", "AP_fixed", "mask_AP_fixed")
 _NUMBERED = re.compile(r"(expert|stage)_(\d+)")
