@@ -7,9 +7,8 @@ import torch
 
 from longtail.ensembles.nested_chain import NestedChain
 from longtail.errors import ConfigError
-from longtail.medoe import build_method
-from longtail.medoe.build import build_ensemble
 from longtail.medoe.experts import LabelSets
+from longtail.models.segmentation_methods import build_ensemble, build_method
 from support.tiny_segmentation import FREQUENCY, GROUPS, batch, tiny_model
 
 #: Classes 0 and 3 are head, 1 and 5 body, 2 and 4 tail.
