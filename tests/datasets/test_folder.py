@@ -99,7 +99,7 @@ def test_without_split_folders_each_image_has_its_side_by_name(tmp_path):
     assert everyone == names_of(tmp_path, None) and len(everyone) == 20
     assert sorted(train + val) == sorted(everyone) and 0 < len(val) < len(train)
     assert (
-        "no split folders" in SegmentationFolder(tmp_path, "val").note and not SegmentationFolder(tmp_path, "all").note
+        "no splits" in SegmentationFolder(tmp_path, "val").note and not SegmentationFolder(tmp_path, "all").note
     )
     for i in range(20, 40):
         photo(tmp_path / "images" / f"{i}.jpg")
@@ -294,3 +294,21 @@ def test_real_samples_load(real_data, name):
     assert list(data.classes.names) == recorded["names"] and len(data) == recorded["splits"]["val"]["images"]
     sample = data[len(data) // 2]
     assert sample["image"].shape[-2:] == sample["mask"].shape
+
+
+def test_frames_of_a_video_stay_together(tmp_path):
+    (tmp_path / "classes.txt").write_text("sky\nsea\n")
+    for video in range(12):
+        for frame in range(2):
+            photo(tmp_path / "images" / f"video_{video}_{frame}.jpg")
+            label(tmp_path / "masks" / f"video_{video}_{frame}.png")
+    sides = [
+        {name.rpartition("_")[0] for name in names_of(tmp_path, split, split_by=r"video_(\d+)", val_share=0.4)}
+        for split in ("train", "val")
+    ]
+    assert len(sides[0]) + len(sides[1]) == 12 and not sides[0] & sides[1]
+
+
+def test_split_by_of_folders_with_splits(root):
+    with pytest.raises(ConfigError, match="has splits of its own"):
+        SegmentationFolder(root, "train", split_by=r"video_(\d+)")

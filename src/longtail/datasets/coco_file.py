@@ -3,7 +3,8 @@
 import json
 import mmap
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +42,7 @@ class CocoFile:
         boxes: float64 (n, 4), xyxy as the file has them.
         crowd: bool (n,).
         places: int64 (n, 2), first and last byte of every mask in the file; 0, 0 where there is none.
+        content: The bytes that ``places`` point into, where they are not those of the file.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class CocoFile:
     boxes: np.ndarray
     crowd: np.ndarray
     places: np.ndarray
+    content: bytes | None = field(default=None, repr=False)
     _open: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -104,6 +107,8 @@ class CocoFile:
 
     @property
     def _bytes(self) -> Any:
+        if self.content is not None:
+            return self.content
         if "bytes" not in self._open:
             with self.path.open("rb") as file:
                 self._open["bytes"] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -123,7 +128,29 @@ def read_coco_file(path: str | Path) -> CocoFile:
             be one. Whether run lengths fill their image shows when they are read.
     """
     path = Path(path)
-    content, spans, faults = _read_without_masks(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read annotations from {path}: {error}", fix=_FORMAT) from error
+    return _table(path, data)
+
+
+def annotation_table(content: Mapping[str, Any], source: str | Path) -> CocoFile:
+    """Annotations of another layout in memory, with the checks of a COCO-style file.
+
+    Args:
+        content: ``images``, ``annotations`` and ``categories``, as a COCO-style file holds them.
+        source: File or folder that they come from: names them in errors.
+
+    Raises:
+        DataError: See ``read_coco_file``.
+    """
+    data = json.dumps(content).encode()
+    return replace(_table(Path(source), data), content=data)
+
+
+def _table(path: Path, data: bytes) -> CocoFile:
+    content, spans, faults = _read_without_masks(path, data)
     try:
         images, categories, annotations = content["images"], content["categories"], content.get("annotations", [])
         image_ids = whole_numbers(path, "images", images, "id", _IDS)
@@ -206,10 +233,9 @@ def _decoded(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     return mask.decode(mask.merge(mask.frPyObjects(polygons, *size)))
 
 
-def _read_without_masks(path: Path) -> tuple[dict[str, Any], np.ndarray, dict[int, str]]:
+def _read_without_masks(path: Path, data: bytes) -> tuple[dict[str, Any], np.ndarray, dict[int, str]]:
     """The file with every mask replaced by its number, first and last byte of each, and those that cannot be masks."""
     try:
-        data = path.read_bytes()
         if not json.detect_encoding(data).startswith("utf-8"):
             raise ValueError("it is not in UTF-8")
         spans = np.array([match.span(1) for match in _SEGMENTATION.finditer(data)], dtype=np.int64).reshape(-1, 2)
@@ -219,7 +245,7 @@ def _read_without_masks(path: Path) -> tuple[dict[str, Any], np.ndarray, dict[in
         for number, piece in enumerate(kept):
             pieces.append(b"%d" % (number // 2) if number % 2 else piece)
         content = json.loads(b"".join(pieces))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"cannot read annotations from {path}: {error}", fix=_FORMAT) from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no annotations but a {type(content).__name__}", fix=_FORMAT)

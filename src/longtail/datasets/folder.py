@@ -1,6 +1,5 @@
 """``SegmentationFolder``: your own images and label images, in the two layouts that people have."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,11 +8,11 @@ from longtail.datasets.base import ClassInfo, SegmentationSample
 from longtail.datasets.image_files import pair_files
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.palette import generate_palette
+from longtail.datasets.parting import ALL, in_split, parting_note
 from longtail.errors import ConfigError, DataError
 from longtail.folders import folders_in
 
 _LABEL_FOLDERS = ("labels", "masks", "annotations")
-_ALL = "all"
 
 
 class SegmentationFolder(ImageLabelPairs):
@@ -43,9 +42,10 @@ class SegmentationFolder(ImageLabelPairs):
         image_suffix: End of image stems that is no part of the name (``IMG_1_photo.jpg``: ``_photo``).
         label_suffix: The same of label stems.
         val_share: Share of the images that is "val" where there are no sub-folders of splits.
+        split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``parting.in_split``.
 
     Raises:
-        ConfigError: ``val_share`` is not in [0, 1].
+        ConfigError: ``val_share`` is not in [0, 1], or ``split_by`` is given for folders that are splits.
         DataError: A folder or the classes file is missing, images and labels do not match, or the split is empty.
     """
 
@@ -63,20 +63,24 @@ class SegmentationFolder(ImageLabelPairs):
         image_suffix: str = "",
         label_suffix: str = "",
         val_share: float = 0.2,
+        split_by: str | None = None,
     ) -> None:
         root = Path(root).expanduser()
         if not root.is_dir():
             raise DataError(f"data folder {root} does not exist", fix="check the path")
-        if not 0 <= val_share <= 1:
-            raise ConfigError(f"val_share is {val_share}", fix="give a share from 0 to 1, such as 0.2")
         images = _named_folder(root, image_dir, split) if image_dir else _split_folder(root / "images", split)
         labels = _named_folder(root, label_dir, split) if label_dir else _split_folder(_label_folder(root), split)
         classes, stored_ignore = read_classes(root, names, palette)
         pairs = pair_files(images, labels, image_suffix, label_suffix)
-        if not image_dir and split not in (None, _ALL) and images == root / "images":
-            pairs = _part(pairs, split, val_share, images)
-            self.note = (
-                f"{images} has no split folders: by the hash of its name, an image is val ({val_share:.0%}) or train"
+        if not image_dir and split not in (None, ALL) and images == root / "images":
+            names_of_pairs = [name for name, _, _ in pairs]
+            kept = in_split(names_of_pairs, split, images, val_share=val_share, split_by=split_by)
+            pairs = [pair for pair, keep in zip(pairs, kept, strict=True) if keep]
+            self.note = parting_note(images, val_share, split_by)
+        elif split_by is not None and split not in (None, ALL):
+            raise ConfigError(
+                f"split_by is given, but {root} has splits of its own",
+                fix="leave split_by out, or name one folder of all",
             )
         super().__init__(
             pairs,
@@ -98,45 +102,21 @@ def _label_folder(root: Path) -> Path:
 
 
 def _named_folder(root: Path, folder: str | Path, split: str | None) -> Path:
-    return root / str(folder).replace("{split}", "" if split in (None, _ALL) else str(split))
+    return root / str(folder).replace("{split}", "" if split in (None, ALL) else str(split))
 
 
 def _split_folder(folder: Path, split: str | None) -> Path:
     """Sub-folder of the split; the folder itself where all is asked for, or there are no sub-folders."""
     if split is not None and (folder / split).is_dir():
         return folder / split
-    if split in (None, _ALL):
+    if split in (None, ALL):
         return folder
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist", fix="check the layout, or name it with image_dir")
     splits = [path.name for path in folders_in(folder)]
     if splits:
-        raise DataError(f"{folder} has no split {split!r}", fix=f"choose one of {', '.join(splits)}, or {_ALL}")
+        raise DataError(f"{folder} has no split {split!r}", fix=f"choose one of {', '.join(splits)}, or {ALL}")
     return folder
-
-
-def _part(
-    pairs: list[tuple[str, Path, Path]], split: str | None, val_share: float, folder: Path
-) -> list[tuple[str, Path, Path]]:
-    """The pairs of "train" or "val" of a folder without splits."""
-    if split not in ("train", "val"):
-        raise DataError(
-            f"{folder} has no split folders, so no split {split!r}",
-            fix=f"choose train, val or {_ALL}, or make a sub-folder of every split",
-        )
-    kept = [pair for pair in pairs if _is_val(pair[0], val_share) == (split == "val")]
-    if not kept:
-        raise DataError(
-            f"by the hash of their names, none of the {len(pairs)} images of {folder} is {split} (val_share {val_share:g})",
-            fix="make sub-folders train and val, or give another val_share (data.options)",
-        )
-    return kept
-
-
-def _is_val(name: str, share: float) -> bool:
-    """A function of the name alone; a larger share takes further images, and leaves none out."""
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") < share * 2**64
 
 
 def read_classes(
