@@ -110,7 +110,7 @@ def test_what_is_foreign_or_broken_is_refused(detector, tmp_path):
 def test_a_detector_is_no_segmenter(detector, tmp_path):
     detector.save_run(tmp_path)
     for load in (Segmenter.from_pretrained, Segmenter.from_description):
-        with pytest.raises(CheckpointError, match=r"is a detection model.*\n.*longtail\.mec\.detector\.Detector"):
+        with pytest.raises(CheckpointError, match=r"is a detection model.*\n.*longtail\.models\.detector\.Detector"):
             load(tmp_path)
     with pytest.raises(ConfigError, match="lambda"):
         Detector(**detector_arguments(overall_weight=2))

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from longtail.pixels import upsampled_blocks
 from longtail.pixels.upsampled_blocks import UpsampledBlocks, full_precision
 from longtail.pixels.upsampling import Upsampling
-from longtail.pixels import upsampled_blocks
 
 GEOMETRIES = [
     ((4, 6), (16, 24), 1),

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from longtail.errors import ConfigError
-from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
-from longtail.pixels.upsampling import Upsampling
 from longtail.pixels import upsampled_blocks
 from longtail.pixels import upsampled_sums as module
+from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
+from longtail.pixels.upsampling import Upsampling
 
 CLASSES = 6
 SOME = (1, 2, 5)

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from longtail.pixels.upsampled_sums import Wanted
 from longtail.pixels import upsampled_sums
+from longtail.pixels.upsampled_sums import Wanted
 
 pytest.importorskip("triton")
 

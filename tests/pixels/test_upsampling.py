@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from longtail.pixels import upsampling as module
 from longtail.pixels.upsampling import Upsampling, full_size
-from longtail.segmentation import upsampling as module
 
 GEOMETRIES = [
     ((4, 6), (16, 24), 1),
