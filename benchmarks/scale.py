@@ -26,6 +26,7 @@ from scale_processes import count_with_workers, reduce_with_ranks
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.frequency.count_pixels import count_pixels
 from longtail.frequency.groups import CategoryGroups
+from longtail.frequency.label_format import PLAIN
 from longtail.mec.losses import expert_losses
 from longtail.medoe.experts import LabelSets
 from longtail.medoe.losses import ExpertLoss
@@ -203,7 +204,7 @@ class RepeatedLabels:
 
         self.label_files = [files[i % len(files)] for i in range(length)]
         self.classes = ClassInfo(tuple(map(str, range(150))), generate_palette(150))
-        self.ignore_index, self.label_table, self.fingerprint = 255, None, ""
+        self.ignore_index, self.label_format, self.fingerprint = 255, PLAIN, ""
 
     def __len__(self) -> int:
         return len(self.label_files)

@@ -3,7 +3,6 @@ import pytest
 from PIL import Image
 
 from longtail.datasets import ADE20K
-from longtail.datasets.ade20k import reduce_zero_label
 from longtail.errors import DataError
 from longtail.frequency.count_pixels import count_pixels
 
@@ -45,7 +44,3 @@ def test_what_must_not_occur_is_named(root):
         count_pixels(ADE20K(root))
     with pytest.raises(DataError, match="no labelled split 'test'"):
         ADE20K(root, "test")
-
-
-def test_reduce_zero_label():
-    assert reduce_zero_label(2)[:5].tolist() == [255, 0, 1, -1, -1]

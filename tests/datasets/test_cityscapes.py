@@ -6,6 +6,7 @@ from longtail.datasets import Cityscapes
 from longtail.datasets.cityscapes import label_id_table
 from longtail.errors import DataError
 from longtail.frequency.count_pixels import count_pixels
+from longtail.frequency.label_format import PLAIN
 
 
 def add(root, split, name, values, kind="labelIds", source="gtFine"):
@@ -34,7 +35,7 @@ def test_train_ids_are_taken_as_they_are(tmp_path):
     assert Cityscapes(tmp_path, "val").mask(0).tolist() == [[0, 18, 255]]
     add(tmp_path, "val", "bonn_0_0", np.array([[7, 33, 4]]))
     assert Cityscapes(tmp_path, "val").mask(0).tolist() == [[0, 18, 255]]
-    assert Cityscapes(tmp_path, "val", labels="labelTrainIds").label_table is None
+    assert Cityscapes(tmp_path, "val", labels="labelTrainIds").label_format is PLAIN
 
 
 def test_coarse(tmp_path):

@@ -12,6 +12,7 @@ from longtail.datasets.image_files import read_image
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import count_pixels
+from longtail.frequency.label_format import PLAIN, LabelFormat
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -47,7 +48,7 @@ def test_split_layout(root):
     assert isinstance(sample["image"], tv_tensors.Image) and isinstance(sample["mask"], tv_tensors.Mask)
     assert sample["image"].shape == (3, 6, 8) and sample["image"].dtype == torch.uint8
     assert sample["mask"].shape == (6, 8) and sample["mask"].dtype == torch.uint8 and (sample["mask"] == 1).all()
-    assert [f.name for f in data.label_files] == ["a.png", "b.png"] and data.label_table is None
+    assert [f.name for f in data.label_files] == ["a.png", "b.png"] and data.label_format is PLAIN
     assert len(SegmentationFolder(root, "val")) == 1
     assert len(SegmentationFolder(root, None)) == 3
 
@@ -280,7 +281,7 @@ def test_label_table_maps_what_is_read_and_counted(root):
     table = np.full(256, -1)
     table[[0, 1]] = 255, 0
     known = SegmentationFolder(root, "train")
-    data = ImageLabelPairs(known.pairs, known.classes, label_table=table)
+    data = ImageLabelPairs(known.pairs, known.classes, label_format=LabelFormat(table))
     assert (data.mask(0) == 0).all() and count_pixels(data).pixels.tolist() == [96, 0]
     label(root / "labels/train/b.png", value=9)
     with pytest.raises(DataError, match=r"b\.png holds value 9"):

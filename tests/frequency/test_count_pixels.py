@@ -10,6 +10,7 @@ from PIL import Image
 from longtail.errors import DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
+from longtail.frequency.label_format import PLAIN, LabelFormat
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Labels:
     maps: list[np.ndarray]
     names: tuple[str, ...] = ("a", "b", "c")
     ignore_index: int = 255
-    label_table: np.ndarray | None = None
+    label_format: LabelFormat = PLAIN
     fingerprint: str = "f" * 64
     asked: list[int] = field(default_factory=list)
 
@@ -112,7 +113,7 @@ def test_an_empty_data_set_is_refused():
 def test_the_table_of_a_general_mask_is_not_applied_twice():
     table = np.full(256, -1)
     table[[1, 2]] = 0, 1
-    frequency = count_pixels(Labels(None, [np.array([[0, 1, 1]])], label_table=table))
+    frequency = count_pixels(Labels(None, [np.array([[0, 1, 1]])], label_format=LabelFormat(table)))
     assert frequency.pixels.tolist() == [1, 2, 0]
 
 

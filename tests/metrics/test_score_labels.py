@@ -8,6 +8,7 @@ from PIL import Image
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.frequency.label_format import LabelFormat
 from longtail.metrics.results import Results
 from longtail.metrics.score_labels import score_label_folders
 from longtail.metrics.segmentation import confusion_matrix, mean_iou
@@ -112,11 +113,11 @@ def test_labels_by_name_with_a_data_sets_table(tmp_path):
     table[[0, 7, 9]] = 255, 0, 1
     write(tmp_path / "l" / "any.png", np.array([[0, 7, 9, 9]], np.uint8))
     write(tmp_path / "p" / "x.png", np.array([[1, 0, 1, 0]], np.uint8))
-    labels, given = {"x": tmp_path / "l" / "any.png"}, {"label_table": table, "classes": ["a", "b"]}
+    labels, given = {"x": tmp_path / "l" / "any.png"}, {"label_format": LabelFormat(table), "classes": ["a", "b"]}
     results = score_label_folders(labels, tmp_path / "p", **given)
     assert results.own.extra["confusion"] == [[1, 0], [1, 1]]
-    with pytest.raises(ConfigError, match="table without classes"):
-        score_label_folders(labels, tmp_path / "p", label_table=table)
+    with pytest.raises(ConfigError, match="format without classes"):
+        score_label_folders(labels, tmp_path / "p", label_format=LabelFormat(table))
     write(tmp_path / "l" / "any.png", np.array([[0, 7, 9, 8]], np.uint8))
     with pytest.raises(DataError, match=r"any\.png holds value 8 .*no class"):
         score_label_folders(labels, tmp_path / "p", **given)

@@ -1,15 +1,14 @@
 """``ADE20K``: scene parsing, 150 classes."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import numpy as np
 
 from longtail.datasets.base import ClassInfo, SegmentationSample
 from longtail.datasets.image_files import pair_files
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import DataError
+from longtail.frequency.label_format import LabelFormat, class_table
 
 _SPLITS = {"train": "training", "val": "validation"}
 _NUM_CLASSES = 150
@@ -29,6 +28,7 @@ class ADE20K(ImageLabelPairs):
         root: The folder, or the one that holds ``ADEChallengeData2016``.
         split: "train" or "training", "val" or "validation".
         transform: Applied to the whole sample dict.
+        label_map: See ``ImageLabelPairs``.
 
     Raises:
         DataError: A folder is missing or empty, or an image has no label.
@@ -41,6 +41,8 @@ class ADE20K(ImageLabelPairs):
         root: str | Path,
         split: str = "train",
         transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
+        *,
+        label_map: Mapping[int | str, int] | None = None,
     ) -> None:
         root = Path(root).expanduser()
         if (root / "ADEChallengeData2016").is_dir():
@@ -49,16 +51,9 @@ class ADE20K(ImageLabelPairs):
         if folder not in _SPLITS.values():
             raise DataError(f"ADE20K has no labelled split {split!r}", fix='choose "train" or "val"')
         pairs = pair_files(root / "images" / folder, root / "annotations" / folder)
-        super().__init__(pairs, ade20k_classes(), label_table=reduce_zero_label(_NUM_CLASSES), transform=transform)
+        labels = LabelFormat(class_table(_NUM_CLASSES, 255, reduce_zero_label=True))
+        super().__init__(pairs, ade20k_classes(), label_format=labels, label_map=label_map, transform=transform)
         self.root, self.split = root, split
-
-
-def reduce_zero_label(num_classes: int, ignore_index: int = 255) -> np.ndarray:
-    """int32 (256,) table for labels that start at 1: 0 is ignored, v becomes v - 1; others must not occur (-1)."""
-    table = np.full(256, -1, dtype=np.int32)
-    table[0] = ignore_index
-    table[1 : num_classes + 1] = np.arange(num_classes)
-    return table
 
 
 def ade20k_classes() -> ClassInfo:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from longtail.frequency.label_format import PLAIN, LabelFormat
+
 
 class SegmentationSample(TypedDict):
     """One image with its label map.
@@ -49,7 +51,7 @@ class SegmentationDataset(Dataset, ABC):
     """Images with label maps.
 
     ``transform``, where given, is applied to the whole sample dict in ``__getitem__`` (torchvision v2 transforms
-    take it as it is). ``label_files`` and ``label_table`` let the frequency pass read labels without images.
+    take it as it is). ``label_files`` and ``label_format`` let the frequency pass read labels without images.
     """
 
     classes: ClassInfo
@@ -66,13 +68,13 @@ class SegmentationDataset(Dataset, ABC):
 
     @property
     def label_files(self) -> list[Path] | None:
-        """Label image of every sample in order; None where labels are not single-channel image files."""
+        """Label image of every sample in order; None where labels are not image files."""
         return None
 
     @property
-    def label_table(self) -> np.ndarray | None:
-        """uint8/int32 (256,) table from stored label value to class id or ``ignore_index``; None for identity."""
-        return None
+    def label_format(self) -> LabelFormat:
+        """What the values or colours in the label files mean."""
+        return PLAIN
 
     def mask(self, index: int) -> np.ndarray:
         """Class ids (h, w) of one sample, before any transform; for data sets without label files."""

@@ -1,6 +1,6 @@
 """``Cityscapes``: urban scenes, 19 classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ from longtail.datasets.base import ClassInfo, SegmentationSample
 from longtail.datasets.image_files import list_images, pair_files
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
+from longtail.frequency.label_format import PLAIN, LabelFormat
 
 # Class, label id of the files, colour; the order is that of the train ids.
 _CLASSES = (
@@ -52,6 +53,7 @@ class Cityscapes(ImageLabelPairs):
         annotation: "fine", or the polygons of "coarse".
         labels: Which files to read: "labelIds" (34 ids, mapped to the 19 classes), "labelTrainIds", or None for
             those that are there.
+        label_map: See ``ImageLabelPairs``.
 
     Raises:
         DataError: A folder is missing or empty, or an image has no label.
@@ -67,6 +69,7 @@ class Cityscapes(ImageLabelPairs):
         *,
         annotation: Literal["fine", "coarse"] = "fine",
         labels: Literal["labelIds", "labelTrainIds"] | None = None,
+        label_map: Mapping[int | str, int] | None = None,
     ) -> None:
         if annotation not in ("fine", "coarse"):
             raise ConfigError(f"annotation {annotation!r} is unknown", fix='choose "fine" or "coarse"')
@@ -76,9 +79,9 @@ class Cityscapes(ImageLabelPairs):
         if labels is None:
             labels = _labels_at_hand(folder, source)
         pairs = pair_files(root / "leftImg8bit" / split, folder, "_leftImg8bit", f"_{source}_{labels}")
-        table = label_id_table() if labels == "labelIds" else None
+        label_format = LabelFormat(label_id_table()) if labels == "labelIds" else PLAIN
         classes = ClassInfo(tuple(c[0] for c in _CLASSES), tuple(c[2] for c in _CLASSES))
-        super().__init__(pairs, classes, label_table=table, transform=transform)
+        super().__init__(pairs, classes, label_format=label_format, label_map=label_map, transform=transform)
         self.root, self.split = root, split
 
 

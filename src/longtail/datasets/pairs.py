@@ -1,6 +1,7 @@
 """``ImageLabelPairs``: photographs with one label image each, the data set that the named ones build on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationS
 from longtail.datasets.image_files import fingerprint_of, read_image, upright_size
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import num_cores, process_pool, quiet_forks
+from longtail.frequency.label_format import PLAIN, LabelFormat, class_table
 from longtail.frequency.label_image import class_ids, open_label
 
 _CHUNK = 1024  # pairs of files that one process checks before it takes others
@@ -24,12 +26,14 @@ class ImageLabelPairs(SegmentationDataset):
         pairs: (name, image file, label file) of every sample.
         classes: Names and colours of the C classes.
         ignore_index: Value of pixels without class, C or above.
-        label_table: (256,) class id of every stored value, ``ignore_index``, or -1 for values that must not
-            occur; None where the stored values are the class ids.
+        label_format: What the values or colours that label images store mean.
+        label_map: Stored value, or a range such as ``"3-9"``, to the class id that it means or to ``ignore_index``:
+            ``{0: 255, 255: 1}`` for masks of 0 and 255. Other values mean what they mean without the map.
         transform: Applied to the whole sample dict.
 
     Raises:
-        ConfigError: ``ignore_index`` is negative or the id of a class.
+        ConfigError: ``ignore_index`` is negative or the id of a class, or ``label_map`` has keys or values that it
+            cannot have.
     """
 
     def __init__(
@@ -38,7 +42,8 @@ class ImageLabelPairs(SegmentationDataset):
         classes: ClassInfo,
         *,
         ignore_index: int = 255,
-        label_table: np.ndarray | None = None,
+        label_format: LabelFormat = PLAIN,
+        label_map: Mapping[int | str, int] | None = None,
         transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
     ) -> None:
         if ignore_index < classes.num_classes:
@@ -51,7 +56,10 @@ class ImageLabelPairs(SegmentationDataset):
         self.classes = classes
         self.ignore_index = ignore_index
         self.transform = transform
-        self._table = label_table
+        if label_map:
+            table = class_table(classes.num_classes, ignore_index, table=label_format.table, label_map=label_map)
+            label_format = replace(label_format, table=table)
+        self._format = label_format
         self._dtype = np.uint8 if classes.num_classes <= 255 and ignore_index <= 255 else np.int32
 
     def __len__(self) -> int:
@@ -70,7 +78,7 @@ class ImageLabelPairs(SegmentationDataset):
         Raises:
             DataError: The label file is unreadable or holds a value that is neither a class nor ignored.
         """
-        return class_ids(self.pairs[index][2], self.classes.names, self.ignore_index, self._table, self._dtype)
+        return class_ids(self.pairs[index][2], self.classes.names, self.ignore_index, self._format, self._dtype)
 
     def check_images(self) -> None:
         """See that the files of all images and labels can be opened and agree in size, by their headers alone.
@@ -95,13 +103,12 @@ class ImageLabelPairs(SegmentationDataset):
         return [label for _, _, label in self.pairs]
 
     @property
-    def label_table(self) -> np.ndarray | None:
-        return self._table
+    def label_format(self) -> LabelFormat:
+        return self._format
 
     @cached_property
     def fingerprint(self) -> str:
-        table = None if self._table is None else self._table.tolist()
-        return fingerprint_of(self.label_files, self.classes.names, self.ignore_index, table)
+        return fingerprint_of(self.label_files, self.classes.names, self.ignore_index, *self._format.facts())
 
 
 def _doubtful(pairs: Sequence[tuple[str, Path, Path]]) -> list[tuple[str, Path, Path]]:

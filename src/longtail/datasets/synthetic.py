@@ -127,11 +127,6 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
         return None
 
     @property
-    def label_table(self) -> None:
-        """None: there are no files."""
-        return None
-
-    @property
     def image_labels(self) -> list[np.ndarray]:
         """Object classes 0 … of every scene, as in its detection sample, without rendering."""
         return [

@@ -18,6 +18,7 @@ import numpy as np
 from longtail.errors import DataError
 from longtail.files import write_beside
 from longtail.frequency.counts import ClassFrequency
+from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.frequency.label_image import class_histogram, open_label, value_histogram
 
 _MIN_PARALLEL = 128  # below, starting processes costs more than it saves
@@ -48,7 +49,7 @@ class LabelledImages(Protocol):
     def label_files(self) -> Sequence[Path] | None: ...
 
     @property
-    def label_table(self) -> np.ndarray | None: ...
+    def label_format(self) -> LabelFormat: ...
 
     @property
     def fingerprint(self) -> str: ...
@@ -156,7 +157,7 @@ class _Job:
     class_names: tuple[str, ...]
     ignore_index: int
     size: int
-    table: np.ndarray | None = None
+    format: LabelFormat = PLAIN
     files: list[str] | None = None
     dataset: LabelledImages | None = field(default=None, repr=False)
 
@@ -165,7 +166,7 @@ class _Job:
         names, files = tuple(dataset.classes.names), dataset.label_files
         if files is None:
             return cls(names, dataset.ignore_index, len(dataset), dataset=dataset)
-        return cls(names, dataset.ignore_index, len(files), dataset.label_table, [str(f) for f in files])
+        return cls(names, dataset.ignore_index, len(files), dataset.label_format, [str(f) for f in files])
 
     @property
     def num_classes(self) -> int:
@@ -177,12 +178,12 @@ class _Job:
         for index in indices:
             if self.files is not None:
                 path = self.files[index]
-                values = value_histogram(open_label(path), path)
+                values = value_histogram(open_label(path, self.format), path)
             else:
                 assert self.dataset is not None
                 path = f"{index} of {type(self.dataset).__name__}"
                 values = _mask_histogram(self.dataset.mask(index), path)
-            pixels, ignored = class_histogram(values, self.class_names, self.ignore_index, self.table, path)
+            pixels, ignored = class_histogram(values, self.class_names, self.ignore_index, self.format.table, path)
             tally.pixels += pixels
             tally.images += pixels > 0
             tally.ignored += ignored

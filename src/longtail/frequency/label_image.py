@@ -9,7 +9,10 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from longtail.errors import DataError
+from longtail.frequency.label_format import PLAIN, LabelFormat
 
+#: Formats, in Pillow's words, that hold no ids.
+LOSSY_FORMATS = frozenset({"JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"})
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
 # Grey PNGs of 1, 2 and 4 bits are decoded stretched to 0 … 255; the step between two stored values, by raw mode.
 _STRETCH = {"1": 255, "L;2": 85, "L;4": 17}
@@ -17,34 +20,68 @@ _MAX_VALUE = 65535
 _MIN_BY_FOURS = 2**18  # pixels; below, adding the four tables costs what counting by fours saves
 
 
-def open_label(path: str | Path) -> Image.Image:
+def open_label(path: str | Path, format: LabelFormat = PLAIN) -> Image.Image:
     """Decode a label image.
 
     Palette images keep their indices (as in PASCAL VOC), grey images of less than 8 bits their stored values.
+
+    Args:
+        path: The file.
+        format: Tells the colours, where files hold colours.
 
     Returns:
         A loaded image of mode ``L`` or ``P`` (8 bits), or of a 16/32-bit integer mode.
 
     Raises:
-        DataError: The file is missing, corrupt, or has more than one channel.
+        DataError: The file is missing, corrupt, of a lossy format, has several pages, or has colours that ``format``
+            does not tell.
     """
     try:
         with Image.open(path) as file:
+            _refuse_inexact(file, path)
             stretch = _STRETCH.get(_raw_mode(file), 1)
             file.load()
             image: Image.Image = file
     except FileNotFoundError as error:
         raise DataError(f"label image {path} does not exist", fix="restore the file, or remove its image") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise too_large("label image", path) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"cannot read label image {path}: {error}", fix="restore the file from its source") from error
     if image.mode == "1":
         image, stretch = image.convert("L"), 255
+    if format.colours:
+        image = format.stored(image, path)
     if image.mode not in ("L", "P", *_WIDE_MODES):
         raise DataError(
             f"label image {path} has mode {image.mode} ({len(image.getbands())} channels), not one channel of class ids",
-            fix="store labels as single-channel or palette PNGs whose values are class ids; colours must be mapped to ids",
+            fix="store labels as single-channel or palette PNGs whose values are class ids; where they are colours, name "
+            "the colour of every class in class_dict.csv (name,r,g,b) or as palette in classes.json",
         )
     return image.point([value // stretch for value in range(256)]) if stretch > 1 else image
+
+
+def too_large(what: str, path: str | Path) -> DataError:
+    """The error for a picture that Pillow takes for an attack."""
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+    return DataError(
+        f"{what} {path} has more than {limit:.0f} megapixels, which are not read at once",
+        fix="cut it and what belongs to it into tiles, such as 2048 x 2048",
+    )
+
+
+def _refuse_inexact(file: ImageFile.ImageFile, path: str | Path) -> None:
+    """Refuse formats that change values when they are written, and files of several images."""
+    if file.format in LOSSY_FORMATS or file.info.get("compression") == "jpeg":
+        raise DataError(
+            f"label image {path} is {file.format}, a lossy format: its values are not the ids that were written",
+            fix="export the labels again as PNG; a conversion of this file keeps the wrong ids",
+        )
+    if getattr(file, "n_frames", 1) > 1:
+        raise DataError(
+            f"label image {path} holds {file.n_frames} pages",  # type: ignore[attr-defined]
+            fix="store one page of class ids in a file",
+        )
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
@@ -111,7 +148,7 @@ def class_histogram(
         values: int64 (V,), pixels of every stored value.
         class_names: Names of the C classes.
         ignore_index: The class id that means "no class".
-        table: (256,) class id of every stored value, or ``ignore_index``; any other entry (-1) marks a value that
+        table: (V,) class id of every stored value, or ``ignore_index``; any other entry (-1) marks a value that
             must not occur. None for identity.
         path: Names the file in the error.
 
@@ -131,13 +168,14 @@ def class_histogram(
             f"label image {path} holds value{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown[:8]))} "
             f"({sums[-1]} pixels): no class of the {num_classes} has it, and it is not the "
             f"ignored one ({ignore_index})",
-            fix="correct the label file, name every class, or set ignore_index",
+            fix="correct the label file, name every class, set ignore_index, or say what the values mean with label_map: "
+            f"{{{unknown[0]}: {ignore_index}}} ignores them",
         )
     return sums[:num_classes], int(sums[num_classes])
 
 
 def class_ids(
-    path: str | Path, class_names: Sequence[str], ignore_index: int, table: np.ndarray | None, dtype: type[np.generic]
+    path: str | Path, class_names: Sequence[str], ignore_index: int, format: LabelFormat, dtype: type[np.generic]
 ) -> np.ndarray:
     """Class ids (h, w) of a label file.
 
@@ -145,16 +183,16 @@ def class_ids(
         path: The file.
         class_names: See ``class_histogram``.
         ignore_index: See ``class_histogram``.
-        table: See ``class_histogram``.
+        format: What the stored values mean.
         dtype: Of the result; it must hold all ids and ``ignore_index``.
 
     Raises:
         DataError: The file is unreadable or holds a value that is neither a class nor ignored.
     """
-    image = open_label(path)
-    class_histogram(value_histogram(image, path), class_names, ignore_index, table, path)  # refuses other values
+    image = open_label(path, format)
+    class_histogram(value_histogram(image, path), class_names, ignore_index, format.table, path)  # refuses other values
     values = label_values(image)
-    return values.astype(dtype) if table is None else table.astype(dtype)[values]
+    return values.astype(dtype) if format.table is None else format.table.astype(dtype)[values]
 
 
 @lru_cache(maxsize=16)

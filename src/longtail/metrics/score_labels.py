@@ -19,6 +19,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.folders import files_in
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_pixels import num_cores
+from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.frequency.label_image import class_ids, label_values, open_label
 from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.results import Results
@@ -44,7 +45,7 @@ def score_label_folders(
     groups: Groups | None = None,
     ignore_index: int = 255,
     reduce_zero_label: bool = False,
-    label_table: np.ndarray | None = None,
+    label_format: LabelFormat = PLAIN,
     label_suffix: str = "",
     prediction_suffix: str = "",
     name: str | None = None,
@@ -69,8 +70,8 @@ def score_label_folders(
             says which it was.
         ignore_index: Label value of pixels that do not count, whatever is predicted there.
         reduce_zero_label: Labels (not predictions) store class i as i + 1 and "no class" as 0, as ADE20K does.
-        label_table: (256,) class id of every value that labels (not predictions) store, ``ignore_index``, or -1 for
-            values that must not occur, as data sets have it; wants the classes.
+        label_format: What the values or colours of labels (not predictions) mean, as data sets have it; wants the
+            classes.
         label_suffix: End of the label stems that is no part of the name, e.g. ``_gtFine_labelTrainIds``; files
             without it are left out.
         prediction_suffix: The same of the predictions, e.g. ``_leftImg8bit``.
@@ -91,11 +92,11 @@ def score_label_folders(
         frequency = ClassFrequency.from_json(frequency)
     folder = "the data set" if isinstance(labels, Mapping) else str(labels)
     names, names_from = _class_names(classes, frequency, None if isinstance(labels, Mapping) else Path(labels))
-    if names is None and label_table is not None:
-        raise ConfigError("a label table without classes", fix="pass classes")
+    if names is None and label_format is not PLAIN:
+        raise ConfigError("a label format without classes", fix="pass classes")
     truth = labels if isinstance(labels, Mapping) else _files(Path(labels), label_suffix)
     pairs = _pairs(truth, _files(predictions, prediction_suffix), folder, predictions)
-    rule = _Rule(None if names is None else tuple(names), ignore_index, reduce_zero_label, label_table)
+    rule = _Rule(None if names is None else tuple(names), ignore_index, reduce_zero_label, label_format)
     confusion, fingerprint = _count(pairs, rule, workers, progress)
     if names is None:
         names = [f"class_{i}" for i in range(len(confusion))]
@@ -139,7 +140,7 @@ class _Rule:
     names: tuple[str, ...] | None
     ignore_index: int
     reduce_zero_label: bool
-    table: np.ndarray | None = None
+    format: LabelFormat = PLAIN
 
     @property
     def num_classes(self) -> int | None:
@@ -173,10 +174,10 @@ class _Rule:
         return matrix, zlib.crc32(truth.tobytes())
 
     def _truth(self, path: Path) -> np.ndarray:
-        if self.table is None or self.names is None:
+        if self.format is PLAIN or self.names is None:
             return label_values(open_label(path))
         narrow = self.ignore_index < _BYTE >= len(self.names)
-        return class_ids(path, self.names, self.ignore_index, self.table, np.uint8 if narrow else np.int32)
+        return class_ids(path, self.names, self.ignore_index, self.format, np.uint8 if narrow else np.int32)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

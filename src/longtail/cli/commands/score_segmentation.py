@@ -121,7 +121,7 @@ def _of_dataset(arguments: Namespace, dataset: Any) -> dict[str, Any]:
         "labels": labels,
         "classes": dataset.classes.names,
         "ignore_index": dataset.ignore_index,
-        "label_table": dataset.label_table,
+        "label_format": dataset.label_format,
     }
 
 
