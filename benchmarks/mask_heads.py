@@ -5,6 +5,7 @@ boxes, and the 284 of five readouts together on 99 (20 images of val). Here: 100
 """
 
 import torch
+import torch.nn.functional as F
 from harness import arguments, measure
 
 from longtail.detection.mask_head import MaskHead, mean_probabilities
@@ -25,7 +26,8 @@ def main() -> None:
     @torch.no_grad()
     def every_class(rows: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         each = torch.arange(len(rows), device=rows.device)
-        return mean_probabilities([head.all_logits(head(pooled[rows]))[each, classes] for head in heads])
+        maps = [head.predictor(F.relu(head.upsample(head(pooled[rows])))) for head in heads]
+        return mean_probabilities([of_all_classes[each, classes] for of_all_classes in maps])
 
     @torch.no_grad()
     def own_class(rows: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from harness import arguments, measure, numpy_peak, torch_peak
 from pycocotools import mask as coco
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from longtail.detection.run_lengths import encode_masks, paste_masks
+from longtail.detection.run_lengths import _windows, encode_masks
 
 COUNT, HEIGHT, WIDTH = 300, 800, 1333
 
@@ -22,6 +22,19 @@ def scene() -> tuple[torch.Tensor, torch.Tensor]:
     boxes[:, 1::2].clamp_(0, HEIGHT)
     maps = F.interpolate(torch.randn(COUNT, 1, 5, 5, generator=generator), size=(28, 28), mode="bicubic")
     return maps.sigmoid()[:, 0], boxes
+
+
+def paste_masks(masks: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Every mask at full size, bool (n, height, width)."""
+    pasted = np.zeros((len(boxes), *size), dtype=bool)
+    canvases = iter(pasted)
+    for columns, rows, framed, offsets in _windows(masks, boxes, size, 0.5):
+        for left, across, top, down, begin in zip(
+            columns.first, columns.length, rows.first, rows.length, offsets, strict=False
+        ):
+            pixels = framed[begin : begin + across * (down + 2)].reshape(across, down + 2)[:, 1:-1]
+            next(canvases)[top : top + down, left : left + across] = pixels.T
+    return pasted
 
 
 def encode_each(masks: np.ndarray) -> list[str]:

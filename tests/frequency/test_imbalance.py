@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from longtail.errors import ConfigError
 from longtail.frequency import ClassFrequency
 from longtail.frequency.imbalance import (
-    effective_number,
     entropy,
     gini,
     imbalance_factor,
@@ -36,25 +35,6 @@ def test_gini_by_hand():
 def test_gini_is_the_mean_absolute_difference(counts):
     slow = sum(abs(a - b) for a in counts for b in counts) / (2 * len(counts) * sum(counts))
     assert gini(counts) == pytest.approx(slow, abs=1e-12)
-
-
-def test_effective_number_by_hand_and_limits():
-    assert effective_number([0, 1, 2, 3], 0.5).tolist() == [0, 1, 1.5, 1.75]
-    assert effective_number([0, 1, 500], 0).tolist() == [0, 1, 1]
-    assert effective_number([0, 1, 500], 1).tolist() == [0, 1, 500]
-    assert effective_number([10**9], 0.999).item() == pytest.approx(1000)
-
-
-def test_effective_number_stays_exact_near_one():
-    # (1 - b^n)/(1 - b) = sum of b^i: with b = 1 - 1e-12 it is n to twelve digits.
-    assert effective_number([1000], 1 - 1e-12).item() == pytest.approx(1000, rel=1e-4)
-    assert np.isfinite(effective_number([10**15], 0.9999)).all()
-
-
-@pytest.mark.parametrize("beta", [-0.1, 1.1, math.nan])
-def test_beta_outside_its_range_is_refused(beta):
-    with pytest.raises(ConfigError, match="beta"):
-        effective_number([1], beta)
 
 
 def test_entropy_by_hand():

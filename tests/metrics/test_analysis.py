@@ -7,7 +7,7 @@ import torch
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups
 from longtail.metrics import analysis
-from longtail.metrics.segmentation import accuracy_per_class, iou_per_class, mean_iou
+from longtail.metrics.segmentation import accuracy_per_class, iou_per_class
 
 GROUPS = CategoryGroups.explicit({"head": [0, 1], "body": [2, 3], "tail": [4, 5]})
 
@@ -44,35 +44,15 @@ def test_uniform_leaves_absent_classes_empty():
     assert uniform.tolist() == [[0.75, 0.25], [0, 0]]
 
 
-def test_sampled_uniform_tends_to_the_analytic_one(matrix):
+def test_uniform_is_what_masking_labels_tends_to(matrix):
+    """The paper masks labels at random until all classes keep T pixels: each row is thinned by T / num_j."""
     expected = iou_per_class(analysis.uniform_confusion(matrix))
-    errors = [
-        (iou_per_class(analysis.sampled_uniform_confusion(matrix * scale, seed=1)) - expected).abs().max().item()
-        for scale in (1, 10_000)
-    ]
+    rng, errors = np.random.default_rng(1), []
+    for scale in (1, 10_000):
+        counts = matrix.numpy() * scale
+        kept = rng.binomial(counts, (counts.sum(1).min() / counts.sum(1))[:, None])
+        errors.append((iou_per_class(torch.from_numpy(kept)) - expected).abs().max().item())
     assert errors[1] < 0.002 < errors[0]
-
-
-def test_sampled_uniform_is_seeded_and_keeps_the_rarest_whole(matrix):
-    first, again, other = (analysis.sampled_uniform_confusion(matrix, seed=s) for s in (0, 0, 1))
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert torch.equal(first[5], matrix[5])
-    assert (first.sum(1) - 150).abs().max() < 60
-    assert analysis.sampled_uniform_confusion(torch.zeros(3, 3, dtype=torch.int64)).sum() == 0
-
-
-def test_uniform_labels_balance_a_data_set_and_one_image():
-    target = torch.tensor([0] * 9000 + [1] * 900 + [2] * 100 + [255] * 50).view(5, -1).to(torch.uint8)
-    generator = torch.Generator().manual_seed(0)
-    masked = analysis.uniform_labels(target, 3, generator=generator)
-    kept = torch.bincount(masked.flatten().long(), minlength=256)
-    assert kept[2] == 100 and abs(kept[0] - 100) < 40 and abs(kept[1] - 100) < 40
-    assert ((masked == target) | (masked == 255)).all()
-    assert masked.dtype == target.dtype
-    whole = analysis.uniform_labels(target, 3, counts=np.array([9000, 900, 100]), pixels_per_class=10_000)
-    assert torch.equal(whole, target)
-    ignored = torch.full((2, 2), 255)
-    assert torch.equal(analysis.uniform_labels(ignored, 3), ignored)
 
 
 def test_pearson_equals_numpy():
@@ -87,28 +67,16 @@ def test_pearson_equals_numpy():
     assert math.isnan(analysis.pearson(np.array([1.0]), np.array([1.0])))
 
 
-def test_false_positives_and_negatives_have_one_sum(matrix):
-    """MEDOE Eq. 12 and the first two lines of Eq. 14."""
-    positives, negatives = analysis.false_positives(matrix), analysis.false_negatives(matrix)
-    assert positives.sum() == negatives.sum() > 0
-    torch.testing.assert_close(negatives.double(), (1 - accuracy_per_class(matrix)) * matrix.sum(1))
-
-
-def test_published_numbers_imply_the_false_positives(matrix):
-    """MEDOE Eq. 17, and its example: IoU 0.8 and accuracy 0.85 mean FP = 0.0625 num."""
-    implied = analysis.implied_false_positives(accuracy_per_class(matrix), iou_per_class(matrix), matrix.sum(1))
-    torch.testing.assert_close(implied, analysis.false_positives(matrix).double())
-    example = analysis.implied_false_positives(torch.tensor([0.85]), torch.tensor([0.8]), torch.tensor([1.0]))
-    assert example.item() == pytest.approx(0.0625, abs=1e-6)
-
-
-def test_tolerated_false_positives_leave_the_iou(matrix):
-    """MEDOE Eq. 16: TP grows by p, FP by p (num + FP), and the IoU stays."""
-    num, hits, wrong = matrix.sum(1).double(), matrix.diagonal().double(), analysis.false_positives(matrix).double()
-    p = torch.full_like(num, 0.03)
-    more = analysis.tolerated_false_positives(p, num, wrong)
-    torch.testing.assert_close((1 + p) * hits / (num + wrong + more), hits / (num + wrong))
-    torch.testing.assert_close(more / num, p * accuracy_per_class(matrix) / iou_per_class(matrix))
+def test_accuracy_and_iou_imply_the_false_positives(matrix):
+    """MEDOE Eq. 12, 14 and 17, class by class; Eq. 16: TP growing by p and FP by p (num + FP) leaves the IoU."""
+    each = analysis.errors_by_group(matrix, CategoryGroups.explicit({str(c): [c] for c in range(6)}))["groups"].values()
+    num, hits, accuracy, iou = matrix.sum(1), matrix.diagonal(), accuracy_per_class(matrix), iou_per_class(matrix)
+    wrong = torch.tensor([errors["FP"] for errors in each])
+    torch.testing.assert_close((accuracy / iou - 1) * num, wrong.double())
+    torch.testing.assert_close((1 - accuracy) * num, torch.tensor([errors["FN"] for errors in each]).double())
+    assert [errors["FN_from_mAcc"] for errors in each] == pytest.approx([errors["FN"] for errors in each])
+    p = 0.03
+    torch.testing.assert_close((1 + p) * hits.double() / (num + wrong + p * (num + wrong)), iou)
 
 
 def test_group_confusion_equals_loops(matrix):
@@ -146,4 +114,3 @@ def test_top_confusions_rank_by_share_of_the_true_class():
 
 def test_zero_one_bias():
     assert analysis.zero_one_bias(torch.tensor([[3, 1], [0, 2]])).tolist() == [0.25, 0]
-    assert mean_iou(torch.tensor([[3, 1], [0, 2]])) == pytest.approx((3 / 4 + 2 / 3) / 2)

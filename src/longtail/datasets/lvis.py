@@ -83,11 +83,6 @@ class Lvis(Coco):
         return self._counts("image_count")
 
     @property
-    def instance_counts(self) -> np.ndarray:
-        """Training instances of each class, int64 (C,), as the file says."""
-        return self._counts("instance_count")
-
-    @property
     def evaluation_groups(self) -> CategoryGroups:
         """Rare, common and frequent classes by their training images."""
         return CategoryGroups.lvis(self.image_counts)

@@ -84,10 +84,6 @@ class MaskHead(nn.Module):
             logits = logits + self.predictor.bias[labels].to(logits.dtype)[:, None, None]
         return logits.float()
 
-    def all_logits(self, features: Float[Tensor, "r d s s"]) -> Float[Tensor, "r classes t t"]:
-        """Mask logits of every class: the plain form, for tests and readers."""
-        return self.predictor(F.relu(self.upsample(features)))
-
 
 def mask_targets(
     masks: Bool[Tensor, "g h w"], boxes: Float[Tensor, "p 4"], matched: Int[Tensor, " p"], size: int

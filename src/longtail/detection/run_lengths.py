@@ -56,20 +56,6 @@ def encode_masks(
     return [{"size": [height, width], "counts": text} for text in texts]
 
 
-def paste_masks(
-    masks: Float[Tensor, "n m m"], boxes: Float[Tensor, "n 4"], size: tuple[int, int], threshold: float = 0.5
-) -> Bool[np.ndarray, "n h w"]:
-    """The same masks at full size: the plain form, for pictures and tests. Arguments as of ``encode_masks``."""
-    pasted = np.zeros((len(boxes), *size), dtype=bool)
-    canvases = iter(pasted)
-    for columns, rows, framed, offsets in _windows(masks, boxes, size, threshold):
-        corners = zip(columns.first, columns.length, rows.first, rows.length, offsets, offsets[1:], strict=False)
-        for left, across, top, down, begin, end in corners:
-            pixels = framed[begin:end].reshape(across, down + 2)[:, 1:-1]
-            next(canvases)[top : top + down, left : left + across] = pixels.T
-    return pasted
-
-
 def decode_mask(encoded: dict[str, Any]) -> Bool[np.ndarray, "h w"]:
     """The mask of compressed run lengths."""
     height, width = encoded["size"]

@@ -39,28 +39,6 @@ def gini(counts: Counts) -> float:
     return float(((2 * rank - size - 1) * counts).sum() / (size * total))
 
 
-def effective_number(counts: Counts, beta: float) -> np.ndarray:
-    """Effective number of samples of each class, ``(1 - beta^n) / (1 - beta)``, float64 (C,).
-
-    Args:
-        counts: (C,) samples of each class, >= 0.
-        beta: In [0, 1]; 0 gives 1 for every class that occurs, 1 gives the counts themselves.
-
-    Raises:
-        ConfigError: ``beta`` is outside [0, 1].
-
-    Source: Cui 2019, Eq. 2.
-    """
-    counts = _checked(counts)
-    if not 0 <= beta <= 1:
-        raise ConfigError(f"beta = {beta} is outside [0, 1]", fix="take beta near 1, e.g. 0.999")
-    if beta == 1:
-        return counts
-    if beta == 0:
-        return (counts > 0).astype(np.float64)
-    return -np.expm1(counts * np.log(beta)) / (1 - beta)
-
-
 def entropy(counts: Counts) -> float:
     """Shannon entropy of the class shares in nats, from 0 (one class) to log C (all equal); NaN where all are 0."""
     counts = _checked(counts)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer, Real
+from jaxtyping import Float, Integer, Real
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -24,66 +24,6 @@ def uniform_confusion(confusion: Real[Tensor, "classes classes"]) -> Float[Tenso
     return counts / counts.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
 
 
-def sampled_uniform_confusion(
-    confusion: Integer[Tensor, "classes classes"], seed: int = 0, pixels_per_class: int | None = None
-) -> Int[Tensor, "classes classes"]:
-    """One Monte-Carlo draw of a uniform test set: every labelled pixel of class j stays with probability T / num_j.
-
-    Keeping pixels independently thins each entry of the matrix binomially, so that this needs no second pass over the
-    images. It tends to ``uniform_confusion`` as T grows.
-
-    Args:
-        confusion: Pixel counts of the full test set.
-        seed: Equal seeds give equal draws.
-        pixels_per_class: T; by default the pixels of the smallest class that occurs. Smaller classes keep all.
-
-    Source: MEDOE §4.1 ("label-masking strategy"); SPEC §2.10.
-    """
-    counts = confusion.cpu().numpy()
-    keep = _keep_probability(counts.sum(1), pixels_per_class)
-    thinned = np.random.default_rng(seed).binomial(counts, keep[:, None])
-    return torch.from_numpy(thinned.astype(np.int64))
-
-
-def uniform_labels(
-    target: Integer[Tensor, "*grid"],
-    num_classes: int,
-    *,
-    counts: np.ndarray | None = None,
-    pixels_per_class: int | None = None,
-    generator: torch.Generator | None = None,
-    ignore_index: int = 255,
-) -> Integer[Tensor, "*grid"]:
-    """Mask labels at random until every class keeps equally many pixels in expectation.
-
-    Args:
-        target: Class ids 0 … C-1 and ``ignore_index``.
-        num_classes: Number of classes C.
-        counts: (C,) pixels of every class in the whole test set; None balances within this image alone.
-        pixels_per_class: T, the pixels to keep of a class; by default those of the rarest class that occurs.
-        generator: Source of randomness, on the target's device.
-        ignore_index: Value of masked pixels.
-
-    Returns:
-        The labels, with ``ignore_index`` where a label was dropped.
-
-    Source: MEDOE §4.1; SPEC §2.10.
-    """
-    ignored = target == ignore_index
-    labels = torch.where(ignored, 0, target.long())
-    if counts is None:
-        counts = torch.bincount(labels[~ignored], minlength=num_classes).cpu().numpy()
-    keep = torch.from_numpy(_keep_probability(counts, pixels_per_class)).to(target.device, torch.float32)
-    drawn = torch.rand(target.shape, generator=generator, device=target.device)
-    return torch.where(drawn < keep[labels], target, ignore_index)
-
-
-def _keep_probability(counts: np.ndarray, pixels_per_class: int | None) -> np.ndarray:
-    present = counts[counts > 0]
-    wanted = pixels_per_class if pixels_per_class is not None else present.min(initial=np.iinfo(np.int64).max)
-    return np.minimum(1.0, wanted / np.maximum(counts, 1))
-
-
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Pearson correlation over the classes where both values are defined; NaN below two of them or without spread.
 
@@ -99,16 +39,6 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
     x, y = x[both] - x[both].mean(), y[both] - y[both].mean()
     norm = np.linalg.norm(x) * np.linalg.norm(y)
     return float(np.clip(x @ y / norm, -1.0, 1.0)) if norm > 0 else float("nan")
-
-
-def false_positives(confusion: Real[Tensor, "classes classes"]) -> Real[Tensor, "classes"]:
-    """Pixels of other classes predicted as each class; its sum equals that of ``false_negatives`` (MEDOE Eq. 12)."""
-    return confusion.sum(0) - confusion.diagonal()
-
-
-def false_negatives(confusion: Real[Tensor, "classes classes"]) -> Real[Tensor, "classes"]:
-    """Pixels of each class predicted as another one, ``(1 - Acc_i) num_i`` (MEDOE Eq. 12, 14)."""
-    return confusion.sum(1) - confusion.diagonal()
 
 
 def group_confusion(
@@ -153,34 +83,6 @@ def errors_by_group(confusion: Integer[Tensor, "classes classes"], groups: Categ
             for name, row in zip(groups.names, mass.tolist(), strict=True)
         },
     }
-
-
-def implied_false_positives(
-    accuracy: Float[Tensor, "*classes"], iou: Float[Tensor, "*classes"], pixels: Real[Tensor, "*classes"]
-) -> Float[Tensor, "*classes"]:
-    """False positives that follow from published numbers: ``FP_i = (Acc_i / IoU_i - 1) num_i``.
-
-    Source: MEDOE Eq. 17.
-    """
-    return (accuracy / iou - 1) * pixels
-
-
-def tolerated_false_positives(
-    improvement: Float[Tensor, "*classes"], pixels: Real[Tensor, "*classes"], false_positive: Real[Tensor, "*classes"]
-) -> Float[Tensor, "*classes"]:
-    """Further false positives that leave the IoU as it is when the accuracy grows to ``(1 + p) Acc_i``.
-
-    ``ΔFP_i = p (num_i + FP_i)``. Eq. 18 asks that this be much smaller than ``num_i``; their ratio is
-    ``p Acc_i / IoU_i``.
-
-    Args:
-        improvement: p, the relative gain of accuracy.
-        pixels: num_i, labelled pixels of the class.
-        false_positive: FP_i before.
-
-    Source: MEDOE Eq. 15, 16 and 18.
-    """
-    return improvement * (pixels + false_positive)
 
 
 def zero_one_bias(confusion: Real[Tensor, "classes classes"]) -> Float[Tensor, "classes"]:

@@ -142,22 +142,6 @@ def overall_accuracy(confusion: Real[Tensor, "classes classes"]) -> float:
     return float(counts.trace() / counts.sum())
 
 
-def mean_iou(confusion: Real[Tensor, "classes classes"]) -> float:
-    """Mean of ``iou_per_class`` over the classes that have one (mIoU).
-
-    Source: MEDOE Eq. 11.
-    """
-    return float(iou_per_class(confusion).nanmean())
-
-
-def mean_accuracy(confusion: Real[Tensor, "classes classes"]) -> float:
-    """Mean of ``accuracy_per_class`` over the classes that have one (mAcc).
-
-    Source: MEDOE Eq. 11.
-    """
-    return float(accuracy_per_class(confusion).nanmean())
-
-
 class ConfusionMatrix(Metric):
     """Confusion matrix of a whole data set, summed over batches and ranks.
 

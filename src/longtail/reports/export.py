@@ -2,11 +2,9 @@
 
 import csv
 import io
-from pathlib import Path
 
 import numpy as np
 
-from longtail.files import write_text
 from longtail.reports.comparison import Comparison
 
 
@@ -29,14 +27,3 @@ def class_csv(comparison: Comparison) -> str:
         values = ["" if np.isnan(score[index]) else repr(float(score[index])) for score in scores]
         writer.writerow([index, name, groups.names[groups.group_of[index]], *counts, *values])
     return text.getvalue()
-
-
-def export_csv(comparison: Comparison, path: str | Path) -> Path:
-    """Write ``class_csv`` to a file.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    path = Path(path)
-    write_text(path, class_csv(comparison))
-    return path

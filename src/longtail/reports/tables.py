@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from longtail.reports.comparison import Comparison, Entry
 
@@ -309,24 +307,6 @@ def extreme_classes_table(
         rows.append(row)
     columns = [("", "class"), ("", "group"), *((metric, entry.label) for entry in entries)]
     return Table(f"{'Best' if best else 'Worst'} classes by {metric}", columns, rows)
-
-
-def to_rich(table: Table) -> RichTable:
-    """The table for the console."""
-    shown = RichTable(title=table.title, caption=table.caption or None, title_justify="left", caption_justify="left")
-    for position, (band, name) in enumerate(table.columns):
-        heading = f"{band}\n{name}" if band else name
-        shown.add_column(heading, justify="left" if position in table.text_columns else "right")
-    styles: dict[str, str] = {"good": "green", "bad": "red", "muted": "dim", "": "dim"}
-    for index, row in enumerate(table.rows):
-        texts = []
-        for cell in row:
-            text = Text(cell.text, style="bold" if cell.strong else "")
-            if cell.note:
-                text.append(f" {cell.note}", style=styles[cell.tone])
-            texts.append(text)
-        shown.add_row(*texts, style="dim italic" if index in table.quiet else None)
-    return shown
 
 
 def _overall_only(comparison: Comparison) -> list[str]:
