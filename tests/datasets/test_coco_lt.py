@@ -71,10 +71,25 @@ def test_writes_a_data_set(annotations: Path, tmp_path: Path) -> None:
     assert len(record["source"]) == len(record["target"]) == 20
 
 
-@pytest.mark.parametrize("free", [20, 100])
-def test_refuses_to_choose_nothing(free: int, annotations: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no image of .*all\.json is chosen: 20 of 20 classes are free"):
-        build_coco_lt(annotations, REFERENCE, tmp_path / "lt", free=free)
+def test_free_classes_are_filled_last(annotations: Path) -> None:
+    file = read_coco_file(annotations)
+    subset = choose_images(file, REFERENCE, free=5)
+    assert (subset.result[~subset.free] - subset.target[~subset.free] <= 4).all()  # no other overflows for them
+    owner = np.repeat(np.arange(len(file.images)), np.diff(file.first))[~file.crowd]
+    contents = np.zeros((len(file.images), 20), dtype=int)
+    np.add.at(contents, (owner, file.labels[~file.crowd]), 1)
+    left = contents[~np.isin([image["id"] for image in file.images], subset.image_ids)]
+    for wanted in np.flatnonzero(subset.result < subset.target):
+        over = (left > 0) & (subset.result + left > subset.target)
+        over[:, wanted] = False
+        assert over[left[:, wanted] > 0].any(axis=1).all()  # each image that is left would make another class overflow
+
+
+def test_refuses_to_choose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [], "categories": [{"id": 5, "name": "a"}]}))
+    with pytest.raises(ConfigError, match=r"no image of .*all\.json is chosen: it has no objects"):
+        build_coco_lt(path, REFERENCE, tmp_path / "lt")
     assert not (tmp_path / "lt").exists()
 
 

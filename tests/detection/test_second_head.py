@@ -44,6 +44,19 @@ def test_second_head_takes_over_and_stands_beside():
     assert not torch.equal(head(pooled, shared(pooled), first)[:, 4:], first(shared(pooled)))
 
 
+def test_a_classifier_without_background_takes_the_rows_of_the_classes():
+    first, second = nn.Linear(5, 4), nn.Linear(5, 3)  # focal's sigmoids know no background
+    nn.init.constant_(second.bias, -4.6)
+    head = SecondHead(nn.Identity(), second)
+    head.begin(nn.Identity(), first, reset=False)
+    assert torch.equal(second.weight, first.weight[:3])
+    assert (second.bias == -4.6).all()
+    fresh = nn.Linear(5, 3)
+    before = fresh.weight.clone()
+    SecondHead(nn.Identity(), fresh).begin(nn.Identity(), first, reset=True)
+    assert torch.equal(fresh.weight, before)
+
+
 def test_classifiers_of_other_shapes_begin_as_they_are():
     head = SecondHead(nn.Identity(), nn.Linear(5, 7))
     before = head.classifier.weight.clone()

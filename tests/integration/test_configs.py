@@ -24,7 +24,7 @@ def test_config_is_read_whole_and_replays(path):
     kind = KINDS[settings["task"]]
     config = from_dict(kind, settings)
     assert from_dict(kind, to_dict(config)) == config
-    assert sum(config.iterations.values()) > 0
+    assert sum(config.iterations.values()) + sum(config.epochs.values()) > 0
 
 
 def test_configs_of_the_papers_are_those_of_the_catalogue():

@@ -23,7 +23,7 @@ def test_three_curves_of_figure_5(tmp_path):
     free = np.array([False, True, False, False])
     subset = LongTailSubset(tuple("abcd"), np.arange(7), source, target, result, free)
     text = draw_alignment(subset, tmp_path / "out" / "figure.svg").read_text()
-    for words in ("whole data set: 5,250", "target: the reference", "923", "images chosen: 2,613", "not thinned"):
+    for words in ("whole data set: 5,250", "target: the reference", "923", "images chosen: 2,613", "filled last"):
         assert words in text
     whole, wanted, chosen = (heights(text, colour) for colour in ("#98a2ad", "#e0672a", "#3b7fc4"))
     # classes by the source's counts: 4000, 900, 300, 50

@@ -22,7 +22,7 @@ class LongTailSubset:
         source: int64 (C,), instances of each class in the whole data set.
         target: int64 (C,), instances of each class that the alignment asks for.
         result: int64 (C,), instances of each class in the chosen images.
-        free: bool (C,), classes whose target was not heeded.
+        free: bool (C,), most frequent classes, which are filled last.
     """
 
     class_names: tuple[str, ...]
@@ -124,18 +124,18 @@ def choose_images(
 
     Classes are filled from the rarest target to the most frequent. An image is taken for a class only while it takes
     no other class beyond its target, so what is filled stays filled; where no such image is left, a class keeps less
-    than its target.
+    than its target. The free classes come along meanwhile without a limit, and are filled last in the same way.
 
     Args:
         file: The annotations.
         reference: Instances of each class of the reference.
         seed: Of the order in which images are tried.
-        free: Number of most frequent classes whose target is not heeded: no image is taken for them or left out because
-            of them, they come along with the others.
+        free: Number of most frequent classes that are filled last: no image is left out because of them before. They may
+            keep less than their target.
         alignment: See ``aligned_targets``.
 
     Raises:
-        ConfigError: No image is chosen: all classes are free, or the others occur nowhere.
+        ConfigError: No image is chosen: there are no objects.
     """
     source = np.bincount(file.labels[~file.crowd], minlength=file.num_classes)
     target = aligned_targets(source, reference, alignment)
@@ -145,20 +145,19 @@ def choose_images(
     rng = np.random.default_rng(seed)
     result = np.zeros(file.num_classes, dtype=np.int64)
     chosen = np.zeros(len(file.images), dtype=bool)
-    for wanted in sorted(np.flatnonzero(heeded), key=lambda c: (target[c], c)):
+    for wanted in sorted(range(file.num_classes), key=lambda c: (not heeded[c], target[c], c)):
+        guarded = heeded | ~heeded[wanted]
         for image in rng.permutation(images_of[wanted]):
             if result[wanted] >= target[wanted]:
                 break
             here, many = classes[image], counts[image]
-            over = heeded[here] & (result[here] + many > target[here]) & (here != wanted)
+            over = guarded[here] & (result[here] + many > target[here]) & (here != wanted)
             if not chosen[image] and not over.any():
                 chosen[image] = True
                 result[here] += many
     if not chosen.any():
         raise ConfigError(
-            f"no image of {file.path} is chosen: {(~heeded).sum()} of {file.num_classes} classes are free, and the "
-            f"others have {source[heeded].sum()} objects",
-            fix="let fewer classes be free",
+            f"no image of {file.path} is chosen: it has no objects", fix="give the annotations of a training split"
         )
     ids = np.sort(np.array([file.images[i]["id"] for i in np.flatnonzero(chosen)], dtype=np.int64))
     names = tuple(str(c.get("name", c["id"])) for c in file.categories)

@@ -44,12 +44,21 @@ class SecondHead(nn.Module):
 
     @torch.no_grad()
     def begin(self, shared: nn.Module, classifier: nn.Module, *, reset: bool) -> None:
-        """Take over the trained weights; the classifier's not where ``reset`` or where its shapes differ."""
+        """Take over the trained weights; those of the classifier only without ``reset``.
+
+        A classifier with fewer outputs takes the rows of the classes, which come first, and keeps its own bias: a loss
+        without a logit of the background (focal) starts its sigmoids from a bias of its own. One with more outputs
+        (balanced group softmax) stays as it is.
+        """
         if self.shared is not None:
             self.shared.load_state_dict(shared.state_dict())
+        if reset:
+            return
         old, new = classifier.state_dict(), self.classifier.state_dict()
-        if not reset and {k: v.shape for k, v in old.items()} == {k: v.shape for k, v in new.items()}:
+        if {k: v.shape for k, v in old.items()} == {k: v.shape for k, v in new.items()}:
             self.classifier.load_state_dict(old)
+        elif old["weight"].shape[1:] == new["weight"].shape[1:] and len(new["weight"]) < len(old["weight"]):
+            self.classifier.load_state_dict({**new, "weight": old["weight"][: len(new["weight"])]})
 
 
 def two_level_sample(

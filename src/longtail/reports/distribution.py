@@ -89,7 +89,7 @@ def draw_alignment(subset: LongTailSubset, out: str | Path) -> Path:
             axes.plot(rank, shown, line, color=colour, lw=1.8, label=f"{label}: {int(counts.sum()):,}")
         _logarithmic(axes, "instances", _bottom(np.concatenate([subset.target, subset.result])))
         axes.set_xlim(0.5, len(order) + 0.5)
-        shaded = " (shaded: not thinned)" if subset.free.any() else ""
+        shaded = " (shaded: filled last)" if subset.free.any() else ""
         axes.set_xlabel(f"classes by their instances in the whole data set{shaded}")
         axes.legend(loc="upper right")
         return write_figure(figure, path)

@@ -86,7 +86,7 @@ def _make(run: PlannedRun, place: str, jobs: int, say: Callable[[str], None]) ->
     write_settings(run)
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     log = run.folder.with_name(run.folder.name + ".log")
-    say(f"{run.folder.name}: {run.iterations:,} iterations, {run.state}; log in {log}")
+    say(f"{run.folder.name}: {run.length}, {run.state}; log in {log}")
     environment = {**os.environ}
     if jobs > 1:
         environment |= {

@@ -44,15 +44,27 @@ class PlannedRun:
         return "begun" if self.folder.is_dir() and any(self.folder.iterdir()) else "missing"
 
     @property
-    def iterations(self) -> int:
-        """Optimiser steps of all phases that this run trains itself."""
-        phases = self.settings["iterations"]
-        return sum(n for phase, n in phases.items() if self.start_from is None or phase != "train")
+    def iterations(self) -> int | None:
+        """Optimiser steps of all phases that this run trains itself; None where one is given in epochs of its data."""
+        if any(self._trains(phase) for phase in self.settings.get("epochs", {})):
+            return None
+        return sum(n for phase, n in self.settings.get("iterations", {}).items() if self._trains(phase))
 
     @property
-    def images(self) -> int:
+    def images(self) -> int | None:
         """Images that these steps see."""
-        return self.iterations * int(self.settings["loading"]["batch_size"])
+        return None if self.iterations is None else self.iterations * int(self.settings["loading"]["batch_size"])
+
+    @property
+    def length(self) -> str:
+        """Length of these phases, in words."""
+        if self.iterations is not None:
+            return f"{self.iterations:,} iterations"
+        lengths = [(unit, self.settings.get(unit, {})) for unit in ("iterations", "epochs")]
+        return " + ".join(f"{n:,} {unit}" for unit, of in lengths for phase, n in of.items() if self._trains(phase))
+
+    def _trains(self, phase: str) -> bool:
+        return self.start_from is None or phase != "train"
 
     @property
     def speed(self) -> float | None:
@@ -99,11 +111,10 @@ def plan(
         model, method = key.split("/")
         first = catalogue.methods[method].get("start_from")
         start = add(f"{model}/{first}", seed).folder if first else None
-        settings = run_settings(catalogue, experiment.part, key, data=data, budget=budget, seed=seed)
-        if weights is not None:
-            settings["model"]["weights"] = weights
+        later = merged({} if weights is None else {"model": {"weights": weights}}, changes or {})
+        settings = run_settings(catalogue, experiment.part, key, data=data, budget=budget, seed=seed, changes=later)
         folder = base / f"{model}-{method}-seed{seed}"
-        runs[key, seed] = PlannedRun(key, seed, catalogue.task, folder, merged(settings, changes or {}), start)
+        runs[key, seed] = PlannedRun(key, seed, catalogue.task, folder, settings, start)
         return runs[key, seed]
 
     for seed in seeds:
@@ -113,9 +124,16 @@ def plan(
 
 
 def run_settings(
-    catalogue: Catalogue, part: str, key: str, *, data: str, budget: Budget, seed: int = 0
+    catalogue: Catalogue,
+    part: str,
+    key: str,
+    *,
+    data: str,
+    budget: Budget,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Settings of one run: paper, data, model, method and budget, later ones over earlier ones.
+    """Settings of one run: paper, data, model, method, budget and changes, later ones over earlier ones.
 
     Args:
         catalogue: Of the paper.
@@ -124,6 +142,7 @@ def run_settings(
         data: Data set to run on.
         budget: How much to spend.
         seed: Seed of the run.
+        changes: Settings over all others.
     """
     model, method = key.split("/")
     spending = budget.tasks[catalogue.task]
@@ -133,8 +152,8 @@ def run_settings(
         of_model["model"] = spending["models"][model]
         of_model.pop("optimiser", None)
     of_method = {name: value for name, value in catalogue.methods[method].items() if name != "start_from"}
-    settings = merged(
-        {"task": catalogue.task, "seed": seed, "iterations": dict(_ITERATIONS)},
+    layers: list[Mapping[str, Any]] = [
+        {"task": catalogue.task, "seed": seed, "iterations": _ITERATIONS},
         {"loading": {"batch_size": 16}},
         catalogue.settings,
         of_part["settings"] if data.split(":")[0] == of_part["dataset"] else {},
@@ -142,11 +161,29 @@ def run_settings(
         of_method,
         spending["settings"],
         {"data": {"dataset": data}},
-    )
+        changes or {},
+    ]
+    settings = merged(*layers)
     phases = phases_of_method(settings)
-    settings["iterations"] = {phase: settings["iterations"][phase] for phase in phases}
-    kept = {phase: value for phase, value in settings.pop("phase_optimisers", {}).items() if phase in phases}
-    return {**settings, "phase_optimisers": kept} if kept else settings
+    settings |= {"iterations": {}, "epochs": {}}
+    for phase in phases:
+        unit, length = _length_of(phase, layers)
+        settings[unit][phase] = length
+    optimisers = settings.pop("phase_optimisers", {})
+    settings["phase_optimisers"] = {phase: value for phase, value in optimisers.items() if phase in phases}
+    by_phase = ("iterations", "epochs", "phase_optimisers")
+    return {name: value for name, value in settings.items() if value or name not in by_phase}
+
+
+def _length_of(phase: str, layers: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
+    """The last layer that names the phase says how long it is, in iterations or in epochs."""
+    found = [
+        (unit, layer[unit][phase])
+        for layer in layers
+        for unit in ("iterations", "epochs")
+        if phase in layer.get(unit, {})
+    ]
+    return found[-1]
 
 
 def phases_of_method(settings: Mapping[str, Any]) -> tuple[str, ...]:

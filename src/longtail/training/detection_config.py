@@ -170,7 +170,8 @@ class DetectorConfig:
         name: cascade (Cascade R-CNN) or htc (Hybrid Task Cascade)
         dialect: whose cascade: mmdetection (the paper's) or detectron2
         backbone: torchvision/NAME, mit_b0 … mit_b5, or any hierarchical model of timm
-        weights: file of backbone weights, or `pretrained` for the published ones; random when not given
+        weights: file of backbone weights, `pretrained` for those that its library recommends, or a name of torchvision's
+            such as IMAGENET1K_V1; random when not given
         backbone_options: further arguments of the backbone (norm, frozen_stages, deformable_stages, channels …)
         ious: IoU threshold of every stage; 0.5, 0.6 … for as many stages as groups when not given
         classifier: linear, cosine (normalised) or deconfound (normalised, total direct effect)

@@ -69,6 +69,16 @@ def test_pyramid_levels():
     assert [tuple(level.shape) for level in levels] == [(1, 8, -(-64 // s), -(-96 // s)) for s in backbone.strides]
 
 
+@pytest.mark.parametrize(
+    ("weights", "asked"), [(None, None), ("pretrained", "DEFAULT"), ("IMAGENET1K_V1", "IMAGENET1K_V1")]
+)
+def test_torchvision_is_asked_for_the_weights_by_name(weights, asked, monkeypatch):
+    build, calls = models.get_model, []
+    monkeypatch.setattr(models, "get_model", lambda name, weights: calls.append(weights) or build(name, weights=None))
+    build_extractor("torchvision/resnet18", weights=weights)
+    assert calls == [asked]
+
+
 def test_torchvision_parameters_keep_their_names():
     assert set(build_extractor("torchvision/resnet18").state_dict()) == {
         n for n in models.resnet18(weights=None).state_dict() if not n.startswith("fc.")

@@ -23,7 +23,7 @@ def add_arguments(parser: Parser) -> None:
         "--free",
         type=int,
         default=10,
-        help="number of most frequent classes that have no target: they come along on the images of the others",
+        help="number of most frequent classes that are filled last and may keep less than their target",
     )
     parser.add_argument(
         "--alignment",
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
         (
             subset.class_names[c],
             f"{subset.source[c]:,}",
-            "free" if subset.free[c] else f"{subset.target[c]:,}",
+            f"{subset.target[c]:,}",
             f"{subset.result[c]:,}",
         )
         for c in shown

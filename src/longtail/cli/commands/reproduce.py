@@ -121,24 +121,22 @@ def _dry_run(runs: "list[PlannedRun]", experiment: "Experiment") -> int:
     hours = 0.0
     for planned in runs:
         speed = planned.speed or typical
-        cost = planned.iterations / speed / 3600 if speed else None
+        cost = planned.iterations / speed / 3600 if speed and planned.iterations else None
         hours += cost if cost and planned.state != "done" else 0.0
         rows.append(
             (
                 planned.folder.name,
                 planned.state,
-                f"{planned.iterations:,}",
-                f"{planned.images:,}",
+                planned.length if planned.iterations is None else f"{planned.iterations:,}",
+                "unknown" if planned.images is None else f"{planned.images:,}",
                 "unknown" if cost is None else f"{60 * cost:.0f} min",
             )
         )
     console = Console()
-    console.say(
-        table(f"{experiment.paper} {experiment.name}", ["run", "state", "iterations", "images", "training"], rows)
-    )
+    console.say(table(f"{experiment.paper} {experiment.name}", ["run", "state", "iterations", "images", "training"], rows))
     left = [planned for planned in runs if planned.state != "done"]
     estimate = f", about {hours:.1f} hours one after another" if typical else "; the first run will tell the speed"
-    console.say(f"\n{len(left)} of {len(runs)} runs to make, {sum(r.images for r in left):,} images{estimate}")
+    console.say(f"\n{len(left)} of {len(runs)} runs to make, {sum(r.images or 0 for r in left):,} images{estimate}")
     return 0
 
 

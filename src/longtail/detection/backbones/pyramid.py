@@ -86,8 +86,8 @@ def build_backbone(
     Args:
         name: ``torchvision/NAME`` with a name of ``NETWORKS``, ``mit_b0`` … ``mit_b5``, or any hierarchical model of
             timm (``resnest200e``, ``convnext_tiny`` …).
-        weights: Weight file (.safetensors, .pth) of the network; ``"pretrained"`` for the library's published weights;
-            None for random ones.
+        weights: Weight file (.safetensors, .pth) of the network; ``"pretrained"`` for the weights that its library
+            recommends; a name of torchvision's, such as ``"IMAGENET1K_V1"``, for those; None for random ones.
         channels: Width of the pyramid.
         norm: How batch norms are trained.
         frozen_stages: Number of first stages that are not trained; 0 without pretrained weights.
@@ -121,9 +121,10 @@ def build_extractor(name: str, *, weights: str | Path | None = None, **options: 
             f"no torchvision backbone {short!r} with options {options}",
             fix=f"choose one of {sorted(NETWORKS)} without options, or the name of a timm model",
         )
-    published = weights == PRETRAINED
-    with published_weights(name) if published else nullcontext():
-        extractor = NETWORKS[short](models.get_model(short, weights="DEFAULT" if published else None))
-    if weights is not None and not published:
+    known = {PRETRAINED: "DEFAULT", **{entry.name: entry.name for entry in models.get_model_weights(short)}}
+    published = known.get(str(weights))
+    with nullcontext() if published is None else published_weights(name):
+        extractor = NETWORKS[short](models.get_model(short, weights=published))
+    if weights is not None and published is None:
         load_encoder_weights(extractor, weights)
     return extractor
