@@ -133,7 +133,9 @@ def _dry_run(runs: "list[PlannedRun]", experiment: "Experiment") -> int:
             )
         )
     console = Console()
-    console.say(table(f"{experiment.paper} {experiment.name}", ["run", "state", "iterations", "images", "training"], rows))
+    console.say(
+        table(f"{experiment.paper} {experiment.name}", ["run", "state", "iterations", "images", "training"], rows)
+    )
     left = [planned for planned in runs if planned.state != "done"]
     estimate = f", about {hours:.1f} hours one after another" if typical else "; the first run will tell the speed"
     console.say(f"\n{len(left)} of {len(runs)} runs to make, {sum(r.images or 0 for r in left):,} images{estimate}")
