@@ -201,8 +201,8 @@ def test_photographs_are_turned_upright(tmp_path):
         (lambda r: (r / "classes.json").unlink(), r"neither classes.json nor classes.txt"),
         (lambda r: (r / "classes.json").write_text("{"), r"cannot read .*classes.json"),
         (lambda r: (r / "classes.json").write_text('{"names": 3}'), r"holds no list of names"),
-        (lambda r: (r / "classes.json").write_text('["a", "a"]'), r"not distinct: \['a'\]"),
-        (lambda r: (r / "classes.json").write_text('["", "a"]'), r"empty or not distinct"),
+        (lambda r: (r / "classes.json").write_text('["a", "a"]'), r"gives the name .a. to the classes 0, 1"),
+        (lambda r: (r / "classes.json").write_text('["", "a"]'), r"class 0 of .* has no name"),
         (lambda r: (r / "classes.json").write_text('{"names": ["a", "b"], "palette": [[1, 2, 3]]}'), r"not 2 colours"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +80,38 @@ def test_foreign_files_are_refused(tmp_path, text):
 def test_the_number_of_images_is_kept():
     counted = frequency()
     assert counted.num_images and ClassFrequency.from_dict(counted.to_dict()).num_images == counted.num_images
+
+
+def test_counts_are_put_in_the_order_of_other_names() -> None:
+    frequency = ClassFrequency(("a", "b", "c"), np.array([1, 2, 3]), instances=np.array([4, 5, 6]), num_images=9)
+    other = frequency.in_order_of(["c", "a", "b"], "the data")
+    assert other.class_names == ("c", "a", "b") and other.num_images == 9 and other.pixels is None
+    assert other.images.tolist() == [3, 1, 2] and other.instances.tolist() == [6, 4, 5]
+    assert frequency.in_order_of(("a", "b", "c"), "the data") is frequency
+    with pytest.raises(ConfigError, match="counts 3 classes, the data has 3; counted only: 'c', only of the data: 'd'"):
+        frequency.in_order_of(("a", "b", "d"), "the data")
+    with pytest.raises(ConfigError, match="counts 3 classes, the data has 4"):
+        frequency.in_order_of(("a", "b", "c", "c"), "the data")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"images": ["1", 2]}, r"images\[0\] is '1', not a whole number"),
+        ({"images": [1, 2.5]}, r"images\[1\] is 2.5"),
+        ({"images": [1]}, "images are not 2 counts"),
+        ({"images": [1, -2]}, "images are not 2 counts"),
+        ({"images": [1, 2**63]}, "images are not 2 counts"),
+        ({"images": None}, "images is None, not a list of whole numbers"),
+        ({"class_names": ["a", None]}, r"class_names\[1\] is None, not a text"),
+        ({"class_names": ["a", "a"]}, "counts the class 'a' twice"),
+        ({"num_images": "3"}, "num_images is '3'"),
+        ({"fingerprint": 3}, "fingerprint is 3"),
+    ],
+)
+def test_values_of_another_type_are_named(change: dict, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "counts.json"
+    ClassFrequency(("a", "b"), np.array([1, 2])).to_json(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=rf"counts\.json:? {problem}"):
+        ClassFrequency.from_json(path)

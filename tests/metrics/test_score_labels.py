@@ -77,6 +77,37 @@ def test_groups_from_training_frequency_given_as_file(folders, tmp_path):
     assert Results.load(tmp_path / "results.json").own == results.own
 
 
+def test_training_counts_are_matched_by_name(folders, tmp_path):
+    labels, predictions, _ = folders
+    straight = score_label_folders(labels, predictions, classes=list("abcdef"), frequency=frequency())
+    turned = frequency().in_order_of(list("fedcba"), "the test")
+    for where in ("argument", "classes.txt"):
+        (tmp_path / where).write_text("\n".join("abcdef"))
+        given = {"classes": list("abcdef")} if where == "argument" else {}
+        results = score_label_folders(labels, predictions, frequency=turned, **given)
+        assert results.own == straight.own and results.groups == straight.groups
+        assert results.frequency == straight.frequency and results.class_names == list("abcdef")
+    with pytest.raises(ConfigError, match="counted only: 'f', only of the labels: 'x'"):
+        score_label_folders(labels, predictions, classes=list("abcdex"), frequency=turned)
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b", "c", "d", "e"], ["a", None, "b", "c", "d", "e"]])
+def test_names_that_tell_no_classes_are_refused(names, folders):
+    labels, predictions, _ = folders
+    (labels / "classes.json").write_text(json.dumps({"names": names}))
+    for given in ({}, {"classes": labels / "classes.json"}, {"classes": names}):
+        with pytest.raises(DataError, match="gives the name 'a' to the classes 0, 1|class 1 of .* has the name None"):
+            score_label_folders(labels, predictions, **given)
+
+
+def test_the_ignored_value_of_the_classes_file(folders):
+    labels, predictions, _ = folders
+    (labels / "classes.json").write_text(json.dumps({"names": list("abcdef"), "ignore_index": 4}))
+    with pytest.raises(DataError, match="255"):
+        score_label_folders(labels, predictions)
+    assert score_label_folders(labels, predictions, ignore_index=255).settings["ignore_index"] == 255
+
+
 def test_explicit_groups(folders):
     labels, predictions, _ = folders
     groups = {"seen": [0, 1, 2, 3], "rare": [4, 5]}
@@ -96,6 +127,8 @@ def test_classes_from_the_files_or_a_classes_file(folders):
     assert results.class_names == [f"class_{i}" for i in range(6)]
     assert results.settings["classes_from"] == "values in the files"
     (labels.parent / "classes.json").write_text(json.dumps({"names": list("uvwxyz")}))
+    assert score_label_folders(labels, predictions).class_names == list("uvwxyz")
+    (labels.parent / "classes.txt").write_text("m\nn\no\np\nq\nr\n")  # the JSON file comes first
     assert score_label_folders(labels, predictions).class_names == list("uvwxyz")
     (labels / "names.txt").write_text("m\nn\no\np\nq\nr\n\n")
     assert score_label_folders(labels, predictions, classes=labels / "names.txt").class_names == list("mnopqr")

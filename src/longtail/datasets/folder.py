@@ -1,9 +1,9 @@
 """``SegmentationFolder``: your own images and label images, in the two layouts that people have."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from longtail.classes_file import ClassesFile, checked_palette, distinct_names, read_classes_file
 from longtail.datasets.base import ClassInfo, SegmentationSample
 from longtail.datasets.image_files import pair_files
 from longtail.datasets.pairs import ImageLabelPairs
@@ -132,45 +132,16 @@ def read_classes(
     Raises:
         DataError: There is no classes file, or it does not hold names and as many colours.
     """
-    path = root / "classes.json"
-    record: dict = {}
-    if names is None and path.is_file():
-        record = _read_json(path)
-    elif names is None:
-        path = root / "classes.txt"
-        if not path.is_file():
-            raise DataError(
-                f"{root} has neither classes.json nor classes.txt",
-                fix="write the class names, one a line in the order of their ids, into classes.txt, or pass names",
-            )
-        record = {"names": path.read_text(encoding="utf-8").split("\n")}
-    found = [str(n).strip() for n in (record.get("names", []) if names is None else names)]
-    found = found[: max((i + 1 for i, n in enumerate(found) if n), default=0)]  # blank lines at the end
-    if not found or "" in found or len(set(found)) != len(found):
-        twice = sorted({n for n in found if found.count(n) > 1})
+    files = [root / name for name in ("classes.json", "classes.txt") if (root / name).is_file()]
+    if names is not None:
+        source, found = Path("names"), ClassesFile(distinct_names(names, "names"))
+    elif files:
+        source, found = files[0], read_classes_file(files[0])
+    else:
         raise DataError(
-            f"class names of {path} are empty or not distinct{f': {twice}' if twice else ''}",
-            fix="give every class one name of its own",
+            f"{root} has neither classes.json nor classes.txt",
+            fix="write the class names, one a line in the order of their ids, into classes.txt, or pass names",
         )
-    colours = record.get("palette") if palette is None else palette
-    if colours is None:
-        return ClassInfo(tuple(found), generate_palette(len(found))), int(record.get("ignore_index", 255))
-    if len(colours) != len(found) or any(len(c) != 3 or not all(0 <= v <= 255 for v in c) for c in colours):
-        raise DataError(
-            f"palette of {path} is not {len(found)} colours of three values in 0 … 255 ({len(colours)} given)",
-            fix="give one [red, green, blue] a class, or leave the palette out",
-        )
-    exact = tuple((int(r), int(g), int(b)) for r, g, b in colours)
-    return ClassInfo(tuple(found), exact), int(record.get("ignore_index", 255))
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}", fix='write {"names": [...]}') from error
-    if isinstance(record, list):
-        return {"names": record}
-    if not isinstance(record, dict) or not isinstance(record.get("names"), list):
-        raise DataError(f"{path} holds no list of names", fix='write {"names": [...], "palette": [[r, g, b], ...]}')
-    return record
+    colours = found.palette if palette is None else checked_palette(palette, len(found.names), source)
+    classes = ClassInfo(found.names, generate_palette(len(found.names)) if colours is None else colours)
+    return classes, 255 if found.ignore_index is None else found.ignore_index

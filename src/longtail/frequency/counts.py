@@ -1,16 +1,29 @@
 """``ClassFrequency``: how often each class occurs, the fact that everything else starts from."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NotRequired, TypedDict, get_args
 
 import numpy as np
 
 from longtail.errors import ConfigError, DataError
+from longtail.json_files import check_kind, read_json
 
 Unit = Literal["pixels", "images", "instances"]
 _SCHEMA = "longtail-frequency/1"
+_FIX = "write it with `longtail count`"
+
+
+class _Record(TypedDict):
+    class_names: list[str]
+    images: list[int]
+    pixels: NotRequired[list[int] | None]
+    instances: NotRequired[list[int] | None]
+    num_images: NotRequired[int]
+    ignored_pixels: NotRequired[int]
+    fingerprint: NotRequired[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +96,38 @@ class ClassFrequency:
             raise DataError(f"no {unit} of any class were counted", fix="check the label files and the class ids")
         return counts / total
 
+    def in_order_of(self, names: Sequence[str], whose: str) -> "ClassFrequency":
+        """These counts in the order of other class ids; classes are matched by name.
+
+        Args:
+            names: Class names in the order wanted.
+            whose: Whose names they are, for the error.
+
+        Raises:
+            ConfigError: The names are not those that were counted.
+        """
+        names = tuple(names)
+        if names == self.class_names:
+            return self
+        own = set(self.class_names)
+        if own != set(names) or len(own) != len(names) or len(own) != self.num_classes:
+            unlike = [
+                f"{title} {', '.join(map(repr, only[:3]))}{' …' if len(only) > 3 else ''}"
+                for title, only in (
+                    ("counted only:", [name for name in self.class_names if name not in names]),
+                    (f"only of {whose}:", [name for name in names if name not in own]),
+                )
+                if only
+            ]
+            raise ConfigError(
+                f"the frequency counts {self.num_classes} classes, {whose} has {len(names)}; "
+                f"{', '.join(unlike) or 'a name is there twice'}",
+                fix="count the training split of the same data set with `longtail count`, its classes named alike",
+            )
+        order = [self.class_names.index(name) for name in names]
+        counts = {unit: None if (c := getattr(self, unit)) is None else c[order] for unit in get_args(Unit)}
+        return replace(self, class_names=names, **counts)
+
     def to_json(self, path: str | Path) -> None:
         """Write the counts as a JSON file."""
         record = {
@@ -102,20 +147,31 @@ class ClassFrequency:
         return {"class_names": list(self.class_names), **listed, "num_images": self.num_images}
 
     @classmethod
-    def from_dict(cls, record: dict) -> "ClassFrequency":
-        """Inverse of ``to_dict``; further keys of ``to_json`` are taken where present."""
+    def from_dict(cls, record: dict, source: object = "the frequency") -> "ClassFrequency":
+        """Inverse of ``to_dict``; further keys of ``to_json`` are taken where present.
 
-        def listed(unit: str) -> np.ndarray | None:
-            return None if record.get(unit) is None else np.asarray(record[unit])
+        Args:
+            record: Plain values.
+            source: File that they are of, for the error.
 
+        Raises:
+            DataError: A key is missing, or a value is of another type.
+        """
+        check_kind(record, _Record, source, _FIX)
+        names = record["class_names"]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"{source} counts the class {twice!r} twice", fix=_FIX)
+        counts = {unit: record.get(unit) for unit in get_args(Unit)}
+        for unit, listed in counts.items():
+            if listed is not None and (len(listed) != len(names) or min(listed, default=0) < 0 or sum(listed) >= 2**63):
+                raise DataError(f"{source}: {unit} are not {len(names)} counts of 0 or more", fix=_FIX)
         return cls(
-            class_names=tuple(record["class_names"]),
-            images=np.asarray(record["images"]),
-            pixels=listed("pixels"),
-            instances=listed("instances"),
+            class_names=tuple(names),
             num_images=record.get("num_images", 0),
             ignored_pixels=record.get("ignored_pixels", 0),
             fingerprint=record.get("fingerprint", ""),
+            **{unit: None if c is None else np.asarray(c, dtype=np.int64) for unit, c in counts.items()},  # type: ignore[arg-type]
         )
 
     @classmethod
@@ -125,16 +181,7 @@ class ClassFrequency:
         Raises:
             DataError: The file is missing, not JSON, or not a frequency file.
         """
-        path = Path(path)
-        try:
-            record = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"cannot read class frequencies from {path}: {error}", fix="write it with `longtail count`"
-            ) from error
+        record = read_json(path, "class frequencies", _FIX)
         if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
-            raise DataError(f"{path} is not a {_SCHEMA} file", fix="write it with `longtail count`")
-        try:
-            return cls.from_dict(record)
-        except (KeyError, TypeError, ConfigError) as error:
-            raise DataError(f"{path} is incomplete: {error}", fix="write it with `longtail count`") from error
+            raise DataError(f"{path} is not a {_SCHEMA} file", fix=_FIX)
+        return cls.from_dict(record, path)

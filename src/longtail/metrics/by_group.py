@@ -58,7 +58,8 @@ def segmentation_prediction(
     Args:
         confusion: Confusion matrix of the data set, rows the truth.
         groups: Partition of the C classes.
-        frequency: Counts of the *training* split, for the correlation of frequency and accuracy.
+        frequency: Counts of the *training* split, in the order of the matrix's classes, for the correlation with
+            accuracy.
         bias: Squared-error bias of every class (``ClassBias``), where probabilities were evaluated.
         background: Class id of a catch-all class; ``overall`` then also holds ``mIoU_foreground`` and
             ``mAcc_foreground``, the means without it.

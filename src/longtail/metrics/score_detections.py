@@ -137,12 +137,7 @@ def _frequency(truth: DetectionTruth, given: ClassFrequency | str | Path | None)
     if given is None:
         return None
     frequency = given if isinstance(given, ClassFrequency) else ClassFrequency.from_json(given)
-    if frequency.num_classes != truth.num_classes:
-        raise ConfigError(
-            f"the frequency counts {frequency.num_classes} classes, the annotations have {truth.num_classes}",
-            fix="count the training split of the same data set",
-        )
-    return frequency
+    return frequency.in_order_of(truth.class_names, "the annotation file")
 
 
 def _groups(

@@ -1,7 +1,6 @@
 """``score_label_folders``: score anyone's prediction PNGs by class and group, without a model."""
 
 import hashlib
-import json
 import platform
 import sys
 import zlib
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longtail.classes_file import ClassesFile, distinct_names, read_classes_file
 from longtail.errors import ConfigError, DataError
 from longtail.folders import files_in
 from longtail.frequency import CategoryGroups, ClassFrequency
@@ -43,7 +43,7 @@ def score_label_folders(
     classes: int | Sequence[str] | str | Path | None = None,
     frequency: ClassFrequency | str | Path | None = None,
     groups: Groups | None = None,
-    ignore_index: int = 255,
+    ignore_index: int | None = None,
     reduce_zero_label: bool = False,
     label_format: LabelFormat = PLAIN,
     label_suffix: str = "",
@@ -60,15 +60,16 @@ def score_label_folders(
     Args:
         labels: Folder of the true label images, or name -> file, as a data set has them.
         predictions: Folder of the predicted ones; more files than labels are fine.
-        classes: Class names, their number, or a ``classes.json`` / ``classes.txt``. None takes the names of
-            ``frequency``, else a ``classes.json`` in the labels' folder or up to two above it, else as many classes
-            as the files use; ``settings["classes_from"]`` of the result says which it was.
-        frequency: Counts of the *training* split (what ``longtail count`` writes): groups by its pixel shares
-            (>= 1 %, 0.1-1 %, < 0.1 %), and the correlation with accuracy.
+        classes: Class names, their number, or a ``classes.json`` / ``classes.txt``. None takes such a file in the
+            labels' folder or up to two above it, else the names of ``frequency``, else as many classes as the files
+            use; ``settings["classes_from"]`` of the result says which it was.
+        frequency: Counts of the *training* split (what ``longtail count`` writes), matched by the names of the classes:
+            groups by its pixel shares (>= 1 %, 0.1-1 %, < 0.1 %), and the correlation with accuracy.
         groups: The groups themselves, or what makes them of the counts: those of ``frequency``, else of the labels
             scored, whose shares of pixels tell them where nothing is given; ``settings["groups_from"]`` of the result
             says which it was.
-        ignore_index: Label value of pixels that do not count, whatever is predicted there.
+        ignore_index: Label value of pixels that do not count, whatever is predicted there. None takes that of the
+            ``classes.json``, else 255.
         reduce_zero_label: Labels (not predictions) store class i as i + 1 and "no class" as 0, as ADE20K does.
         label_format: What the values or colours of labels (not predictions) mean, as data sets have it; wants the
             classes.
@@ -91,15 +92,20 @@ def score_label_folders(
     if isinstance(frequency, (str, Path)):
         frequency = ClassFrequency.from_json(frequency)
     folder = "the data set" if isinstance(labels, Mapping) else str(labels)
-    names, names_from = _class_names(classes, frequency, None if isinstance(labels, Mapping) else Path(labels))
+    known, names_from = _class_names(classes, frequency, None if isinstance(labels, Mapping) else Path(labels))
+    names = None if known is None else known.names
+    if ignore_index is None:
+        ignore_index = 255 if known is None or known.ignore_index is None else known.ignore_index
+    if frequency is not None and names is not None:
+        frequency = frequency.in_order_of(names, "the labels")
     if names is None and label_format is not PLAIN:
         raise ConfigError("a label format without classes", fix="pass classes")
     truth = labels if isinstance(labels, Mapping) else _files(Path(labels), label_suffix)
     pairs = _pairs(truth, _files(predictions, prediction_suffix), folder, predictions)
-    rule = _Rule(None if names is None else tuple(names), ignore_index, reduce_zero_label, label_format)
+    rule = _Rule(names, ignore_index, reduce_zero_label, label_format)
     confusion, fingerprint = _count(pairs, rule, workers, progress)
     if names is None:
-        names = [f"class_{i}" for i in range(len(confusion))]
+        names = tuple(f"class_{i}" for i in range(len(confusion)))
     chosen, groups_from = _groups(groups, frequency, names, confusion)
     method = name or predictions.resolve().name
     return Results(
@@ -259,55 +265,36 @@ def _pairs(truth: Mapping[str, Path], found: Mapping[str, Path], labels: str, pr
 
 def _class_names(
     classes: int | Sequence[str] | str | Path | None, frequency: ClassFrequency | None, labels: Path | None
-) -> tuple[list[str] | None, str]:
-    """Names of the classes, None where only the files can tell, and where they come from."""
+) -> tuple[ClassesFile | None, str]:
+    """The classes, None where only the files can tell, and where they come from."""
     if isinstance(classes, (str, Path)):
-        return _read_classes(Path(classes)), str(classes)
+        return read_classes_file(classes), str(classes)
     if isinstance(classes, int):
         if classes < 1:
             raise ConfigError(f"classes is {classes}", fix="give at least one class")
         if frequency is None:
-            return [f"class_{i}" for i in range(classes)], "argument"
-        return _fitting(list(frequency.class_names), classes), "frequency"
+            return ClassesFile(tuple(f"class_{i}" for i in range(classes))), "argument"
+        if frequency.num_classes != classes:
+            raise ConfigError(
+                f"the frequency counts {frequency.num_classes} classes, the labels have {classes}",
+                fix="give the counts of the same data set's training split",
+            )
+        return ClassesFile(frequency.class_names), "frequency"
     if classes is not None:
-        return list(classes), "argument"
-    if frequency is not None:
-        return list(frequency.class_names), "frequency"
+        return ClassesFile(distinct_names(classes, "classes")), "argument"
     for folder in () if labels is None else (labels, *labels.absolute().parents[:2]):
-        if (folder / "classes.json").is_file():
-            return _read_classes(folder / "classes.json"), str(folder / "classes.json")
+        for path in (folder / "classes.json", folder / "classes.txt"):
+            if path.is_file():
+                return read_classes_file(path), str(path)
+    if frequency is not None:
+        return ClassesFile(frequency.class_names), "frequency"
     return None, FROM_VALUES
-
-
-def _fitting(names: list[str], num_classes: int) -> list[str]:
-    if len(names) != num_classes:
-        raise ConfigError(
-            f"the frequency counts {len(names)} classes, the labels have {num_classes}",
-            fix="give the counts of the same data set's training split",
-        )
-    return names
-
-
-def _read_classes(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        record = json.loads(text) if path.suffix == ".json" else text.split("\n")
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read class names from {path}: {error}", fix="give a classes.json or .txt") from error
-    names = record.get("names") if isinstance(record, dict) else record
-    if not isinstance(names, list) or not any(names):
-        raise DataError(f"{path} holds no list of class names", fix='write {"names": [...]} or one name a line')
-    while not str(names[-1]).strip():
-        names.pop()
-    return [str(name).strip() for name in names]
 
 
 def _groups(
     groups: Groups | None, frequency: ClassFrequency | None, names: Sequence[str], confusion: Tensor
 ) -> tuple[CategoryGroups, str]:
     """The groups, and a word on where they come from."""
-    if frequency is not None:
-        _fitting(list(frequency.class_names), len(names))
     pixels = confusion.sum(1).numpy()
     scored = ClassFrequency(class_names=tuple(names), images=np.zeros_like(pixels), pixels=pixels)
     if callable(groups):

@@ -96,6 +96,8 @@ def evaluate(
             segmenter.class_names,
             fix="evaluate on a data set of the same classes in the same order (classes.json names them)",
         )
+    if frequency is not None:
+        frequency = frequency.in_order_of(dataset.classes.names, "the data set")
     if groups is None:
         raise ConfigError("no groups to score by", fix="pass groups=CategoryGroups.…")
     positive("limit", limit)

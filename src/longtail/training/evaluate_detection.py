@@ -99,6 +99,8 @@ def evaluate_detection(
             fix="evaluate on a data set of the same categories in the same order",
         )
         frequency = frequency or detector.frequency
+    if frequency is not None:
+        frequency = frequency.in_order_of(dataset.classes.names, "the data set")
     positive("limit", limit)
     size = len(dataset) if limit is None else min(limit, len(dataset))
     truth = truth or truth_of(dataset, size)

@@ -267,14 +267,7 @@ def frequency_of(config: SegmentationConfig, dataset: SegmentationDataset) -> Cl
     """
     if config.data.frequency is None:
         return count_pixels(dataset, cache=frequency_cache(), progress=environment_rank() == 0)
-    frequency = ClassFrequency.from_json(config.data.frequency)
-    if frequency.class_names != tuple(dataset.classes.names):
-        raise ConfigError(
-            f"{config.data.frequency} counts {frequency.num_classes} classes, {frequency.class_names[0]!r} first; the "
-            f"data set has {dataset.classes.num_classes}, {dataset.classes.names[0]!r} first",
-            fix="count this data set with `longtail count`",
-        )
-    return frequency
+    return ClassFrequency.from_json(config.data.frequency).in_order_of(dataset.classes.names, "the data set")
 
 
 def frequency_cache() -> Path:

@@ -26,7 +26,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--frequency", type=str | None, default=None, help="counts of the training split, for groups")
     parser.add_argument("--classes", type=int | str | None, default=None, help="classes.json, classes.txt or a number")
-    parser.add_argument("--ignore_index", type=int | None, default=None, help="label value that does not count [255]")
+    parser.add_argument("--ignore_index", type=int | None, default=None, help="label value that does not count; that of classes.json, else 255")
     parser.add_argument("--reduce_zero_label", action="store_true", help="labels store class i as i + 1 (ADE20K)")
     parser.add_argument("--label_suffix", type=str, default="", help="end of label names, e.g. _gtFine_labelTrainIds")
     parser.add_argument("--prediction_suffix", type=str, default="", help="end of prediction names")
@@ -129,7 +129,7 @@ def _of_folder(arguments: Namespace) -> dict[str, Any]:
     return {
         "labels": arguments.labels,
         "classes": arguments.classes,
-        "ignore_index": 255 if arguments.ignore_index is None else arguments.ignore_index,
+        "ignore_index": arguments.ignore_index,
         "reduce_zero_label": arguments.reduce_zero_label,
         "label_suffix": arguments.label_suffix,
     }
