@@ -64,8 +64,8 @@ def check_kind(value: Any, kind: Any, source: object, fix: str, key: str = "") -
 
     Args:
         value: Plain JSON values.
-        kind: ``int``, ``float`` (also whole numbers), ``str``, ``bool``, ``Any``, ``list[...]`` (also tuples), ``dict[str, ...]``,
-            ``Literal``, a union of these, or a ``TypedDict``, whose unknown keys are free.
+        kind: ``int``, ``float`` (also whole numbers), ``str``, ``bool``, ``Any``, ``list[...]`` (also tuples),
+            ``dict[str, ...]``, ``Literal``, a union of these, or a ``TypedDict``, whose unknown keys are free.
         source: File that the value is of, for the error.
         fix: The way out.
         key: Key of the value in the file, for the error.

@@ -99,9 +99,7 @@ def test_without_split_folders_each_image_has_its_side_by_name(tmp_path):
     everyone = names_of(tmp_path, "all")
     assert everyone == names_of(tmp_path, None) and len(everyone) == 20
     assert sorted(train + val) == sorted(everyone) and 0 < len(val) < len(train)
-    assert (
-        "no splits" in SegmentationFolder(tmp_path, "val").note and not SegmentationFolder(tmp_path, "all").note
-    )
+    assert "no splits" in SegmentationFolder(tmp_path, "val").note and not SegmentationFolder(tmp_path, "all").note
     for i in range(20, 40):
         photo(tmp_path / "images" / f"{i}.jpg")
         label(tmp_path / "masks" / f"{i}.png")

@@ -66,3 +66,18 @@ def test_lvis_sample(real_data: Path) -> None:
     assert scores.groups["common"]["AP"] == pytest.approx(0.3488413887, abs=1e-9)
     assert scores.overall["mask_AP_pool"] < scores.overall["mask_AP"]
     assert results.frequency is not None
+
+
+def test_training_counts_are_matched_by_name(files: tuple[Path, Path]) -> None:
+    """A file in another order must not turn rare and frequent round."""
+    turned = ClassFrequency(("eel", "crab"), np.array([3, 200]), instances=np.array([4, 900]))
+    results = score_detections(*files, frequency=turned)
+    assert results.groups == {"rare": [1], "common": [], "frequent": [0]}
+    assert results.frequency is not None and results.frequency["images"] == [200, 3]
+    results = score_detections(*files, frequency=turned, edges=(10,))
+    assert results.groups == {"group_1": [1], "group_2": [0]}
+    assert results.settings["groups_from"] == "training instances"
+    with pytest.raises(ConfigError, match="counted only: 'squid', only of the annotation file: 'crab'"):
+        score_detections(*files, frequency=ClassFrequency(("eel", "squid"), np.array([3, 200])))
+    with pytest.raises(ConfigError, match="edges without a frequency"):
+        score_detections(*files, edges=(10,))

@@ -95,8 +95,8 @@ def test_training_counts_are_matched_by_name(folders, tmp_path):
 def test_names_that_tell_no_classes_are_refused(names, folders):
     labels, predictions, _ = folders
     (labels / "classes.json").write_text(json.dumps({"names": names}))
-    for given in ({}, {"classes": labels / "classes.json"}, {"classes": names}):
-        with pytest.raises(DataError, match="gives the name 'a' to the classes 0, 1|class 1 of .* has the name None"):
+    for given in ({}, {"classes": labels / "classes.json"}, {"classes": ["a", "a", *"bcde"]}):
+        with pytest.raises(DataError, match=r"gives the name 'a' to the classes 0, 1|class 1 of .* has the name None"):
             score_label_folders(labels, predictions, **given)
 
 

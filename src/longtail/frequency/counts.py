@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 import numpy as np
 
@@ -125,7 +125,9 @@ class ClassFrequency:
                 fix="count the training split of the same data set with `longtail count`, its classes named alike",
             )
         order = [self.class_names.index(name) for name in names]
-        counts = {unit: None if (c := getattr(self, unit)) is None else c[order] for unit in get_args(Unit)}
+        counts: dict[str, Any] = {
+            unit: None if (c := getattr(self, unit)) is None else c[order] for unit in get_args(Unit)
+        }
         return replace(self, class_names=names, **counts)
 
     def to_json(self, path: str | Path) -> None:

@@ -26,6 +26,7 @@ def score_detections(
     federated: bool | None = None,
     groups: Groups | None = None,
     frequency: ClassFrequency | str | Path | None = None,
+    edges: Sequence[int] | None = None,
     max_detections: int | None = None,
     fixed: bool = True,
     pooled: bool = True,
@@ -40,7 +41,9 @@ def score_detections(
         federated: LVIS's rules; None for what the annotations are.
         groups: Groups of the classes (the categories in the order of their ids). None makes LVIS's groups from
             ``frequency``, else takes the annotations' own.
-        frequency: Counts of the *training* split, or the file of them that ``longtail count`` writes.
+        frequency: Counts of the *training* split, or the file of them that ``longtail count`` writes, matched by the
+            names of the classes.
+        edges: Instances in ``frequency`` that part the groups, rarest first; None for LVIS's groups.
         max_detections: Limit an image (federated: 300) or an image and class (COCO: 100); None for these, 0 for none.
         fixed: Also AP_fixed, see ``DetectionScorer``.
         pooled: Also AP_pool and the calibration, see ``DetectionScorer``.
@@ -62,7 +65,7 @@ def score_detections(
     wanted = _iou_types(arrays) if iou_types is None else tuple(iou_types)
     if "segm" in wanted:
         truth.check_masks()
-    chosen, groups_from = _groups(truth, groups, frequency)
+    chosen, groups_from = _groups(truth, groups, frequency, edges)
     predictions = {
         key: detection_prediction(
             truth,
@@ -141,11 +144,18 @@ def _frequency(truth: DetectionTruth, given: ClassFrequency | str | Path | None)
 
 
 def _groups(
-    truth: DetectionTruth, given: Groups | None, frequency: ClassFrequency | None
+    truth: DetectionTruth, given: Groups | None, frequency: ClassFrequency | None, edges: Sequence[int] | None
 ) -> tuple[CategoryGroups, str]:
     """The groups, and a word on where they come from."""
     if given is not None:
         return given if isinstance(given, CategoryGroups) else CategoryGroups.explicit(given), "argument"
+    if edges is not None:
+        if frequency is None:
+            raise ConfigError(
+                "edges without a frequency",
+                fix="give the counts of the training split (`longtail count`): --frequency (frequency=)",
+            )
+        return CategoryGroups.by_count(frequency.counts("instances"), edges), "training instances"
     if frequency is not None:
         return CategoryGroups.lvis(frequency.counts("images")), "training images"
     return truth.groups_and_source

@@ -53,13 +53,11 @@ def run(arguments: Namespace) -> int:
         named,
         iou_types=kinds[arguments.iou_type],
         federated=arguments.federated,
-        groups=_groups(arguments),
         frequency=arguments.frequency,
+        edges=arguments.edges,
         max_detections=arguments.max_detections,
         name=arguments.name,
     )
-    if arguments.edges is not None:
-        results.settings["groups_from"] = "training instances"
     save_and_show(results, arguments.out)
     return 0
 
@@ -72,18 +70,6 @@ def _check(arguments: Namespace, files: list[str]) -> None:
             raise ConfigError(f"--detections names {file} {files.count(file)} times", fix="name each file once")
     if arguments.name is not None and len(files) > 1:
         raise ConfigError(f"--name for {len(files)} files", fix="leave it out: files are called by their own names")
-
-
-def _groups(arguments: Namespace) -> Any:
-    """Groups by training instances where edges are given; else what the annotations or the counts say."""
-    if arguments.edges is None:
-        return None
-    from longtail.errors import ConfigError
-    from longtail.frequency import CategoryGroups, ClassFrequency
-
-    if arguments.frequency is None:
-        raise ConfigError("--edges without --frequency", fix="give the counts of the training split (`longtail count`)")
-    return CategoryGroups.by_count(ClassFrequency.from_json(arguments.frequency).counts("instances"), arguments.edges)
 
 
 def _unique(file: str, files: list[str]) -> str:

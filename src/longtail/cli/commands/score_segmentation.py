@@ -26,7 +26,12 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--frequency", type=str | None, default=None, help="counts of the training split, for groups")
     parser.add_argument("--classes", type=int | str | None, default=None, help="classes.json, classes.txt or a number")
-    parser.add_argument("--ignore_index", type=int | None, default=None, help="label value that does not count; that of classes.json, else 255")
+    parser.add_argument(
+        "--ignore_index",
+        type=int | None,
+        default=None,
+        help="label value that does not count [classes.json's, or 255]",
+    )
     parser.add_argument("--reduce_zero_label", action="store_true", help="labels store class i as i + 1 (ADE20K)")
     parser.add_argument("--label_suffix", type=str, default="", help="end of label names, e.g. _gtFine_labelTrainIds")
     parser.add_argument("--prediction_suffix", type=str, default="", help="end of prediction names")
