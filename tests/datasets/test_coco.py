@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from longtail.annotations.coco_file import read_coco_file
 from longtail.datasets.coco import Coco
-from longtail.datasets.coco_file import read_coco_file
 from longtail.errors import DataError
 from longtail.frequency.count_instances import count_instances
 from longtail.metrics.detection_truth import DetectionTruth

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
+from longtail.annotations.coco_file import CocoFile, read_coco_file, whole_numbers
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
-from longtail.datasets.coco_file import CocoFile, read_coco_file, whole_numbers
 from longtail.datasets.image_files import read_image
 from longtail.datasets.palette import generate_palette
 from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map

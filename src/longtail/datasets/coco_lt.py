@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from longtail.datasets.coco_file import CocoFile, read_coco_file
+from longtail.annotations.coco_file import CocoFile, read_coco_file
 from longtail.errors import ConfigError, DataError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import track
 
-from longtail.datasets.coco_file import read_coco_file
+from longtail.annotations.coco_file import read_coco_file
 from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError
 from longtail.metrics.detection_arrays import DetectionArrays
