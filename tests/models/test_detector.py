@@ -95,7 +95,7 @@ def test_what_is_foreign_or_broken_is_refused(detector, tmp_path):
     with pytest.raises(CheckpointError, match=r"asks to run os\.system"):
         Detector.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "task": "segmentation"}))
-    with pytest.raises(CheckpointError, match=r"is a segmentation model.*\n.*longtail\.medoe\.Segmenter"):
+    with pytest.raises(CheckpointError, match=r"is a segmentation model.*\n.*longtail\.models\.segmenter\.Segmenter"):
         Detector.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="no folder"):
         saved_task(tmp_path / "nowhere")

@@ -110,7 +110,7 @@ def test_own_network(tmp_path):
     assert torch.equal(loaded.predict(picture()), segmenter.predict(picture()))
     with pytest.raises(ConfigError, match="mine"):
         Segmenter.from_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"is a segmentation model.*\n.*longtail\.medoe\.Segmenter"):
+    with pytest.raises(CheckpointError, match=r"is a segmentation model.*\n.*longtail\.models\.segmenter\.Segmenter"):
         Detector.from_pretrained(tmp_path)
 
 

@@ -25,7 +25,7 @@ _INITIAL_WEIGHTS = ("weights", "pretrained")
 
 Task = Literal["segmentation", "detection"]
 _LOADERS: dict[Task, str] = {
-    "segmentation": "longtail.medoe.Segmenter",
+    "segmentation": "longtail.models.segmenter.Segmenter",
     "detection": "longtail.models.detector.Detector",
 }
 

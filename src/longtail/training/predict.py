@@ -20,7 +20,7 @@ _AHEAD = 2  # photographs that are read while the network works
 
 @runtime_checkable
 class LabelsPictures(Protocol):
-    """What ``longtail.medoe.Segmenter`` is to prediction."""
+    """What ``longtail.models.segmenter.Segmenter`` is to prediction."""
 
     @property
     def palette(self) -> Sequence[Sequence[int]]: ...
