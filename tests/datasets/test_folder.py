@@ -12,7 +12,7 @@ from longtail.datasets.image_files import read_image
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import count_pixels
-from longtail.frequency.label_format import PLAIN, LabelFormat
+from longtail.frequency.label_format import LabelFormat
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -48,7 +48,7 @@ def test_split_layout(root):
     assert isinstance(sample["image"], tv_tensors.Image) and isinstance(sample["mask"], tv_tensors.Mask)
     assert sample["image"].shape == (3, 6, 8) and sample["image"].dtype == torch.uint8
     assert sample["mask"].shape == (6, 8) and sample["mask"].dtype == torch.uint8 and (sample["mask"] == 1).all()
-    assert [f.name for f in data.label_files] == ["a.png", "b.png"] and data.label_format is PLAIN
+    assert [f.name for f in data.label_files] == ["a.png", "b.png"] and data.label_format.table is None
     assert len(SegmentationFolder(root, "val")) == 1
     assert len(SegmentationFolder(root, None)) == 3
 
@@ -76,6 +76,7 @@ def test_folders_names_and_suffixes_of_ones_own(tmp_path):
     label(tmp_path / "ids" / "day" / "1_colour.png")
     data = SegmentationFolder(
         tmp_path,
+        None,
         image_dir="rgb",
         label_dir=tmp_path / "ids",
         names=["a", "b"],
@@ -118,7 +119,10 @@ def test_the_split_in_the_name_of_a_folder(root):
     folders = {"image_dir": "images/{split}", "label_dir": "labels/{split}"}
     for split in ("train", "val", None):
         assert names_of(root, split, **folders) == names_of(root, split)
-    assert names_of(root, "val", image_dir="images/train", label_dir="labels/train") == ["a", "b"]  # as named
+    named = {"image_dir": "images/train", "label_dir": "labels/train"}
+    assert names_of(root, "train", **named) == names_of(root, "all", **named) == ["a", "b"]
+    with pytest.raises(DataError, match="images/train holds split 'train' by its name, not 'val'"):
+        SegmentationFolder(root, "val", **named)
 
 
 def test_transform_gets_the_whole_sample(root):
@@ -195,8 +199,8 @@ def test_photographs_are_turned_upright(tmp_path):
         (lambda r: [p.unlink() for p in (r / "images/train").iterdir()], r"no images .* in .*images/train"),
         (lambda r: [p.unlink() for p in (r / "labels/train").iterdir()], r"no images .* in .*labels/train"),
         (lambda r: (r / "images/train").rename(r / "images/x"), r"has no split 'train'.*\n.*val, x"),
-        (lambda r: (r / "labels").rename(r / "truth"), r"has no folder labels, masks or annotations"),
-        (lambda r: (r / "classes.json").unlink(), r"neither classes.json nor classes.txt"),
+        (lambda r: (r / "labels").rename(r / "truth"), r"has no folders images and labels, masks, annotations"),
+        (lambda r: (r / "classes.json").unlink(), r"has none of classes.json, classes.txt"),
         (lambda r: (r / "classes.json").write_text("{"), r"cannot read .*classes.json"),
         (lambda r: (r / "classes.json").write_text('{"names": 3}'), r"holds no list of names"),
         (lambda r: (r / "classes.json").write_text('["a", "a"]'), r"gives the name .a. to the classes 0, 1"),
@@ -215,7 +219,7 @@ def test_an_unexpected_folder_is_refused(root, damage, problem):
     [
         (lambda r: label(r / "labels/train/a.png", size=(6, 9)), r"a\.png is 9x6, its image .*a\.jpg 8x6"),
         (lambda r: label(r / "labels/train/a.png", value=2), r"a\.png holds value 2 \(48 pixels\)"),
-        (lambda r: photo(r / "labels/train/a.png"), r"a\.png has mode RGB \(3 channels\)"),
+        (lambda r: photo(r / "labels/train/a.png"), r"a\.png holds colours of no class: \(120, 120, 120\)"),
         (lambda r: (r / "labels/train/a.png").write_bytes(b"x"), r"cannot read label image .*a\.png"),
         (lambda r: (r / "images/train/a.jpg").write_bytes(b"x"), r"cannot read image .*a\.jpg"),
         (lambda r: (r / "images/train/a.jpg").write_bytes(b""), r"cannot read image .*a\.jpg"),

@@ -6,7 +6,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency.label_format import LabelFormat, class_table
 from longtail.frequency.label_image import class_ids, label_values, open_label
 
-COLOURS = ((0, 0, 0), (128, 0, 0), (1, 2, 3))
+COLOURS = {(0, 0, 0): 0, (128, 0, 0): 1, (1, 2, 3): 2}
 
 
 def save(path, values, mode=None, palette=None):
@@ -20,21 +20,21 @@ def save(path, values, mode=None, palette=None):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colours_become_their_places(tmp_path, channels):
     places = np.random.default_rng(0).integers(0, 3, (5, 7))
-    pixels = np.asarray(COLOURS, np.uint8)[places]
+    pixels = np.asarray(list(COLOURS), np.uint8)[places]
     if channels == 4:
         pixels = np.concatenate([pixels, places[..., None].astype(np.uint8) * 100], axis=2)
     path = save(tmp_path / "a.png", pixels)
     assert (label_values(open_label(path, LabelFormat(colours=COLOURS))) == places).all()
-    slow = [[COLOURS.index(tuple(int(v) for v in pixel[:3])) for pixel in row] for row in pixels]
+    slow = [[COLOURS[tuple(int(v) for v in pixel[:3])] for pixel in row] for row in pixels]
     assert slow == places.tolist()
     table = class_table(2, 255, table=[255, 0, 1])
     assert (class_ids(path, ["a", "b"], 255, LabelFormat(table, COLOURS), np.uint8) == (places - 1) % 256).all()
 
 
 def test_more_colours_than_a_byte_holds(tmp_path):
-    colours = tuple((i % 256, i // 256, 9) for i in range(600))
+    colours = {(i % 256, i // 256, 9): i for i in range(600)}
     places = np.arange(600).reshape(20, 30)
-    path = save(tmp_path / "a.png", np.asarray(colours, np.uint8)[places])
+    path = save(tmp_path / "a.png", np.asarray(list(colours), np.uint8)[places])
     values = label_values(open_label(path, LabelFormat(colours=colours)))
     assert (values == places).all()
 
@@ -65,7 +65,7 @@ def test_grey_images_hold_ids_unless_every_colour_is_grey(tmp_path):
     path = save(tmp_path / "a.png", np.array([[0, 1, 2]], np.uint8))
     assert label_values(open_label(path, LabelFormat(colours=COLOURS, palettes=True))).tolist() == [[0, 1, 2]]
     save(path, np.array([[0, 255, 0]], np.uint8))
-    two = LabelFormat(colours=((0, 0, 0), (255, 255, 255)), palettes=True)
+    two = LabelFormat(colours={(0, 0, 0): 0, (255, 255, 255): 1}, palettes=True)
     assert label_values(open_label(path, two)).tolist() == [[0, 1, 0]]
 
 

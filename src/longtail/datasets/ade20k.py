@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from longtail.datasets.base import ClassInfo, SegmentationSample
-from longtail.datasets.image_files import pair_files
+from longtail.datasets.pairing import pair_folders
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import DataError
 from longtail.frequency.label_format import LabelFormat, class_table
@@ -50,7 +50,7 @@ class ADE20K(ImageLabelPairs):
         folder = _SPLITS.get(split, split)
         if folder not in _SPLITS.values():
             raise DataError(f"ADE20K has no labelled split {split!r}", fix='choose "train" or "val"')
-        pairs = pair_files(root / "images" / folder, root / "annotations" / folder)
+        pairs = pair_folders(root / "images" / folder, root / "annotations" / folder)
         labels = LabelFormat(class_table(_NUM_CLASSES, 255, reduce_zero_label=True))
         super().__init__(pairs, ade20k_classes(), label_format=labels, label_map=label_map, transform=transform)
         self.root, self.split = root, split

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from longtail.datasets.base import ClassInfo, SegmentationSample
-from longtail.datasets.image_files import list_images, pair_files
+from longtail.datasets.pairing import list_images, pair_folders
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.label_format import PLAIN, LabelFormat
@@ -78,7 +78,7 @@ class Cityscapes(ImageLabelPairs):
         folder = root / source / split
         if labels is None:
             labels = _labels_at_hand(folder, source)
-        pairs = pair_files(root / "leftImg8bit" / split, folder, "_leftImg8bit", f"_{source}_{labels}")
+        pairs = pair_folders(root / "leftImg8bit" / split, folder, "_leftImg8bit", f"_{source}_{labels}")
         label_format = LabelFormat(label_id_table()) if labels == "labelIds" else PLAIN
         classes = ClassInfo(tuple(c[0] for c in _CLASSES), tuple(c[2] for c in _CLASSES))
         super().__init__(pairs, classes, label_format=label_format, label_map=label_map, transform=transform)

@@ -1,18 +1,23 @@
-"""``SegmentationFolder``: your own images and label images, in the two layouts that people have."""
+"""``SegmentationFolder``: your own images and label images, in the layouts that people have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from longtail.classes_file import ClassesFile, checked_palette, distinct_names, read_classes_file
-from longtail.datasets.base import ClassInfo, SegmentationSample
-from longtail.datasets.image_files import pair_files
+from longtail.classes_file import checked_palette, distinct_names
+from longtail.datasets.base import SegmentationSample
+from longtail.datasets.class_files import (
+    CLASS_FILES,
+    ClassFile,
+    find_class_file,
+    read_class_file,
+    voc_classes,
+)
+from longtail.datasets.layouts import Layout, all_pairs, find_folders, find_split_list, listed, named_folders
+from longtail.datasets.pairing import Pair
 from longtail.datasets.pairs import ImageLabelPairs
-from longtail.datasets.palette import generate_palette
 from longtail.datasets.parting import ALL, in_split, parting_note
 from longtail.errors import ConfigError, DataError
-from longtail.folders import folders_in
-
-_LABEL_FOLDERS = ("labels", "masks", "annotations")
+from longtail.json_files import read_text
 
 
 class SegmentationFolder(ImageLabelPairs):
@@ -20,32 +25,43 @@ class SegmentationFolder(ImageLabelPairs):
 
     Layouts::
 
-        ROOT/images/{split}/NAME.jpg   ROOT/labels/{split}/NAME.png   ROOT/classes.json
-        ROOT/images/NAME.jpg           ROOT/masks/NAME.png            ROOT/classes.txt
+        ROOT/images/{split}/NAME.jpg   ROOT/labels/{split}/NAME.png             classes.json
+        ROOT/images/NAME.jpg           ROOT/masks/NAME.png                      classes.txt
+        ROOT/{split}/images/NAME.jpg   ROOT/{split}/masks/NAME.png
+        ROOT/{split}/NAME.jpg          ROOT/{split}_labels/NAME_L.png           class_dict.csv
+        ROOT/{split}/NAME.jpg          ROOT/{split}/NAME_mask.png               {split}/_classes.csv (Roboflow)
+        ROOT/JPEGImages/NAME.jpg       ROOT/SegmentationClass/NAME.png          labelmap.txt (PASCAL VOC, CVAT)
+        ROOT/NAME.jpg                  ROOT/NAME_mask.png
 
-    The label folder may be called ``labels``, ``masks`` or ``annotations``. Label images hold class ids (8 or 16
-    bits, or palette indices). ``classes.json`` holds ``names``, and where wanted ``palette`` and ``ignore_index``;
-    ``classes.txt`` one name a line.
+    The label folder may be called ``labels``, ``masks`` or ``annotations``; ``valid`` and ``validation`` are "val". Label
+    images hold class ids (8 or 16 bits, or palette indices) or the colours of ``class_dict.csv``, ``labelmap.txt`` or the
+    ``palette`` of ``classes.json``.
 
-    Without sub-folders of splits, "train" and "val" part the images by a hash of their names: an image is on the same
-    side whatever other files there are.
+    Without sub-folders of splits, ``ImageSets/Segmentation/{split}.txt``, ``splits/{split}.txt`` or ``{split}.txt`` lists
+    the images; without lists, "train" and "val" part the images by a hash of their names.
 
     Args:
         root: The folder.
-        split: Sub-folder of images and labels, or "train" and "val" where there are none; "all" or None takes all.
+        split: Name of the split; "all" or None takes all.
         transform: Applied to the whole sample dict.
-        image_dir: Folder of the images of this split, where the layout is another; ``{split}`` in it is the split.
+        image_dir: Folder of the images, where the layout is another; ``{split}`` in it is the split.
         label_dir: Folder of their label images, likewise.
-        names: Class names, where there is no classes file.
-        palette: Colours, where the classes file has none; generated otherwise.
-        ignore_index: Value of pixels without class; None takes that of ``classes.json``, or 255.
         image_suffix: End of image stems that is no part of the name (``IMG_1_photo.jpg``: ``_photo``).
-        label_suffix: The same of label stems.
-        val_share: Share of the images that is "val" where there are no sub-folders of splits.
+        label_suffix: The same of label stems; None finds ``_mask``, ``_label``, ``_L`` and the like.
+        split_list: File that lists the images of the split, one a line; ``{split}`` in it is the split.
+        val_share: Share of the images that is "val" where nothing else parts them.
         split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``parting.in_split``.
+        classes: File of classes, where it is elsewhere: ``classes.json``, ``classes.txt``, ``labelmap.txt``,
+            ``class_dict.csv`` or ``_classes.csv``.
+        names: Class names, instead of a file.
+        palette: Colours of ``names``.
+        ignore_classes: Names of classes whose pixels count for no class, such as ``Void``.
+        ignore_index: Value of pixels without class; None takes that of ``classes.json``, or 255.
+        label_map: What stored values mean, see ``ImageLabelPairs``.
+        reduce_zero_label: Label images store class i as i + 1, and 0 for no class.
 
     Raises:
-        ConfigError: ``val_share`` is not in [0, 1], or ``split_by`` is given for folders that are splits.
+        ConfigError: ``val_share`` is not in [0, 1], or options do not go together.
         DataError: A folder or the classes file is missing, images and labels do not match, or the split is empty.
     """
 
@@ -57,91 +73,95 @@ class SegmentationFolder(ImageLabelPairs):
         *,
         image_dir: str | Path | None = None,
         label_dir: str | Path | None = None,
-        names: Sequence[str] | None = None,
-        palette: Sequence[Sequence[int]] | None = None,
-        ignore_index: int | None = None,
         image_suffix: str = "",
-        label_suffix: str = "",
+        label_suffix: str | None = None,
+        split_list: str | None = None,
         val_share: float = 0.2,
         split_by: str | None = None,
+        classes: str | Path | None = None,
+        names: Sequence[str] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+        ignore_classes: Sequence[str] = (),
+        ignore_index: int | None = None,
+        label_map: Mapping[int | str, int] | None = None,
+        reduce_zero_label: bool = False,
     ) -> None:
         root = Path(root).expanduser()
         if not root.is_dir():
             raise DataError(f"data folder {root} does not exist", fix="check the path")
-        images = _named_folder(root, image_dir, split) if image_dir else _split_folder(root / "images", split)
-        labels = _named_folder(root, label_dir, split) if label_dir else _split_folder(_label_folder(root), split)
-        classes, stored_ignore = read_classes(root, names, palette)
-        pairs = pair_files(images, labels, image_suffix, label_suffix)
-        if not image_dir and split not in (None, ALL) and images == root / "images":
-            names_of_pairs = [name for name, _, _ in pairs]
-            kept = in_split(names_of_pairs, split, images, val_share=val_share, split_by=split_by)
-            pairs = [pair for pair, keep in zip(pairs, kept, strict=True) if keep]
-            self.note = parting_note(images, val_share, split_by)
-        elif split_by is not None and split not in (None, ALL):
+        if (image_dir is None) != (label_dir is None):
+            raise ConfigError("image_dir and label_dir go together", fix="give both, or neither")
+        if image_dir is not None and label_dir is not None:
+            layouts = [named_folders(root, image_dir, label_dir, split)]
+        else:
+            layouts = find_folders(root, split)
+        file = _class_file(root, layouts, classes, names, palette)
+        pairs = all_pairs(layouts, image_suffix, label_suffix)
+        if layouts[0].whole and split not in (None, ALL):
+            pairs = self._of_split(pairs, str(split), root, layouts[0], split_list, val_share, split_by)
+        elif (split_by or split_list) and split not in (None, ALL):
             raise ConfigError(
-                f"split_by is given, but {root} has splits of its own",
-                fix="leave split_by out, or name one folder of all",
+                f"split_by or split_list is given, but {root} has splits of its own",
+                fix="leave it out, or name one folder of all with image_dir and label_dir",
             )
+        ignored = file.ignore_index if ignore_index is None else ignore_index
         super().__init__(
             pairs,
-            classes,
-            ignore_index=stored_ignore if ignore_index is None else ignore_index,
+            file.classes(ignore_classes),
+            ignore_index=ignored,
+            label_format=file.label_format(ignored, ignore_classes),
+            label_map=label_map,
+            reduce_zero_label=reduce_zero_label,
             transform=transform,
         )
         self.root, self.split = root, split
 
-
-def _label_folder(root: Path) -> Path:
-    for name in _LABEL_FOLDERS:
-        if (root / name).is_dir():
-            return root / name
-    raise DataError(
-        f"{root} has no folder {', '.join(_LABEL_FOLDERS[:-1])} or {_LABEL_FOLDERS[-1]}",
-        fix="name the folder of label images with label_dir",
-    )
-
-
-def _named_folder(root: Path, folder: str | Path, split: str | None) -> Path:
-    return root / str(folder).replace("{split}", "" if split in (None, ALL) else str(split))
-
-
-def _split_folder(folder: Path, split: str | None) -> Path:
-    """Sub-folder of the split; the folder itself where all is asked for, or there are no sub-folders."""
-    if split is not None and (folder / split).is_dir():
-        return folder / split
-    if split in (None, ALL):
-        return folder
-    if not folder.is_dir():
-        raise DataError(f"folder {folder} does not exist", fix="check the layout, or name it with image_dir")
-    splits = [path.name for path in folders_in(folder)]
-    if splits:
-        raise DataError(f"{folder} has no split {split!r}", fix=f"choose one of {', '.join(splits)}, or {ALL}")
-    return folder
+    def _of_split(
+        self,
+        pairs: list[Pair],
+        split: str,
+        root: Path,
+        layout: Layout,
+        split_list: str | None,
+        val_share: float,
+        split_by: str | None,
+    ) -> list[Pair]:
+        """The pairs of a split that a list or the hash of their names tells."""
+        listing = root / split_list.replace("{split}", split) if split_list else None
+        if listing is None and split_by is None:
+            listing = find_split_list(root, split)
+        if listing is not None:
+            entries = [
+                line.strip()
+                for line in read_text(listing, "the images of a split", "give a list of names, one a line").splitlines()
+                if line.strip()
+            ]
+            return listed(pairs, listing, entries, root)
+        kept = in_split([p[0] for p in pairs], split, layout.images, val_share=val_share, split_by=split_by)
+        self.note = parting_note(layout.images, val_share, split_by)
+        return [pair for pair, keep in zip(pairs, kept, strict=True) if keep]
 
 
-def read_classes(
-    root: Path, names: Sequence[str] | None = None, palette: Sequence[Sequence[int]] | None = None
-) -> tuple[ClassInfo, int]:
-    """Classes of a data folder and its ``ignore_index``.
-
-    Args:
-        root: Folder of ``classes.json`` or ``classes.txt``.
-        names: Taken instead of the file's.
-        palette: Taken instead of the file's.
-
-    Raises:
-        DataError: There is no classes file, or it does not hold names and as many colours.
-    """
-    files = [root / name for name in ("classes.json", "classes.txt") if (root / name).is_file()]
+def _class_file(
+    root: Path,
+    layouts: Sequence[Layout],
+    classes: str | Path | None,
+    names: Sequence[str] | None,
+    palette: Sequence[Sequence[int]] | None,
+) -> ClassFile:
+    """The classes: of the options, of the named file, or of the one that lies in the folder."""
     if names is not None:
-        source, found = Path("names"), ClassesFile(distinct_names(names, "names"))
-    elif files:
-        source, found = files[0], read_classes_file(files[0])
-    else:
+        given = distinct_names(names, "names")
+        return ClassFile(root, given, None if palette is None else checked_palette(palette, len(given), "names"))
+    path = find_class_file([root, *(layout.images for layout in layouts)]) if classes is None else root / classes
+    if path is None:
+        if layouts[0].labels.name == "SegmentationClass":
+            return voc_classes(root)
         raise DataError(
-            f"{root} has neither classes.json nor classes.txt",
+            f"{root} has none of {', '.join(CLASS_FILES)}",
             fix="write the class names, one a line in the order of their ids, into classes.txt, or pass names",
         )
-    colours = found.palette if palette is None else checked_palette(palette, len(found.names), source)
-    classes = ClassInfo(found.names, generate_palette(len(found.names)) if colours is None else colours)
-    return classes, 255 if found.ignore_index is None else found.ignore_index
+    file = read_class_file(path)
+    if palette is None:
+        return file
+    return ClassFile(path, file.names, checked_palette(palette, len(file.names), path), file.values, file.ignore_index)

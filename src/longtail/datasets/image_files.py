@@ -1,7 +1,7 @@
-"""Reading photographs, and pairing them with their label images."""
+"""Reading photographs."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,7 @@ from torchvision import tv_tensors
 from torchvision.io import ImageReadMode, decode_image
 
 from longtail.errors import DataError
-from longtail.folders import files_in
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _DECODED = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # by torchvision; the others by PIL
 
 
@@ -66,66 +64,6 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     except Exception:  # headers are broken in many ways; reading the file tells which
         return None
     return size[::-1] if orientation in (5, 6, 7, 8) else size
-
-
-def list_images(folder: Path, what: str, suffix: str = "") -> dict[str, Path]:
-    """Image files under a folder, by their path within it without ``suffix`` and extension, in order.
-
-    Args:
-        folder: Searched by ``files_in``.
-        what: Names the folder in errors: "images", "labels".
-        suffix: End of the file stems that count, e.g. ``_leftImg8bit``; others are left out.
-
-    Raises:
-        DataError: The folder is missing, or two files have the same name but for the extension.
-    """
-    if not folder.is_dir():
-        raise DataError(f"folder of {what} {folder} does not exist", fix="check the path, the split and the layout")
-    found: dict[str, Path] = {}
-    for path in files_in(folder, IMAGE_SUFFIXES):
-        if not path.stem.endswith(suffix):
-            continue
-        name = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
-        if name in found:
-            raise DataError(f"two {what} of one name: {found[name]} and {path}", fix="keep one of them")
-        found[name] = path
-    return found
-
-
-def pair_files(
-    images: Path, labels: Path, image_suffix: str = "", label_suffix: str = ""
-) -> list[tuple[str, Path, Path]]:
-    """Images and labels of equal name as (name, image, label), in order of their names.
-
-    Args:
-        images: Folder of photographs.
-        labels: Folder of label images.
-        image_suffix: End of the photographs' stems that is no part of the name.
-        label_suffix: The same of the label images.
-
-    Raises:
-        DataError: A folder is missing or empty, or an image has no label, or a label no image.
-    """
-    photos = list_images(images, "images", image_suffix)
-    masks = list_images(labels, "labels", label_suffix)
-    if not photos or not masks:
-        empty, suffix = (labels, label_suffix) if photos else (images, image_suffix)
-        raise DataError(
-            f"no images *{suffix}{{{','.join(sorted(IMAGE_SUFFIXES))}}} in {empty}", fix="check the path and the split"
-        )
-    _refuse_unpaired(photos.keys() - masks.keys(), "image", "label", labels)
-    _refuse_unpaired(masks.keys() - photos.keys(), "label", "image", images)
-    return [(name, photos[name], masks[name]) for name in photos]
-
-
-def _refuse_unpaired(names: Iterable[str], what: str, lacks: str, folder: Path) -> None:
-    names = sorted(names)
-    if names:
-        some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-        raise DataError(
-            f"{len(names)} {what}{'s' if len(names) > 1 else ''} without {lacks} in {folder}: {some}",
-            fix=f"add the {lacks}s, or take the {what}s away",
-        )
 
 
 def fingerprint_of(files: Sequence[Path], *facts: object, times: bool = True) -> str:

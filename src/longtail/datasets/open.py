@@ -6,6 +6,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+from longtail.datasets.layouts import is_labelled_folder
 from longtail.errors import ConfigError, DataError
 
 _NAMED_WITHOUT_FILES = {"longtail-scenes": "longtail.datasets.synthetic.LongTailScenes"}
@@ -67,12 +68,12 @@ def _layout(root: Path) -> str:
     records = sorted(path.name for path in (root / "annotations").glob("*.json"))
     if records:
         return "lvis" if any(name.startswith("lvis") for name in records) else "coco"
-    if (root / "images").is_dir():
+    if is_labelled_folder(root):
         return "folder"
     found = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
     raise DataError(
         f"the layout of {root} is of no known data set; it holds {found}",
-        fix="give it images/, labels/ and classes.json, or call it folder:ROOT and name image_dir and label_dir",
+        fix="docs/guide/data.md lists the layouts; or call it folder:ROOT and name image_dir and label_dir",
     )
 
 

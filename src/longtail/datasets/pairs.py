@@ -29,6 +29,7 @@ class ImageLabelPairs(SegmentationDataset):
         label_format: What the values or colours that label images store mean.
         label_map: Stored value, or a range such as ``"3-9"``, to the class id that it means or to ``ignore_index``:
             ``{0: 255, 255: 1}`` for masks of 0 and 255. Other values mean what they mean without the map.
+        reduce_zero_label: Value 0 means "no class", value v the class v - 1.
         transform: Applied to the whole sample dict.
 
     Raises:
@@ -44,6 +45,7 @@ class ImageLabelPairs(SegmentationDataset):
         ignore_index: int = 255,
         label_format: LabelFormat = PLAIN,
         label_map: Mapping[int | str, int] | None = None,
+        reduce_zero_label: bool = False,
         transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
     ) -> None:
         if ignore_index < classes.num_classes:
@@ -56,8 +58,14 @@ class ImageLabelPairs(SegmentationDataset):
         self.classes = classes
         self.ignore_index = ignore_index
         self.transform = transform
-        if label_map:
-            table = class_table(classes.num_classes, ignore_index, table=label_format.table, label_map=label_map)
+        if label_map or reduce_zero_label:
+            table = class_table(
+                classes.num_classes,
+                ignore_index,
+                table=label_format.table,
+                label_map=label_map,
+                reduce_zero_label=reduce_zero_label,
+            )
             label_format = replace(label_format, table=table)
         self._format = label_format
         self._dtype = np.uint8 if classes.num_classes <= 255 and ignore_index <= 255 else np.int32

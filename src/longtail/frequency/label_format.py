@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -25,57 +25,64 @@ class LabelFormat:
     Args:
         table: (V,) class id of every stored value, the ignored value, or -1 for values that must not occur; None where
             the stored values are the class ids.
-        colours: Colours of the stored values 0, 1, …, where files hold colours. Grey images then hold ids all the same,
-            unless every colour is grey.
+        colours: Colour to stored value, where files hold colours. Grey images hold stored values all the same, unless
+            every colour is grey.
         palettes: Whether palette images, too, are read by their colours; else their indices are the stored values.
     """
 
     table: np.ndarray | None = None
-    colours: tuple[Colour, ...] = ()
+    colours: Mapping[Colour, int] = field(default_factory=dict)
     palettes: bool = False
 
     def facts(self) -> tuple[object, ...]:
         """Plain values that tell this format from others."""
         table = None if self.table is None else self.table.tolist()
-        return (table, *([self.colours, self.palettes] if self.colours else []))
+        return (table, *([sorted(self.colours.items()), self.palettes] if self.colours else []))
 
     def stored(self, image: Image.Image, path: str | Path) -> Image.Image:
-        """A decoded label image with colours replaced by their places in ``colours``.
+        """A decoded label image with stored values in place of colours.
 
         Raises:
             DataError: A pixel has another colour; the colours are named with their numbers of pixels.
         """
-        unknown = len(self.colours)
+        table = self._values_of_codes
         if image.mode in ("RGB", "RGBA"):
             # Pillow keeps four bytes a pixel: read as one number they are an index without arithmetic
             codes = np.frombuffer(image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA"), "<u4") & _CODE
-            places = self._places_of_codes.take(codes).reshape(image.height, image.width)
-            if (places == unknown).any():
+            values = table.take(codes).reshape(image.height, image.width)
+            if (values == self._unknown_value).any():
                 shown, counts = np.unique(codes, return_counts=True)
                 raise self._unknown(shown, counts, path)
         elif self.palettes and (image.mode == "P" or (image.mode == "L" and self._all_grey)):
             codes = _code(_entries(image))
-            places = self._places_of_codes.take(codes).take(np.asarray(image))
-            if (places == unknown).any():
+            values = table.take(codes).take(np.asarray(image))
+            if (values == self._unknown_value).any():
                 raise self._unknown(codes, np.asarray(image.histogram()), path)
         else:
             return image
-        return Image.fromarray(places)
+        return Image.fromarray(values)
 
     @property
     def _all_grey(self) -> bool:
         return all(len(set(colour)) == 1 for colour in self.colours)
 
     @cached_property
-    def _places_of_codes(self) -> np.ndarray:
-        """Place of every colour, (2**24,); the number of colours for those that are none."""
-        table = np.full(_CODE + 1, len(self.colours), np.uint8 if len(self.colours) <= 255 else np.uint16)
-        table[_code(np.asarray(self.colours, np.uint32))] = np.arange(len(self.colours))
+    def _unknown_value(self) -> int:
+        """Stored value, in memory alone, of colours that are none."""
+        taken = set(self.colours.values())
+        return next(value for value in range(len(taken) + 1) if value not in taken)
+
+    @cached_property
+    def _values_of_codes(self) -> np.ndarray:
+        """Stored value of every colour, (2**24,)."""
+        largest = max(self._unknown_value, *self.colours.values())
+        table = np.full(_CODE + 1, self._unknown_value, np.uint8 if largest <= 255 else np.uint16)
+        table[_code(np.asarray(list(self.colours), np.uint32))] = list(self.colours.values())
         return table
 
     def _unknown(self, codes: np.ndarray, counts: np.ndarray, path: str | Path) -> DataError:
-        """The error that names the colours without a place, those of most pixels first."""
-        unknown = (self._places_of_codes.take(codes) == len(self.colours)) & (counts > 0)
+        """The error that names the colours of no class, those of most pixels first."""
+        unknown = (self._values_of_codes.take(codes) == self._unknown_value) & (counts > 0)
         order = np.argsort(-counts[unknown], kind="stable")
         told = [
             f"{(int(code) & 255, int(code) >> 8 & 255, int(code) >> 16)} ({count} pixels)"

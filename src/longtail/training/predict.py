@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from longtail.datasets.image_files import list_images, read_image
+from longtail.datasets.image_files import read_image
+from longtail.datasets.pairing import list_images
 from longtail.errors import ConfigError, DataError
 from longtail.training.predict_folder import PredictionFolder
 
