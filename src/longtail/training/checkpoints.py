@@ -48,8 +48,13 @@ def save_weights(model: nn.Module, path: Path, **metadata: str) -> None:
     write_whole(path, lambda part: save_model(model, str(part), metadata={"format": "pt", **metadata}))
 
 
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Write a training state: tensors and plain values."""
+    write_whole(path, lambda part: torch.save(state, part))
+
+
 def read_state(path: Path) -> dict[str, Any]:
-    """Training state that ``fit`` wrote; nothing in the file is executed.
+    """Training state of ``save_state``; nothing in the file is executed.
 
     Raises:
         CheckpointError: The file is missing, broken, or not such a state.
@@ -62,9 +67,14 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"cannot read {path}: {error}", fix="it is broken or not of this library: start again with --overwrite"
         ) from error
-    if not isinstance(state, dict) or "longtail" not in state:
+    if not isinstance(state, dict) or not {"phase", "iteration", "method", "optimiser"} <= state.keys():
         raise CheckpointError(f"{path} is no training state of this library", fix="give a checkpoints/last.ckpt")
     return state
+
+
+def finished_phases(state: dict[str, Any]) -> tuple[str, ...]:
+    """Phases that a training state has been through."""
+    return (*state["done"], *([state["phase"]] if state["finished"] else []))
 
 
 def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
@@ -89,8 +99,7 @@ def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, t
         path = found[0]
     if path.suffix == ".ckpt":
         state = read_state(path)
-        done = (*state["longtail"]["done"], *([state["longtail"]["phase"]] if state["longtail"]["finished"] else []))
-        return {k.removeprefix("method."): v for k, v in state["state_dict"].items()}, _known(done, phases)
+        return state["method"], _known(finished_phases(state), phases)
     weights = read_weights(path)
     done = tuple(recorded_phases(path)) or tuple(phases[:-1])
     return {k.removeprefix("method."): v for k, v in weights.items()}, _known(done, phases)

@@ -132,7 +132,7 @@ class HardwareConfig:
         accelerator: auto, cpu, gpu, mps …
         devices: number of devices of each node, or auto
         num_nodes: number of machines
-        strategy: auto (DDP on more than one device) or any strategy of Lightning
+        strategy: auto (DDP on more than one device), ddp or ddp_find_unused_parameters_true
         precision: 32-true, bf16-mixed or 16-mixed
         accumulate: batches whose gradients are summed into one step; divides batch_size
         gradient_clip: largest norm of the gradient; not clipped when not given
@@ -195,7 +195,6 @@ class RunConfig:
         hardware: Where and in what precision to compute
         logging: What is written while training
         seed: seed of everything random in the run
-        trainer: further arguments of lightning's Trainer, passed as they are
     """
 
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -206,7 +205,6 @@ class RunConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
-    trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         not_negative("seed", self.seed)

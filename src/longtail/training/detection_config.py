@@ -332,7 +332,6 @@ class DetectionConfig(RunConfig):
         hardware: Where and in what precision to compute
         logging: What is written while training
         seed: seed of everything random in the run
-        trainer: further arguments of lightning's Trainer, passed as they are
     """
 
     task: Literal["detection"] = "detection"

@@ -5,19 +5,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
+from lightning.fabric import Fabric
 
 from longtail.errors import CheckpointError, ConfigError, DataError
-from longtail.training.checkpoints import find_weights, load_for_phase, read_state
+from longtail.training.checkpoints import find_weights, finished_phases, load_for_phase, read_state
 from longtail.training.config import RunConfig
 from longtail.training.config_file import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.console import Console
-from longtail.training.engine import PhaseModule, PhaseWatch, build_trainer, quiet_lightning
-from longtail.training.loading import BatchPlan, pass_length, training_loader
-from longtail.training.metrics_file import MetricsFile
+from longtail.training.devices import build_loggers, launch, share_batch_statistics
+from longtail.training.loading import pass_length
+from longtail.training.loop import PhaseLoop
 from longtail.training.optimisers import count_parameters
 from longtail.training.randomness import seed_generators
-from longtail.training.run_folder import RunFolder, environment_rank
+from longtail.training.run_folder import RunFolder
 from longtail.training.signals import StopSignals
 from longtail.training.task import Task, phases_of
 
@@ -28,7 +28,7 @@ TASKS = {
 }
 
 #: Settings that may differ on resume: they do not change the weights.
-_FREE = ("loading.workers", "logging.", "trainer", "hardware.deterministic", "data.val_split", "evaluation.")
+_FREE = ("loading.workers", "logging.", "hardware.deterministic", "data.val_split", "evaluation.")
 
 
 def build_task(config: Any) -> Task:
@@ -74,7 +74,7 @@ def fit(
     if resume and overwrite:
         raise ConfigError("a run is either resumed or overwritten, not both", fix="give one of the two")
     run.prepare(resume=resume, overwrite=overwrite)
-    state = read_state(run.last)["longtail"] if resume and run.last.is_file() else None
+    state = read_state(run.last) if resume and run.last.is_file() else None
     task = task or build_task(config)
     phases = phases_of(task.method)
     config = config.resolved(phases, pass_length(task.order))
@@ -83,7 +83,9 @@ def fit(
         _check_same_data(task, state, run)
     if overwrite:
         run.clear()
-    first = environment_rank() == 0
+    fabric = launch(config.hardware, build_loggers(config.logging, run))
+    share_batch_statistics(task.method, config.hardware, fabric)
+    first = fabric.is_global_zero
     if first:
         write_yaml(config, run.settings)
     with closing(Console(speak=first and not quiet, log=run.log if first else None)) as console:
@@ -95,9 +97,11 @@ def fit(
                 console.say(f"[bold]phase[/]     {phase}: already trained")
                 continue
             current = state if state and state["phase"] == phase else None
-            _run_phase(task, phase, done, config, run, current, console)
+            _run_phase(task, phase, done, config, run, fabric, current, console)
             done = (*done, phase)
         console.say(f"[bold]weights[/]   {run.weights}")
+    for logger in fabric.loggers:
+        logger.finalize("success")
     return run
 
 
@@ -112,13 +116,11 @@ def _begin(
     """Load what the run begins with; return the phases that are finished."""
     method = task.method
     if state is not None:
-        done = (*state["done"], *([state["phase"]] if state["finished"] else []))
         if state["finished"]:
-            weights = read_state(run.last)["state_dict"]
-            method.load_state_dict({k.removeprefix("method."): v for k, v in weights.items()})
+            method.load_state_dict(state["method"])
         else:
             console.say(f"[bold]resume[/]    {run.last}: {state['phase']} {state['iteration']}")
-        return done
+        return finished_phases(state)
     if start_from is None:
         return ()
     weights, done = find_weights(start_from, phases)
@@ -137,11 +139,11 @@ def _run_phase(
     done: tuple[str, ...],
     config: RunConfig,
     run: RunFolder,
+    fabric: Fabric,
     state: dict[str, Any] | None,
     console: Console,
 ) -> None:
     method, iterations = task.method, config.iterations_of(phase)
-    start = state["iteration"] if state else 0
     method.start_phase(phase)  # type: ignore[operator]
     method.train()
     total, trainable = count_parameters(method)
@@ -149,39 +151,17 @@ def _run_phase(
         f"[bold]phase[/]     {phase}: {iterations} iterations of {config.loading.batch_size} images, "
         f"{trainable / 1e6:.2f} M of {total / 1e6:.2f} M parameters"
     )
-    metrics = MetricsFile(run.metrics)
-    if environment_rank() == 0:
-        metrics.forget_after(phase, start, done)
-    with StopSignals() as signals, quiet_lightning(), console.progress(phase, iterations, start) as progress:
-        watch = PhaseWatch(task, phase, done, config, run, progress, metrics, signals)
-        trainer = build_trainer(config, iterations, run, [watch])
-        plan = BatchPlan(
-            order=task.order,
-            batch_size=config.loading.batch_size,
-            accumulate=config.hardware.accumulate,
-            world_size=trainer.world_size,
-            rank=trainer.global_rank,
-            iterations=iterations,
-            seed=config.seed,
-            phase=phase,
+    if state and state["world_size"] != fabric.world_size:
+        console.say(
+            f"[yellow]warning[/]   the run was saved on {state['world_size']} ranks and resumes on "
+            f"{fabric.world_size}: batches stay the same, dropout and batch statistics do not"
         )
-        if state and state["world_size"] != trainer.world_size:
-            console.say(
-                f"[yellow]warning[/]   the run was saved on {state['world_size']} ranks and resumes on "
-                f"{trainer.world_size}: batches stay the same, dropout and batch statistics do not"
-            )
-        loader = training_loader(
-            task.train_data,
-            plan,
-            start=start,
-            workers=config.loading.workers,
-            collate=task.collate,
-            pin_memory=torch.cuda.is_available(),
-        )
-        trainer.fit(PhaseModule(task, phase, config), loader, ckpt_path=run.last if state else None)
-        if watch.stop_signal:
-            console.say(f"[yellow]stopped[/]   at {phase} {watch.iteration}; continue with --resume")
-            raise SystemExit(128 + watch.stop_signal)
+    start = state["iteration"] if state else 0
+    with StopSignals() as signals, console.progress(phase, iterations, start) as progress:
+        loop = PhaseLoop(task, done, config, run, fabric, progress, signals, state)
+        if stop := loop.train():
+            console.say(f"[yellow]stopped[/]   at {phase} {loop.iteration}; continue with --resume")
+            raise SystemExit(128 + stop)
 
 
 def _check_unchanged(config: RunConfig, run: RunFolder) -> None:
@@ -199,8 +179,7 @@ def _check_unchanged(config: RunConfig, run: RunFolder) -> None:
 
 
 def _check_same_data(task: Task, state: dict[str, Any], run: RunFolder) -> None:
-    before = state.get("data_fingerprint")  # states of older versions have none
-    if before is not None and before != task.data_fingerprint:
+    if state["data_fingerprint"] != task.data_fingerprint:
         raise DataError(
             f"the training data are not those that {run.path} has been trained on so far",
             fix="restore images, labels and classes, or begin a run in another folder, with these weights where you "

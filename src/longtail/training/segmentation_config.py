@@ -193,7 +193,6 @@ class SegmentationConfig(RunConfig):
         hardware: Where and in what precision to compute
         logging: What is written while training
         seed: seed of everything random in the run
-        trainer: further arguments of lightning's Trainer, passed as they are
     """
 
     task: Literal["segmentation"] = "segmentation"

@@ -20,15 +20,8 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.getsignal(number) for number in self._WATCHED}
-            self.install()
+            self._before = {number: signal.signal(number, self._note) for number in self._WATCHED}
         return self
-
-    def install(self) -> None:
-        """Take the signals; again after another library has taken them."""
-        if self._before:
-            for number in self._WATCHED:
-                signal.signal(number, self._note)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -1,0 +1,66 @@
+"""Where a run computes: Lightning Fabric's devices, precision, ranks and loggers."""
+
+import logging
+import os
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import Logger, TensorBoardLogger
+from lightning.fabric.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from longtail.errors import ConfigError
+from longtail.training.config import HardwareConfig, LoggingConfig
+from longtail.training.run_folder import RunFolder
+
+
+def launch(hardware: HardwareConfig, loggers: list[Logger]) -> Fabric:
+    """Choose the devices and start the other ranks; from here on all ranks run the same lines.
+
+    Args:
+        hardware: Where and in what precision to compute.
+        loggers: Where metrics go besides ``metrics.csv``.
+
+    Raises:
+        ConfigError: This machine has no such devices, or the strategy parts the weights among the ranks.
+    """
+    for name in ("lightning.fabric", "lightning.pytorch"):  # no tips and no list of ranks
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if hardware.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        fabric = Fabric(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            num_nodes=hardware.num_nodes,
+            strategy=hardware.strategy,
+            precision=hardware.precision,  # type: ignore[arg-type]
+            loggers=loggers,
+        )
+        if not isinstance(fabric.strategy, (SingleDeviceStrategy, DDPStrategy)):
+            raise ConfigError(
+                f"hardware.strategy {hardware.strategy} parts the weights, which are saved whole",
+                fix="choose auto or ddp",
+            )
+        fabric.launch()
+    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
+        raise ConfigError(
+            f"cannot compute with these devices: {error}", fix="check hardware.* in the settings"
+        ) from error
+    if fabric.device.type == "cuda":
+        # cuDNN's search may choose another kernel on each run: off where the run is to be repeated exactly
+        torch.backends.cudnn.benchmark = not hardware.deterministic
+    return fabric
+
+
+def build_loggers(settings: LoggingConfig, run: RunFolder) -> list[Logger]:
+    """Loggers of a run besides ``metrics.csv``."""
+    return [TensorBoardLogger(run.path, name="tensorboard", version="")] if settings.logger == "tensorboard" else []
+
+
+def share_batch_statistics(method: nn.Module, hardware: HardwareConfig, fabric: Fabric) -> None:
+    """Let batch norm take its statistics over all GPUs, where the settings say so."""
+    if hardware.sync_batch_norm and fabric.world_size > 1 and fabric.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)
