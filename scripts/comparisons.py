@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-from evidence import ROOT, mean_and_spread, write_block
+from pages import ROOT, mean_and_spread, p_value, write_block
 
 PAGES = (ROOT / "docs" / "papers" / "comparisons.md", ROOT / "docs" / "guide" / "choosing.md")
 REPRODUCED = ROOT / "runs" / "reproduce"
@@ -45,15 +45,10 @@ def _cell(cell: dict[str, Any]) -> str:
     parts = [mean_and_spread(list(cell["values"].values()))]
     change = cell["change"]
     if change is not None and change["pairs"]:
-        parts.append(f"{change['mean']:+.1f}" + ("" if change["p"] is None else f", {_p_value(change['p'])}"))
+        parts.append(f"{change['mean']:+.1f}" + ("" if change["p"] is None else f", {p_value(change['p'])}"))
     if cell["published_change"] is not None:
         parts.append(f"paper {cell['published_change']:+.1f}")
     return "<br>".join(parts)
-
-
-def _p_value(p: float) -> str:
-    """With spaces that do not break: it stays on one line of its cell."""
-    return ("p < 0.01" if p < 0.01 else f"p = {p:.2f}").replace(" ", "\u00a0")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from longtail.reproduce.significance import paired_difference, t_tail
+from longtail.reproduce.significance import holm, paired_difference, t_tail
 
 
 def integrated_tail(t: float, freedom: int) -> float:
@@ -44,3 +44,11 @@ def test_few_or_equal_seeds():
     assert paired_difference([1.0, 2.0], [1.0, 2.0]).p == 1.0
     assert paired_difference([1.0, 2.0], [2.0, 3.0]).p == 0.0
     assert math.isnan(paired_difference([], []).mean)
+
+
+def test_holm_by_hand():
+    # 0.01 x 4, 0.02 x 3, 0.03 x 2 (not below the one before it), 0.5 x 1
+    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    assert holm([None, 0.04, None, 0.9]) == [None, pytest.approx(0.08), None, pytest.approx(0.9)]
+    assert holm([0.7]) == [0.7] and holm([]) == []
+    assert holm([0.9, 0.8, 0.7]) == [1.0, 1.0, 1.0]

@@ -41,6 +41,25 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
     return PairedDifference(mean, pairs, t_tail(abs(mean) / (deviation / math.sqrt(pairs)), pairs - 1))
 
 
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Probabilities of several tests, raised so that one falsely small among all of them is as rare as each says.
+
+    The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it.
+
+    Args:
+        p_values: One a test; None where there is none.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[place] = largest
+    return adjusted
+
+
 def t_tail(t: float, freedom: int) -> float:
     """``P(|T| > t)`` of Student's distribution with ``freedom`` degrees.
 
