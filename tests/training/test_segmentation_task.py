@@ -130,7 +130,8 @@ def write_folder(root, parts=("train", "val"), images=2):
         for i in range(images):
             for kind, suffix in (("images", "jpg"), ("labels", "png")):
                 (root / kind / part).mkdir(parents=True, exist_ok=True)
-                mode, value = ("RGB", i) if kind == "images" else ("L", i % 2)
+                red = 20 * len(list(root.rglob("*.jpg")))  # an image of its own, which JPEG keeps apart
+                mode, value = ("RGB", (red % 256, red // 256 * 50, 0)) if kind == "images" else ("L", i % 2)
                 Image.new(mode, (32, 32), value).save(root / kind / part / f"{i}.{suffix}")
     (root / "classes.json").write_text(json.dumps({"names": ["a", "b"]}))
 

@@ -107,6 +107,11 @@ class ImageLabelPairs(SegmentationDataset):
             _check_sizes(image_file, image.shape[-2:], label_file, (label.height, label.width))
 
     @property
+    def image_files(self) -> list[Path]:
+        """Photograph of every sample, in order."""
+        return [image for _, image, _ in self.pairs]
+
+    @property
     def label_files(self) -> list[Path]:
         return [label for _, _, label in self.pairs]
 

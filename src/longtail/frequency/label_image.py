@@ -44,6 +44,8 @@ def open_label(path: str | Path, format: LabelFormat = PLAIN) -> Image.Image:
             image: Image.Image = file
     except FileNotFoundError as error:
         raise DataError(f"label image {path} does not exist", fix="restore the file, or remove its image") from error
+    except DataError:
+        raise
     except Image.DecompressionBombError as error:
         raise too_large("label image", path) from error
     except (OSError, SyntaxError, ValueError) as error:

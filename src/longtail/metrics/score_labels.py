@@ -18,6 +18,7 @@ from longtail.classes_file import ClassesFile, distinct_names, read_classes_file
 from longtail.errors import ConfigError, DataError
 from longtail.folders import files_in
 from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.frequency.absent_classes import absent_classes
 from longtail.frequency.count_pixels import num_cores
 from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.frequency.label_image import class_ids, label_values, open_label
@@ -103,9 +104,14 @@ def score_label_folders(
     truth = labels if isinstance(labels, Mapping) else _files(Path(labels), label_suffix)
     pairs = _pairs(truth, _files(predictions, prediction_suffix), folder, predictions)
     rule = _Rule(names, ignore_index, reduce_zero_label, label_format)
-    confusion, fingerprint = _count(pairs, rule, workers, progress)
+    confusion, ignored, fingerprint = _count(pairs, rule, workers, progress)
     if names is None:
         names = tuple(f"class_{i}" for i in range(len(confusion)))
+    doubt = ""
+    if label_format.table is None and not reduce_zero_label:
+        pixels = confusion.sum(1).numpy()
+        shown = ClassFrequency(tuple(names), np.zeros_like(pixels), pixels, ignored_pixels=ignored)
+        doubt = absent_classes(shown, ignore_index, folder)
     chosen, groups_from = _groups(groups, frequency, names, confusion)
     method = name or predictions.resolve().name
     return Results(
@@ -123,6 +129,7 @@ def score_label_folders(
             "groups_from": groups_from,
             "ignore_index": ignore_index,
             "reduce_zero_label": reduce_zero_label,
+            **({"doubt": doubt} if doubt else {}),
         },
         environment={
             "longtail": __version__,
@@ -160,8 +167,8 @@ class _Rule:
                 fix="store unlabelled pixels as another value, e.g. 65535 in 16-bit PNGs, and pass it as ignore_index",
             )
 
-    def count(self, pair: _Pair) -> tuple[Tensor, int]:
-        """Confusion matrix of one image, and the checksum of its labels."""
+    def count(self, pair: _Pair) -> tuple[Tensor, int, int]:
+        """Confusion matrix of one image, its number of pixels without class, and the checksum of its labels."""
         truth, prediction = self._truth(pair.label), label_values(open_label(pair.prediction))
         if self.reduce_zero_label:
             truth = _shifted(truth, self.ignore_index)
@@ -177,7 +184,7 @@ class _Rule:
                 )
         except DataError as error:
             raise DataError(f"{error.problem} ({pair.prediction} against {pair.label})", fix=error.fix) from error
-        return matrix, zlib.crc32(truth.tobytes())
+        return matrix, truth.size - int(matrix.sum()), zlib.crc32(truth.tobytes())
 
     def _truth(self, path: Path) -> np.ndarray:
         if self.format is PLAIN or self.names is None:
@@ -197,17 +204,21 @@ def _shifted(values: np.ndarray, ignore_index: int) -> np.ndarray:
     return shifted.astype(np.uint8) if values.dtype == np.uint8 and 0 <= ignore_index < _BYTE else shifted
 
 
-def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: bool) -> tuple[Tensor, str]:
-    """Confusion matrix of all images and fingerprint of their labels."""
+def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: bool) -> tuple[Tensor, int, str]:
+    """Confusion matrix of all images, number of their pixels without class, and fingerprint of their labels."""
     size = rule.num_classes or _BYTE
     total = torch.zeros(size, size, dtype=torch.int64)
+    ignored = 0
     digest = hashlib.sha256(repr((rule.ignore_index, rule.reduce_zero_label)).encode())
     workers = max(1, workers if workers is not None else num_cores())
     with ThreadPoolExecutor(workers) as pool:
         try:
             counted = _bounded_map(pool, rule, pairs, 4 * workers)
-            for pair, (matrix, checksum) in zip(pairs, _shown(counted, len(pairs), progress), strict=True):
+            for pair, (matrix, without_class, checksum) in zip(
+                pairs, _shown(counted, len(pairs), progress), strict=True
+            ):
                 total += matrix
+                ignored += without_class
                 digest.update(f"{pair.name} {checksum}\n".encode())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -217,12 +228,12 @@ def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: b
         if not len(used):
             raise DataError("no pixel of any image is labelled", fix="check ignore_index and the label files")
         total = total[: used.max() + 1, : used.max() + 1]
-    return total, digest.hexdigest()
+    return total, ignored, digest.hexdigest()
 
 
 def _bounded_map(
     pool: ThreadPoolExecutor, rule: _Rule, pairs: Sequence[_Pair], ahead: int
-) -> Iterator[tuple[Tensor, int]]:
+) -> Iterator[tuple[Tensor, int, int]]:
     """Counts in order of the pairs, with no more than ``ahead`` matrices waiting."""
     waiting = [pool.submit(rule.count, pair) for pair in pairs[:ahead]]
     for index in range(len(pairs)):
@@ -312,7 +323,7 @@ def _groups(
     return CategoryGroups.by_share(scored), _FROM_SCORED
 
 
-def _shown(counted: Iterable[tuple[Tensor, int]], total: int, progress: bool) -> Iterator[tuple[Tensor, int]]:
+def _shown(counted: Iterable[tuple[Tensor, int, int]], total: int, progress: bool) -> Iterator[tuple[Tensor, int, int]]:
     if not (progress and sys.stderr.isatty()):
         yield from counted
         return

@@ -14,8 +14,10 @@ from longtail.datasets import open_dataset
 from longtail.datasets.base import SegmentationDataset
 from longtail.datasets.image_files import fingerprint_of
 from longtail.datasets.pairs import ImageLabelPairs
+from longtail.datasets.shared_images import refuse_shared_images
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.frequency.absent_classes import absent_classes
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
 from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter, facts_of
@@ -66,6 +68,9 @@ class SegmentationTask:
             with optional_validation():
                 self.val_data = open_validation(config)
         self.frequency = frequency_of(config, labelled)
+        source = f"{config.data.dataset}, split {config.data.train_split!r},"
+        as_stored = labelled.label_format.table is None
+        self._doubt = absent_classes(self.frequency, labelled.ignore_index, source) if as_stored else ""
         self.data_fingerprint = _content_of(labelled, self.frequency)
         if self.val_data is not None:
             _check_validation(config, labelled, self.val_data)
@@ -158,6 +163,7 @@ class SegmentationTask:
         return [
             ("data", f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images"),
             *([("split", note)] if (note := self.train_data.dataset.note) else []),
+            *([("labels", self._doubt)] if self._doubt else []),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
             ("sampling", data.sampling.by.replace("_", " ")),
             ("model", f"{self.config.model.name}, {self.config.method.name}, {total / 1e6:.2f} M parameters"),
@@ -234,18 +240,16 @@ def _check_validation(config: SegmentationConfig, train: SegmentationDataset, va
     if not val.label_files:
         return
     names = config.data.train_split, config.data.val_split
-    shared = set(train.label_files or ()) & set(val.label_files)
-    if shared and names[0] != names[1]:
-        raise DataError(
-            f"{len(shared)} of the {len(val)} images of {names[1]!r} are training images, {min(shared)} one of them",
-            fix="give each split a folder of its own ({split} in image_dir and label_dir stands for its name); to train "
-            "without validation, set data.val_split ''",
-        )
-    if not count_pixels(val, cache=frequency_cache(), progress=environment_rank() == 0).counts("pixels").any():
+    if names[0] != names[1] and isinstance(train, ImageLabelPairs) and isinstance(val, ImageLabelPairs):
+        refuse_shared_images(train.image_files, val.image_files, names)
+    frequency = count_pixels(val, cache=frequency_cache(), progress=environment_rank() == 0)
+    if not frequency.counts("pixels").any():
         raise DataError(
             f"the {len(val)} images of {names[1]!r} have no labelled pixel",
             fix="correct their labels; to train without validation, set data.val_split ''",
         )
+    if val.label_format.table is None:
+        absent_classes(frequency, val.ignore_index, f"split {names[1]!r}")
 
 
 def evaluation_arguments(config: SegmentationConfig) -> dict[str, Any]:

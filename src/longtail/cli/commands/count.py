@@ -107,11 +107,16 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
 
         frequency = count_instances(dataset)
         return frequency, CategoryGroups.by_count(frequency.counts("instances"), arguments.edges), "instances"
+    from longtail.cli.parser import say_warning
+    from longtail.frequency.absent_classes import absent_classes
     from longtail.frequency.count_pixels import count_pixels
     from longtail.training.segmentation_config import GroupsConfig
     from longtail.training.segmentation_task import build_groups, frequency_cache
 
     frequency = count_pixels(dataset, workers=arguments.workers, cache=frequency_cache())
+    as_stored = dataset.label_format.table is None
+    if as_stored and (doubt := absent_classes(frequency, dataset.ignore_index, arguments.data)):
+        say_warning(doubt)
     if isinstance(dataset, ImageLabelPairs):
         dataset.check_images()
         if dataset.note:

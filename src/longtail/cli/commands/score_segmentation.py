@@ -70,6 +70,8 @@ def run(arguments: Namespace) -> int:
             f"{len(results.class_names)} classes, by the largest value in the files: name the data set with --data, or "
             "give --classes"
         )
+    if doubt := results.settings.get("doubt"):
+        say_warning(doubt)
     save_and_show(results, arguments.out)
     return 0
 
