@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from longtail.reports.svg import SERIES_COLOURS, new_figure, style, write_figure
+from longtail.reports.axes import SERIES_COLOURS
+from longtail.reports.svg import new_figure, style, write_figure
 
 RESULTS = Path(__file__).parent / "results" / "scale"
 OUT = Path(__file__).parents[1] / "docs" / "assets"

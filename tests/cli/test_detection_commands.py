@@ -52,7 +52,7 @@ def test_train_evaluate_predict_and_report(run, data, tmp_path, capsys):
     assert stages.settings["groups_from"] == "those of training"
     capsys.readouterr()
     assert main([*again, "--readouts", "[mec]", "--quick", "--groups", "file"]) == 0
-    assert "groups: image counts of the annotation file" in capsys.readouterr().out
+    assert "Groups: image counts of the annotation file" in " ".join(capsys.readouterr().out.split())
     assert main([*again, "--kept", "0"]) == 2
     assert main([*again, "--ensembles", "{a: {name: dynamic, heat: 1}}"]) == 2
     assert "heat" in capsys.readouterr().err
@@ -103,9 +103,9 @@ def test_score_detection(data, tmp_path, capsys):
     assert ClassFrequency.from_json(frequency).counts("instances").sum() == 12
     capsys.readouterr()
     assert main([*words, files[0], "--edges", "[2, 5]", "--frequency", str(frequency)]) == 0
-    assert "groups: training instances" in capsys.readouterr().out
+    assert "Groups: training instances" in " ".join(capsys.readouterr().out.split())
     assert main([*words, files[0]]) == 0
-    assert "groups: image counts of the annotation file" in capsys.readouterr().out
+    assert "Groups: image counts of the annotation file" in " ".join(capsys.readouterr().out.split())
 
 
 def test_evaluate_keeps_the_runs_own_scores(run, capsys):

@@ -31,3 +31,9 @@ def test_nothing_run_and_a_wrong_ending(tmp_path):
     assert write_curve({"AP": {0.1: []}}, "alpha", tmp_path / "empty.png").is_file()
     with pytest.raises(ConfigError, match=r"curve\.xyz"):
         write_curve(SERIES, "lambda", tmp_path / "curve.xyz")
+
+
+def test_whole_values_are_marked_by_whole_numbers(tmp_path):
+    text = write_curve({"AP": {3.0: [1.0], 4.0: [2.0]}}, "stages", tmp_path / "stages.svg").read_text()
+    ticks = text[text.index('id="matplotlib.axis_1"') : text.index('id="matplotlib.axis_2"')]
+    assert ">3<" in ticks.replace("\n", "") and "3.5" not in ticks

@@ -4,9 +4,10 @@ import warnings
 import pytest
 from matplotlib.patches import Patch
 
+from longtail.reports.axes import legend_below
 from longtail.reports.comparison import Comparison
 from longtail.reports.detection_plots import reliability, score_against_weight, stage_curves
-from longtail.reports.svg import legend_below, new_figure
+from longtail.reports.svg import new_figure
 from support.fake_runs import make_detection_results, write_run
 
 

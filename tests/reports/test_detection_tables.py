@@ -1,7 +1,7 @@
 from longtail.metrics.results import Prediction, Results
 from longtail.reports.comparison import Comparison, Run
-from longtail.reports.detection_tables import calibration_table
 from longtail.reports.sections import calibration
+from longtail.reports.tables import calibration_table
 
 
 def comparison(tmp_path, extra: dict) -> Comparison:

@@ -3,8 +3,9 @@ import re
 import pytest
 
 from longtail.reports import plots
+from longtail.reports.axes import GROUP_COLOURS, group_colours
 from longtail.reports.comparison import Comparison
-from longtail.reports.svg import GROUP_COLOURS, group_colours, new_figure, style, to_svg
+from longtail.reports.svg import new_figure, style, to_svg
 from support.fake_runs import make_results, write_run
 
 
@@ -54,7 +55,7 @@ def test_group_colours_follow_the_name_whatever_the_order():
     assert len(group_colours([f"g{i}" for i in range(9)])) == 9
 
 
-def test_ids_are_prefixed_and_bytes_are_the_same_every_time():
+def test_ids_differ_between_figures_and_bytes_are_the_same_every_time():
     def draw(name):
         with style():
             figure, axes = new_figure(3, 2)
@@ -63,7 +64,10 @@ def test_ids_are_prefixed_and_bytes_are_the_same_every_time():
 
     assert draw("first") == draw("first")
     svg = draw("second")
-    assert all(i.startswith("second-") for i in re.findall(r'\bid="([^"]+)"', svg))
+    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (draw("first"), svg)]
+    assert ids[1] and not ids[0] & ids[1]
+    assert ids[1] == set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    assert not re.search(r"\.\d{3}", svg)
     assert "<title>one</title>" in svg and "<title>&lt;two&gt;</title>" in svg
     assert 'aria-label="a &quot;label&quot;"' in svg
     assert "<metadata" not in svg and "<?xml" not in svg

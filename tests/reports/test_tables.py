@@ -6,7 +6,7 @@ import pytest
 from longtail.metrics.results import Prediction
 from longtail.reports import tables
 from longtail.reports.comparison import Comparison
-from longtail.reports.export import class_csv
+from longtail.reports.html import class_csv
 from support.fake_runs import make_detection_results, make_results, write_run
 
 
@@ -22,7 +22,7 @@ def texts(table):
 
 
 def test_group_table_holds_the_scores_and_their_differences(comparison):
-    table = tables.group_table(comparison)
+    table = tables.group_tables(comparison)[0]
     assert [name for _, name in table.columns] == ["", *["all", "head", "body", "tail"] * 2, "aAcc"]
     assert table.bands == [("", 1), ("mIoU", 4), ("mAcc", 4), ("", 1)]
     assert [row[0].text for row in table.rows] == ["Baseline", "MEDOE", "Group average", "Oracle †"]
@@ -37,7 +37,7 @@ def test_group_table_holds_the_scores_and_their_differences(comparison):
 
 
 def test_the_best_fair_value_is_strong_and_the_oracle_never(comparison):
-    table = tables.group_table(comparison)
+    table = tables.group_tables(comparison)[0]
     for column in range(1, len(table.columns)):
         strong = [row for row in table.rows[:3] if row[column].strong]
         assert len(strong) >= 1
@@ -46,7 +46,7 @@ def test_the_best_fair_value_is_strong_and_the_oracle_never(comparison):
 
 
 def test_uniform_table_reads_the_uniform_scores(comparison):
-    table = tables.group_table(comparison, uniform=True)
+    table = tables.group_tables(comparison, uniform=True)[0]
     expected = comparison.method.prediction.extra["uniform"]["groups"]["head"]["mIoU"]
     assert table.rows[1][2].text == f"{100 * expected:.2f}"
 
@@ -102,7 +102,7 @@ def test_no_experts_no_errors_no_correlation(tmp_path):
 def test_many_overall_scores_get_a_table_of_their_own(tmp_path):
     few = Comparison.load([write_run(tmp_path / "a", make_detection_results("mec"))])
     assert tables.overall_table(few) is None
-    assert ("", "AP50") in tables.group_table(few).columns
+    assert ("", "AP50") in tables.group_tables(few)[0].columns
     results = make_detection_results("mec")
     results.predictions["mec"].overall |= {"APm": 0.1, "APl": 0.2}
     many = Comparison.load([write_run(tmp_path / "b", results)])
@@ -113,7 +113,7 @@ def test_undefined_scores_are_dashes(tmp_path):
     results = make_results("medoe", 3)
     results.predictions["medoe"] = Prediction({"mIoU": None}, {n: {"mIoU": None} for n in results.groups})
     bare = Comparison.load([write_run(tmp_path / "a", results)])
-    assert set(texts(tables.group_table(bare))[0][1:]) == {"–"}
+    assert set(texts(tables.group_tables(bare)[0])[0][1:]) == {"–"}
 
 
 def test_formats():
@@ -121,7 +121,8 @@ def test_formats():
     assert tables.percent(None) == tables.percent(float("nan")) == "–"
     assert tables.signed(-0.0123) == "−1.23"
     assert tables.signed(0.00001) == tables.signed(-0.00001) == "±0.00"
-    assert tables.signed(None) == ""
+    assert tables.signed(float("nan")) == ""
+    assert [tables.tone(gain) for gain in (0.001, -0.001, 0.00004, float("nan"))] == ["good", "bad", "muted", "muted"]
 
 
 def test_csv_holds_every_value(comparison):
@@ -133,3 +134,15 @@ def test_csv_holds_every_value(comparison):
         values = [row[f"{entry.label} Acc"] for row in rows]
         assert [float(v) if v else None for v in values] == entry.prediction.per_class["Acc"]
     assert class_csv(comparison).count("\n") == 81
+
+
+def test_groups_without_classes_are_not_shown(tmp_path):
+    results = make_results("medoe", 20, experts=2)
+    results.groups["none"] = []
+    for prediction in results.predictions.values():
+        prediction.groups["none"] = dict.fromkeys(("mIoU", "mAcc"))
+        errors = prediction.extra["fp_fn_by_group"]
+        errors["groups"]["none"] = {"pixels": 0, "FP": 0, "FN": 0, "FN_from_mAcc": None}
+    shown = Comparison.load([write_run(tmp_path / "a", results)])
+    for table in (*tables.group_tables(shown), tables.expert_table(shown), tables.group_error_table(shown)):
+        assert "none" not in {name for _, name in table.columns} and "none" not in table.caption

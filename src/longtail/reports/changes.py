@@ -1,19 +1,17 @@
 """The images on which one run finds more of the objects than another, or fewer: read from what both runs kept."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from torchvision.ops import box_iou
 
 from longtail.detection.drawing import draw, from_record
 from longtail.detection.method import Detections
-from longtail.errors import DataError
 from longtail.reports.comparison import Comparison, Entry
-from longtail.reports.pictures import PictureRow, Swatch, read_index, small_photo, uri_of
+from longtail.reports.pictures import PictureRow, data_uri, read_index, read_record, small_photo, swatch
 
 _IOU = 0.5
 _SHOWN = 4
@@ -46,8 +44,7 @@ def changed_rows(comparison: Comparison) -> tuple[list[PictureRow], list[Picture
     before, after = comparison.baseline, comparison.method
     if before is None or before.run.pictures is None or after.run.pictures is None:
         return [], []
-    kept = {entry.run.pictures: _objects(entry.run.pictures) for entry in (before, after) if entry.run.pictures}
-    old, new = kept[before.run.pictures], kept[after.run.pictures]
+    old, new = _objects(before.run.pictures), _objects(after.run.pictures)
     names = [n for n in old if n in new and before.name in old[n] and after.name in new[n]]
     weights = class_weights(comparison)
     changes = [
@@ -89,21 +86,13 @@ def matched(truth: Detections, detections: Detections) -> tuple[np.ndarray, np.n
     found, right = np.zeros(len(truth), dtype=bool), np.zeros(len(detections), dtype=bool)
     if not len(truth) or not len(detections):
         return found, right
-    overlap = _overlaps(detections.boxes.double().numpy(), truth.boxes.double().numpy())
+    overlap = box_iou(detections.boxes.double(), truth.boxes.double()).nan_to_num().numpy()
     overlap[detections.labels.numpy()[:, None] != truth.labels.numpy()] = 0
     for place, row in enumerate(overlap):
         best = int(np.where(found, 0, row).argmax())
         if not found[best] and row[best] >= _IOU:
             found[best] = right[place] = True
     return found, right
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU (n, m) of boxes xyxy."""
-    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
-    common = sides.clip(min=0).prod(axis=2)
-    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others)]
-    return common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-9)
 
 
 def _change(name: str, old: Any, new: Any, truth: Any, weights: np.ndarray) -> Change:
@@ -118,49 +107,28 @@ def _row(comparison: Comparison, change: Change, columns: Sequence[tuple[Entry, 
     """Truth, and what each run finds: right in the colour of its class, the rest pale."""
     folder = comparison.focus.pictures
     assert folder is not None
-    palette = read_index(folder, len(comparison.class_names))[1]
+    names = comparison.class_names
+    palette = read_index(folder, len(names))[1]
     photo = small_photo(folder / f"{change.name}.input.jpg", _LONGEST_SIDE)
     truth = from_record(columns[-1][1][change.name]["truth"])
-    pictures = [("Truth", _uri(photo, truth, comparison, palette, None))]
+    shown: list[tuple[str, Detections, list[bool] | None]] = [("Truth", truth, None)]
     for entry, objects in columns:
         detections = from_record(objects[change.name][entry.name])
-        wrong = (~matched(truth, detections)[1]).tolist()
-        pictures.append((entry.label, _uri(photo, detections, comparison, palette, wrong)))
-    swatches = [
-        *_swatches(comparison, "found", change.found, palette),
-        *_swatches(comparison, "lost", change.lost, palette),
+        shown.append((entry.label, detections, (~matched(truth, detections)[1]).tolist()))
+    pictures = [
+        (heading, data_uri(draw(photo, detections, names, palette[: len(names)].tolist(), wrong)))
+        for heading, detections, wrong in shown
     ]
+    swatches = []
+    for word, classes in (("found", change.found), ("lost", change.lost)):
+        for c in comparison.order[::-1].tolist():  # the rarest first
+            if many := classes.count(c):
+                words = f"{word}: {names[c]}{f' ×{many}' if many > 1 else ''}"
+                swatches.append(swatch(comparison, c, words, palette))
     return PictureRow(change.name, pictures, swatches)
-
-
-def _swatches(comparison: Comparison, word: str, classes: tuple[int, ...], palette: np.ndarray) -> list[Swatch]:
-    """A swatch a class, the rarest first."""
-    groups, swatches = comparison.groups, []
-    for c in comparison.order[::-1].tolist():
-        if many := classes.count(c):
-            name = f"{word}: {comparison.class_names[c]}{f' ×{many}' if many > 1 else ''}"
-            swatches.append(Swatch(name, groups.names[groups.group_of[c]], f"#{palette[c].tobytes().hex()}"))
-    return swatches
-
-
-def _uri(
-    photo: Image.Image, detections: Detections, comparison: Comparison, palette: np.ndarray, wrong: list[bool] | None
-) -> str:
-    return uri_of(
-        draw(photo, detections, comparison.class_names, palette[: len(comparison.class_names)].tolist(), wrong)
-    )
 
 
 def _objects(folder: Path) -> dict[str, Any]:
     """Image name -> truth and detections; empty where the run has kept none."""
     path = folder / "objects.json"
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        names = list(record)
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"cannot read {path}: {error!r}", fix="evaluate again, or remove the pictures") from error
-    if any(Path(name).is_absolute() or ".." in name for name in names):
-        raise DataError(f"{path} names images outside its folder", fix="evaluate again, or remove the pictures")
-    return record
+    return read_record(path, list) if path.is_file() else {}

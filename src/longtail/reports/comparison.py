@@ -75,6 +75,12 @@ class Entry:
     prediction: Prediction
     run: Run
 
+    def score(self, metric: str, group: str = "all", *, uniform: bool = False) -> float:
+        """A score over all classes or of a group, NaN where undefined; ``uniform``: on the uniform test set."""
+        scores = self.prediction.extra.get("uniform") or {} if uniform else vars(self.prediction)
+        of = scores.get("overall", {}) if group == "all" else scores.get("groups", {}).get(group, {})
+        return np.nan if of.get(metric) is None else of[metric]
+
 
 def results_file(source: str | Path) -> Path:
     """``results.json`` of a run folder; a file as it is.
@@ -124,18 +130,16 @@ class Comparison:
         Raises:
             DataError: A file is missing or unreadable, or the runs cannot be compared.
         """
-        files = [results_file(source) for source in sources]
-        loaded = [Results.load(file) for file in files]
-        methods = [results.method for results in loaded]
-        labels: list[str] = []
-        for results, file in zip(loaded, files, strict=True):
-            label = display_name(results.method)
-            if methods.count(results.method) > 1:
-                label = f"{label} ({file.resolve().parent.name})"
-            while label in labels:
-                label += "′"
-            labels.append(label)
-        return cls([Run(label, results, file) for label, results, file in zip(labels, loaded, files, strict=True)])
+        return cls(_labelled([(file, Results.load(file)) for file in map(results_file, sources)]))
+
+    @classmethod
+    def by_task(cls, sources: Sequence[str | Path]) -> list["Comparison"]:
+        """As ``load``: one comparison for each task, in the order in which tasks and runs come."""
+        tasks: dict[str, list[tuple[Path, Results]]] = {}
+        for file in map(results_file, sources):
+            results = Results.load(file)
+            tasks.setdefault(results.task, []).append((file, results))
+        return [cls(_labelled(read)) for read in tasks.values() or [[]]]
 
     @property
     def focus(self) -> Run:
@@ -156,6 +160,15 @@ class Comparison:
     def groups(self) -> CategoryGroups:
         """The partition of the classes."""
         return CategoryGroups.explicit(self.focus.results.groups)
+
+    @property
+    def group_names(self) -> list[str]:
+        """Names of the groups that have any class."""
+        return [name for name, members in zip(self.groups.names, self.groups.members, strict=True) if members]
+
+    def group_name(self, index: int) -> str:
+        """Name of the group of a class."""
+        return self.groups.names[self.groups.group_of[index]]
 
     @property
     def groups_from(self) -> str:
@@ -222,11 +235,22 @@ class Comparison:
         """Baseline, methods and the oracle in focus: what plots show side by side."""
         return [*self.of("baseline", "method"), *([self.oracle] if self.oracle else [])]
 
+    @property
+    def whole(self) -> list[Entry]:
+        """All but single experts and stages: the rows of tables."""
+        return self.of("baseline", "method", "ensemble", "oracle")
+
     @cached_property
     def group_metrics(self) -> list[str]:
         """Metrics that groups have, in the order of interest."""
         groups = self.method.prediction.groups.values()
         return _of_interest(dict.fromkeys(name for group in groups for name in group))
+
+    @property
+    def overall_metrics(self) -> list[str]:
+        """Metrics without a value by group, such as AP50."""
+        names = dict.fromkeys(name for entry in self.whole for name in entry.prediction.overall)
+        return [name for name in names if name not in self.group_metrics and "bias" not in name]
 
     @cached_property
     def class_metrics(self) -> list[str]:
@@ -269,6 +293,20 @@ class Comparison:
         if self.counts is not None:
             return np.argsort(-self.counts[0], kind="stable")
         return np.argsort(self.groups.group_of, kind="stable")
+
+
+def _labelled(read: Sequence[tuple[Path, Results]]) -> list[Run]:
+    """Runs by the name of their method; by that of their folder as well where methods repeat."""
+    methods = [results.method for _, results in read]
+    runs: dict[str, Run] = {}
+    for file, results in read:
+        label = display_name(results.method)
+        if methods.count(results.method) > 1:
+            label = f"{label} ({file.resolve().parent.name})"
+        while label in runs:
+            label += "′"
+        runs[label] = Run(label, results, file)
+    return list(runs.values())
 
 
 def _scored_images(data: dict[str, Any]) -> str:

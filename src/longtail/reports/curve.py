@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from longtail.reports.svg import SERIES_COLOURS, figure_path, new_figure, style, to_svg, write_figure
+from longtail.reports.axes import SERIES_COLOURS, plain, whole_numbers
+from longtail.reports.svg import figure_path, new_figure, style, to_svg, write_figure
 
-#: Name of a score -> value of the hyper-parameter -> scores in percent, one a seed; empty where there is no run.
+#: Name of a score -> value of the hyper-parameter -> scores in percent, one for each seed; empty where there is no run.
 Series = Mapping[str, Mapping[float, Sequence[float]]]
 _PANELS_IN_A_ROW = 4
 
 
 def write_curve(series: Series, axis: str, out: str | Path) -> Path:
-    """One panel a score: mean over seeds as a line, every seed as a point, the spread as a band.
+    """One panel for each score: mean over seeds as a line, every seed as a point, the spread as a band.
 
     Args:
         series: See ``Series``.
@@ -27,16 +28,15 @@ def write_curve(series: Series, axis: str, out: str | Path) -> Path:
     Source: MEDOE Fig. 6; MEC Fig. 4.
     """
     path = figure_path(out)
-    with style():
-        return write_figure(_curve(series, axis), path)
+    return write_figure(_curve(series, axis), path)
 
 
 def curve_svg(series: Series, axis: str) -> str:
     """The figure of ``write_curve`` for a page."""
-    with style():
-        return to_svg(_curve(series, axis), "curve", f"{', '.join(series)} against {axis}")
+    return to_svg(_curve(series, axis), "curve", f"{', '.join(series)} against {axis}")
 
 
+@style()
 def _curve(series: Series, axis: str) -> Figure:
     shown = {name: points for name, points in series.items() if any(points.values())}
     columns = max(min(len(shown), _PANELS_IN_A_ROW), 1)
@@ -48,14 +48,14 @@ def _curve(series: Series, axis: str) -> Figure:
     for place, (name, points) in enumerate(shown.items()):
         panel, colour = panels[place], SERIES_COLOURS[place % len(SERIES_COLOURS)]
         known = {at: np.asarray(scores, dtype=float) for at, scores in sorted(points.items()) if len(scores)}
-        places = np.array(list(known))
         means = np.array([scores.mean() for scores in known.values()])
         spread = np.array([scores.std(ddof=1) if len(scores) > 1 else 0.0 for scores in known.values()])
-        panel.fill_between(places, means - spread, means + spread, color=colour, alpha=0.18, linewidth=0)
-        panel.plot(places, means, color=colour, marker="o", markersize=4)
+        panel.fill_between(list(known), means - spread, means + spread, color=colour, alpha=0.18, linewidth=0)
+        panel.plot(list(known), means, color=colour, marker="o", markersize=4)
         for at, scores in known.items():
             panel.plot(np.full(len(scores), at), scores, ".", color=colour, alpha=0.5, markersize=4)
-        panel.set_title(name)
+        whole_numbers(panel, list(known))
+        panel.set_title(plain(name))
         panel.set_xlabel(axis)
     panels[0].set_ylabel("%")
     return figure

@@ -1,19 +1,20 @@
 """``write_report``: one self-contained HTML page."""
 
 import base64
+import csv
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from longtail.files import write_text
-from longtail.metrics.results import Results
-from longtail.reports.comparison import Comparison, results_file
-from longtail.reports.export import class_csv
-from longtail.reports.sections import SECTIONS, Section, warnings
-from longtail.reports.svg import group_colours, with_prefix
+from longtail.reports.axes import group_colours
+from longtail.reports.comparison import Comparison
+from longtail.reports.sections import SECTIONS, Section
 from longtail.version import __version__
 
 
@@ -23,9 +24,9 @@ class Part:
 
     Args:
         title: Who is compared with whom.
-        task: ``segmentation`` or ``detection``; its anchor.
+        task: ``segmentation`` or ``detection``; begins the anchors.
         sections: In order.
-        warnings: What makes the comparison doubtful.
+        warnings: Why the runs may not be comparable.
         csv: The class table, base64.
     """
 
@@ -39,7 +40,7 @@ class Part:
 def write_report(runs: Sequence[str | Path], out: str | Path, first: Section | None = None) -> Path:
     """Write the report of one or several evaluations.
 
-    The page needs no network and no further file: plots are inline SVG, pictures and the CSV of the class table are
+    The page needs no network and no other file: plots are inline SVG, pictures and the CSV of the class table are
     data URIs. Equal results give an equal page. Runs of both tasks give a page of two parts.
 
     Args:
@@ -55,24 +56,10 @@ def write_report(runs: Sequence[str | Path], out: str | Path, first: Section | N
         DataError: Results are missing or unreadable, or the runs cannot be compared.
         ConfigError: The page cannot be written.
     """
-    page = render(*(Comparison.load(of_task) for of_task in by_task(runs)), first=first)
-    path = Path(out)
-    if path.suffix.lower() not in (".html", ".htm"):
-        path = path / "report.html"
-    write_text(path, page)
-    return path
-
-
-def by_task(runs: Sequence[str | Path]) -> list[list[str | Path]]:
-    """The runs of each task, in the order in which tasks and runs come."""
-    tasks: dict[str, list[str | Path]] = {}
-    for run in runs:
-        tasks.setdefault(Results.load(results_file(run)).task, []).append(run)
-    return list(tasks.values()) or [[]]
-
-
-def render(*comparisons: Comparison, first: Section | None = None) -> str:
-    """The report as HTML text, a part for each comparison; ``first`` begins the first."""
+    comparisons = Comparison.by_task(runs)
+    parts = [_part(comparison) for comparison in comparisons]
+    if first is not None:
+        parts[0].sections.insert(0, first)
     environment = Environment(
         loader=PackageLoader("longtail.reports"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -81,33 +68,45 @@ def render(*comparisons: Comparison, first: Section | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters["svg"] = Markup  # our own plots; everything else is escaped
-    parts = [_part(comparison, apart=len(comparisons) > 1) for comparison in comparisons]
-    if first is not None:
-        parts[0].sections.insert(0, first)
     names = [comparison.groups.names for comparison in comparisons]
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         title=" · ".join(part.title for part in parts),
         parts=parts,
         colours={name: colour for n in names for name, colour in zip(n, group_colours(n), strict=True)},
         version=__version__,
     )
+    path = Path(out)
+    if path.suffix.lower() not in (".html", ".htm"):
+        path = path / "report.html"
+    write_text(path, page)
+    return path
 
 
-def _part(comparison: Comparison, *, apart: bool) -> Part:
-    """One part; ids that another part has, too, are told ``apart`` by the task."""
+def class_csv(comparison: Comparison) -> str:
+    """Every class, its group and counts, and every metric of every way to predict, as CSV text.
+
+    Scores are fractions; what is undefined is empty.
+    """
+    counts = {} if comparison.frequency is None else comparison.frequency.to_dict()
+    units = [unit for unit in ("pixels", "images", "instances") if counts.get(unit) is not None]
+    columns = [(entry, metric) for entry in comparison.entries for metric in entry.prediction.per_class]
+    scores = [comparison.values(entry, metric).tolist() for entry, metric in columns]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "class", "group", *units, *(f"{entry.label} {metric}" for entry, metric in columns)])
+    for index, name in enumerate(comparison.class_names):
+        values = ["" if np.isnan(score[index]) else repr(score[index]) for score in scores]
+        writer.writerow([index, name, comparison.group_name(index), *(counts[u][index] for u in units), *values])
+    return text.getvalue()
+
+
+def _part(comparison: Comparison) -> Part:
     title = comparison.method.label
     if comparison.baseline is not None:
         title = f"{title} against {comparison.baseline.label}"
     sections = [section for make in SECTIONS if (section := make(comparison)) is not None]
-    if apart:
-        sections = [_renamed(section, comparison.task) for section in sections]
-    csv = base64.b64encode(class_csv(comparison).encode()).decode()
-    return Part(title, comparison.task, sections, warnings(comparison), csv)
-
-
-def _renamed(section: Section, prefix: str) -> Section:
-    blocks = [
-        replace(block, content=with_prefix(block.content, prefix)) if block.kind == "plot" else block
-        for block in section.blocks
-    ]
-    return replace(section, name=f"{prefix}-{section.name}", blocks=blocks)
+    doubts = comparison.doubts
+    if comparison.groups_from.startswith("the labels scored"):
+        doubts.append("Groups come from the evaluated labels, since no training frequency was given.")
+    encoded = base64.b64encode(class_csv(comparison).encode()).decode()
+    return Part(title, comparison.task, sections, doubts, encoded)

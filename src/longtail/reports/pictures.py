@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from longtail.reports.comparison import Comparison
 _LONGEST_SIDE = 420
 _IGNORED = (24, 26, 30)
 _LISTED_CLASSES = 8
+_FIX = "evaluate again, or remove the pictures"
 
 
 @dataclass(frozen=True)
@@ -52,93 +54,58 @@ def picture_rows(comparison: Comparison) -> list[PictureRow]:
     if folder is None:
         return []
     index, palette = read_index(folder, len(comparison.class_names))
-    classes = index.get("classes", {})
-    return [_row(comparison, folder, name, palette, classes.get(name, [])) for name in index["images"]]
+    rows = []
+    for name in index["images"]:
+        stems = [("Input", folder / f"{name}.input"), ("Truth", folder / f"{name}.truth")]
+        stems += [(e.label, e.run.pictures / f"{name}.{e.name}") for e in comparison.headline if e.run.pictures]
+        pictures = [(heading, uri) for heading, stem in stems if (uri := _picture(stem, palette))]
+        truth = folder / f"{name}.truth.png"
+        present = np.unique(_labels(truth)).tolist() if truth.is_file() else index.get("classes", {}).get(name, [])
+        rarest = [c for c in comparison.order[::-1].tolist() if c in present][:_LISTED_CLASSES]
+        swatches = [swatch(comparison, c, comparison.class_names[c], palette) for c in rarest]
+        rows.append(PictureRow(name, pictures, swatches))
+    return rows
 
 
-def _row(comparison: Comparison, folder: Path, name: str, palette: np.ndarray, shown: list[int]) -> PictureRow:
-    """Label maps (PNG) in the colours of the palette; pictures with objects drawn (JPEG) as they are.
-
-    Args:
-        comparison: The runs.
-        folder: Pictures of the run in focus.
-        name: Name of the image.
-        palette: Colour of every class.
-        shown: Classes of the objects drawn.
-    """
-    pictures = []
-    photo = next((f for suffix in (".jpg", ".png") if (f := folder / f"{name}.input{suffix}").is_file()), None)
-    if photo is not None:
-        pictures.append(("Input", uri_of(small_photo(photo))))
-    classes: list[Swatch] = []
-    if (truth_file := folder / f"{name}.truth.png").is_file():
-        truth = _labels(truth_file)
-        pictures.append(("Truth", _label_uri(truth, palette)))
-        classes = _rarest(comparison, set(np.unique(truth).tolist()), palette)
-    elif (drawn := folder / f"{name}.truth.jpg").is_file():
-        pictures.append(("Truth", uri_of(small_photo(drawn))))
-        classes = _rarest(comparison, set(shown), palette)
-    for entry in comparison.headline:
-        if (where := entry.run.pictures) is None:
-            continue
-        if (file := where / f"{name}.{entry.name}.png").is_file():
-            pictures.append((entry.label, _label_uri(_labels(file), palette)))
-        elif (drawn := where / f"{name}.{entry.name}.jpg").is_file():
-            pictures.append((entry.label, uri_of(small_photo(drawn))))
-    return PictureRow(name, pictures, classes)
+def swatch(comparison: Comparison, index: int, words: str, palette: np.ndarray) -> Swatch:
+    """``words`` on a class, with its group and its colour."""
+    return Swatch(words, comparison.group_name(index), f"#{palette[index].tobytes().hex()}")
 
 
 def read_index(folder: Path, num_classes: int) -> tuple[dict[str, Any], np.ndarray]:
-    """What a folder of pictures holds, and uint8 (256, 3) colours of its classes.
+    """What a folder of pictures holds, and uint8 (256, 3) colours of every stored value.
 
     Raises:
         DataError: ``index.json`` is not what it should be.
     """
-    index = _index(folder)
-    return index, _palette(index, folder, num_classes)
-
-
-def _index(folder: Path) -> dict[str, Any]:
     path = folder / "index.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        names = record["images"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot read {path}: {error!r}", fix="evaluate again, or remove the pictures") from error
-    if not isinstance(names, list) or any(Path(str(name)).is_absolute() or ".." in str(name) for name in names):
-        raise DataError(f"{path} names images outside its folder", fix="evaluate again, or remove the pictures")
-    return {**record, "images": [str(name) for name in names]}
-
-
-def _palette(index: dict[str, Any], folder: Path, num_classes: int) -> np.ndarray:
-    """uint8 (256, 3) colour of every stored value."""
+    index = read_record(path, lambda record: record["images"])
     colours = np.full((256, 3), _IGNORED, np.uint8)
     given = np.asarray(index.get("palette", []), dtype=np.uint8).reshape(-1, 3)
     if len(given) < min(num_classes, 255):
-        raise DataError(
-            f"{folder / 'index.json'} has {len(given)} colours for {num_classes} classes", fix="evaluate again"
-        )
+        raise DataError(f"{path} has {len(given)} colours for {num_classes} classes", fix="evaluate again")
     colours[: min(len(given), 255)] = given[:255]
-    return colours
+    return index, colours
 
 
-def _labels(path: Path) -> np.ndarray:
+def read_record(path: Path, names: Any) -> dict[str, Any]:
+    """A JSON file of a folder of pictures.
+
+    Args:
+        path: The file.
+        names: Reads from its content the names of images, which may not lead out of the folder.
+
+    Raises:
+        DataError: The file cannot be read, or names files elsewhere.
+    """
     try:
-        with Image.open(path) as image:
-            if image.mode not in ("L", "P"):
-                raise DataError(f"{path} has mode {image.mode}, not 8-bit class ids", fix="evaluate again")
-            image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
-            return np.asarray(image)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error}", fix="evaluate again, or remove the pictures") from error
-
-
-def _label_uri(labels: np.ndarray, palette: np.ndarray) -> str:
-    image = Image.fromarray(labels, mode="P") if labels.dtype == np.uint8 else Image.fromarray(labels)
-    image.putpalette(palette.tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return _uri("image/png", buffer)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        listed: Iterable[str] = [str(name) for name in names(record)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {error!r}", fix=_FIX) from error
+    if not isinstance(record, dict) or any(Path(name).is_absolute() or ".." in name for name in listed):
+        raise DataError(f"{path} names images outside its folder", fix=_FIX)
+    return record
 
 
 def small_photo(path: Path, longest_side: int = _LONGEST_SIDE) -> Image.Image:
@@ -151,27 +118,35 @@ def small_photo(path: Path, longest_side: int = _LONGEST_SIDE) -> Image.Image:
         with Image.open(path) as image:
             photo = image.convert("RGB")
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}", fix="evaluate again, or remove the pictures") from error
+        raise DataError(f"cannot read {path}: {error}", fix=_FIX) from error
     photo.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return photo
 
 
-def uri_of(photo: Image.Image) -> str:
-    """A photograph as a data URI."""
+def data_uri(image: Image.Image) -> str:
+    """An image as a data URI: label maps as PNG, photographs as JPEG."""
+    kind, options = ("png", {"optimize": True}) if image.mode == "P" else ("jpeg", {"quality": 84})
     buffer = io.BytesIO()
-    photo.save(buffer, "JPEG", quality=84)
-    return _uri("image/jpeg", buffer)
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _uri(kind: str, buffer: io.BytesIO) -> str:
-    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _picture(stem: Path, palette: np.ndarray) -> str:
+    """A label map (PNG) in the colours of the palette, a picture with objects drawn (JPEG) as it is; empty for none."""
+    labels, photo = (stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".jpg"))
+    if labels.is_file():
+        image = Image.fromarray(_labels(labels))
+        image.putpalette(palette.tobytes())
+        return data_uri(image)
+    return data_uri(small_photo(photo)) if photo.is_file() else ""
 
 
-def _rarest(comparison: Comparison, present: set[int], palette: np.ndarray) -> list[Swatch]:
-    """The rarest of the classes present, the rarest first."""
-    rarest = [c for c in comparison.order[::-1].tolist() if c in present][:_LISTED_CLASSES]
-    groups = comparison.groups
-    return [
-        Swatch(comparison.class_names[c], groups.names[groups.group_of[c]], f"#{palette[c].tobytes().hex()}")
-        for c in rarest
-    ]
+def _labels(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P"):
+                raise DataError(f"{path} has mode {image.mode}, not 8-bit class ids", fix="evaluate again")
+            image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
+            return np.asarray(image)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}", fix=_FIX) from error

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from longtail.frequency import CategoryGroups
 from longtail.reports import detection_plots, plots, tables
 from longtail.reports.changes import changed_rows
-from longtail.reports.comparison import Comparison, Entry
-from longtail.reports.detection_tables import calibration_table
-from longtail.reports.pictures import PictureRow, picture_rows
-from longtail.reports.tables import Tone, signed
+from longtail.reports.comparison import Comparison
+from longtail.reports.pictures import picture_rows
+from longtail.reports.tables import Tone, percent, signed, tone
+
+Kind = Literal["cards", "heading", "table", "long_table", "plot", "pictures", "provenance"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Card:
 class Block:
     """A part of a section; the template has a macro for each kind."""
 
-    kind: Literal["cards", "heading", "table", "long_table", "plot", "pictures", "provenance"]
+    kind: Kind
     content: Any
 
 
@@ -39,7 +39,7 @@ class Section:
     """A titled part of the page.
 
     Args:
-        name: Its anchor.
+        name: Its anchor, after that of its task.
         title: Its heading.
         lead: A sentence or two on how to read it.
         blocks: What it shows, from top to bottom.
@@ -53,97 +53,90 @@ class Section:
 
 def summary(comparison: Comparison) -> Section:
     """The numbers to remember."""
-    results, method, base = comparison.focus.results, comparison.method, comparison.baseline
-    metrics = comparison.group_metrics[:2]
-    tail = _rarest_group(comparison.groups)
-    wanted = [("", metric) for metric in metrics] + ([(tail, metric) for metric in metrics] if tail else [])
+    method, base = comparison.method, comparison.baseline
+    metrics, filled = comparison.group_metrics[:2], comparison.group_names
+    rarest = [name for name in filled if name in ("tail", "rare", "few")] or filled[-1:]
     cards = []
-    for group, metric in wanted:
-        value, before = _score(method, group, metric), None if base is None else _score(base, group, metric)
-        gain = None if value is None or before is None else value - before
-        note = "" if gain is None else f"{signed(gain)} vs {base.label if base else ''}"
-        tone: Tone = "muted" if gain is None or abs(gain) < 5e-5 else "good" if gain > 0 else "bad"
-        cards.append(Card(f"{group} {metric}".strip(), tables.percent(value), note, tone))
-    cards += _data_cards(comparison)
-    lead = f"{method.label} on {_data_name(results.data)}." + _verdict(comparison)
-    return Section("summary", "Summary", lead, [Block("cards", cards)])
+    for group in ["all", *(rarest[:1] if len(filled) > 1 else [])]:
+        for metric in metrics:
+            value = method.score(metric, group)
+            gain = np.nan if base is None else value - base.score(metric, group)
+            note = f"{signed(gain)} vs {base.label}" if base is not None and np.isfinite(gain) else ""
+            name = metric if group == "all" else f"{group} {metric}"
+            cards.append(Card(name, percent(value), note, tone(gain)))
+    data = comparison.focus.results.data
+    name, split = str(data.get("name") or "the evaluated data"), data.get("split")
+    lead = f"{method.label} on {f'{name} ({split})' if split else name}.{_verdict(comparison)}"
+    return Section("summary", "Summary", lead, [Block("cards", cards + _data_cards(comparison))])
 
 
 def by_group(comparison: Comparison) -> Section:
     """Group table and bars."""
-    blocks = [Block("table", table) for table in tables.group_tables(comparison)]
-    if bars := plots.group_bars(comparison):
-        blocks.append(Block("plot", bars))
-    if further := tables.overall_table(comparison):
-        blocks.append(Block("table", further))
-    if weights := detection_plots.score_against_weight(comparison):
-        blocks.append(Block("plot", weights))
-    return Section("groups", "Rare against frequent", "", blocks)
+    blocks: list[tuple[Kind, Any]] = [("table", table) for table in tables.group_tables(comparison)]
+    blocks += [("plot", plots.group_bars(comparison)), ("table", tables.overall_table(comparison))]
+    blocks.append(("plot", detection_plots.score_against_weight(comparison)))
+    return Section("groups", "Rare against frequent", "", _shown(blocks))
 
 
 def frequency(comparison: Comparison) -> Section | None:
     """How long the tail is."""
-    histogram = plots.frequency_histogram(comparison)
-    if histogram is None:
-        return None
     lead = "Occurrences of every class on a logarithmic scale, most frequent first. Hover over a bar for the class."
-    return Section("frequency", "How often each class occurs", lead, [Block("plot", histogram)])
+    return _section("frequency", "How often each class occurs", lead, ("plot", plots.frequency_histogram(comparison)))
 
 
 def by_class(comparison: Comparison) -> Section | None:
     """Scores of single classes."""
     if not comparison.class_metrics:
         return None
-    candidates = [plots.score_against_frequency(comparison), plots.gain_bars(comparison)]
-    blocks = [Block("plot", svg) for svg in candidates if svg]
-    blocks += [Block("table", tables.extreme_classes_table(comparison, best=best)) for best in (False, True)]
-    if correlation := tables.correlation_table(comparison):
-        blocks.append(Block("table", correlation))
-    lead = "Each class against its frequency, and what the method changed for it."
-    return Section("classes", "Class by class", lead, blocks)
+    return _section(
+        "classes",
+        "Class by class",
+        "Each class against its frequency, and what the method changed for it.",
+        ("plot", plots.score_against_frequency(comparison)),
+        ("plot", plots.gain_bars(comparison)),
+        *(("table", tables.extreme_classes_table(comparison, best=best)) for best in (False, True)),
+        ("table", tables.correlation_table(comparison)),
+    )
 
 
 def confusions(comparison: Comparison) -> Section | None:
     """Where the pixels of the worst classes go."""
-    shown = [e for e in (comparison.baseline, comparison.method) if e is not None]
+    shown = [entry for entry in (comparison.baseline, comparison.method) if entry is not None]
     maps = [svg for entry in shown if (svg := plots.confusion_heat_map(comparison, entry))]
-    blocks = [Block("plot", svg) for svg in maps]
-    further = [tables.group_error_table(comparison), tables.top_confusion_table(comparison)]
-    blocks += [Block("table", table) for table in further if table]
-    if not blocks:
-        return None
     lead = "Rows: the true class, worst first; columns: what its pixels were called, in percent of the row."
-    return Section("confusion", f"Confusion{' among the worst classes' if maps else ''}", lead if maps else "", blocks)
+    return _section(
+        "confusion",
+        f"Confusion{' among the worst classes' if maps else ''}",
+        lead if maps else "",
+        *(("plot", svg) for svg in maps),
+        ("table", tables.group_error_table(comparison)),
+        ("table", tables.top_confusion_table(comparison)),
+    )
 
 
 def changes(comparison: Comparison) -> Section | None:
     """Pictures of what the method gained and lost."""
     if comparison.task != "detection" or comparison.baseline is None:
         return None
-    gains, losses = changed_rows(comparison)
-    if not gains and not losses:
-        return None
     lead = (
-        f"The images on which {comparison.method.label} finds more of the objects than {comparison.baseline.label}, then "
-        "those on which it finds fewer, rare classes weighing more. As many detections are drawn as there are objects: "
-        "those that are right in the colour of their class, the others grey."
+        f"First the images on which {comparison.method.label} finds more of the objects than "
+        f"{comparison.baseline.label}, then those on which it finds fewer; rare classes weigh more. As many detections "
+        "are drawn as there are objects: right ones in the colour of their class, the others grey."
     )
-    titled = (("Largest gains", gains), ("Largest losses", losses))
-    blocks = [block for words, rows in titled if rows for block in (Block("heading", words), Block("pictures", rows))]
-    return Section("changes", "Gains and losses", lead, blocks)
+    blocks: list[tuple[Kind, Any]] = []
+    for words, rows in zip(("Largest gains", "Largest losses"), changed_rows(comparison), strict=True):
+        blocks += [("heading", words), ("pictures", rows)] if rows else []
+    return _section("changes", "Gains and losses", lead, *blocks)
 
 
 def qualitative(comparison: Comparison) -> Section | None:
     """Pictures."""
-    rows: list[PictureRow] = picture_rows(comparison)
-    if not rows:
-        return None
     lead = "Colours are classes; below each row are the rarest classes of its truth. "
     if comparison.task == "segmentation":
         lead += "Dark pixels carry no label."
     else:
         lead += "As many detections are drawn as there are objects, those with the best scores."
-    return Section("pictures", "Pictures", lead, [Block("pictures", rows)])
+    return _section("pictures", "Pictures", lead, ("pictures", picture_rows(comparison)))
 
 
 def experts(comparison: Comparison) -> Section | None:
@@ -152,24 +145,20 @@ def experts(comparison: Comparison) -> Section | None:
     if table is None:
         return None
     word = "stage" if comparison.of("expert")[0].name.startswith("stage") else "expert"
-    lead = f"Each {word} read on its own, beside the method that combines them."
+    lead = f"Each {word} read on its own, and the method that combines them. "
+    lead += "The deeper the colour, the better within its column."
     curves = detection_plots.stage_curves(comparison)
-    blocks = [*([Block("plot", curves)] if curves else []), Block("table", table)]
-    return Section("experts", f"{word.capitalize()}s", lead, blocks)
+    return _section("experts", f"{word.capitalize()}s", lead, ("plot", curves), ("table", table))
 
 
 def calibration(comparison: Comparison) -> Section | None:
     """Whether scores mean the same for rare and frequent classes."""
-    table = calibration_table(comparison)
-    if table is None:
-        return None
     lead = (
         "The score of a detection against how often it is right, by group: below the diagonal, detections are less often "
         "right than their score says. One threshold serves all groups only where their curves agree."
     )
-    curves = detection_plots.reliability(comparison)
-    blocks = [*([Block("plot", curves)] if curves else []), Block("table", table)]
-    return Section("calibration", "Scores by group", lead, blocks)
+    curves, table = detection_plots.reliability(comparison), tables.calibration_table(comparison)
+    return _section("calibration", "Scores by group", lead, ("plot", curves), ("table", table))
 
 
 def uniform(comparison: Comparison) -> Section | None:
@@ -180,7 +169,8 @@ def uniform(comparison: Comparison) -> Section | None:
         "The expected scores if the test set had equally many pixels of every class: each row of the confusion matrix "
         "is divided by its sum. Accuracies by class do not change; frequent classes no longer drown the IoU of rare ones."
     )
-    return Section("uniform", "Uniform test set", lead, [Block("table", tables.group_table(comparison, uniform=True))])
+    shown = tables.group_tables(comparison, uniform=True)
+    return _section("uniform", "Uniform test set", lead, *(("table", table) for table in shown))
 
 
 def every_class(comparison: Comparison) -> Section:
@@ -193,15 +183,8 @@ def provenance(comparison: Comparison) -> Section:
     rows = []
     for run in comparison.runs:
         results = run.results
-        facts = {
-            "results": str(run.source),
-            "method": results.method,
-            "seed": results.seed,
-            "data": results.data,
-            "settings": results.settings,
-            "environment": results.environment,
-        }
-        rows.append((run.label, json.dumps(facts, indent=2, ensure_ascii=False)))
+        facts = {key: getattr(results, key) for key in ("method", "seed", "data", "settings", "environment")}
+        rows.append((run.label, json.dumps({"results": str(run.source), **facts}, indent=2, ensure_ascii=False)))
     return Section("provenance", "How to find these numbers again", "", [Block("provenance", rows)])
 
 
@@ -222,37 +205,23 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
 )
 
 
-def warnings(comparison: Comparison) -> list[str]:
-    """What makes the comparison doubtful."""
-    found = comparison.doubts
-    if comparison.groups_from.startswith("the labels scored"):
-        found.append("Groups come from the evaluated labels, since no training frequency was given.")
-    return found
+def _section(name: str, title: str, lead: str, *blocks: tuple[Kind, Any]) -> Section | None:
+    """A section of the blocks that have any content; None where none has."""
+    shown = _shown(blocks)
+    return Section(name, title, lead, shown) if shown else None
 
 
-def _rarest_group(groups: CategoryGroups) -> str:
-    """The group of the rarest classes by its name, else the last with any class; empty if there is one group."""
-    filled = [name for name, size in zip(groups.names, groups.sizes, strict=True) if size]
-    named = [name for name in filled if name in ("tail", "rare", "few")]
-    return (named or filled[-1:])[0] if len(filled) > 1 else ""
-
-
-def _score(entry: Entry, group: str, metric: str) -> float | None:
-    prediction = entry.prediction
-    return (prediction.groups.get(group, {}) if group else prediction.overall).get(metric)
-
-
-def _data_name(data: dict[str, Any]) -> str:
-    name, split = str(data.get("name") or "the evaluated data"), data.get("split")
-    return f"{name} ({split})" if split else name
+def _shown(blocks: Any) -> list[Block]:
+    return [Block(kind, content) for kind, content in blocks if content]
 
 
 def _data_cards(comparison: Comparison) -> list[Card]:
     cards = []
     if images := comparison.focus.results.data.get("images"):
         cards.append(Card("images", f"{images:,}" if isinstance(images, int) else str(images)))
-    sizes = " / ".join(str(size) for size in comparison.groups.sizes)
-    cards.append(Card("classes", str(len(comparison.class_names)), f"{' / '.join(comparison.groups.names)}: {sizes}"))
+    groups = {name: size for name, size in zip(comparison.groups.names, comparison.groups.sizes, strict=True) if size}
+    note = f"{' / '.join(groups)}: {' / '.join(map(str, groups.values()))}"
+    cards.append(Card("classes", str(len(comparison.class_names)), note))
     if comparison.counts is not None:
         counts, unit = comparison.counts
         present = counts[counts > 0]
@@ -265,17 +234,17 @@ def _data_cards(comparison: Comparison) -> list[Card]:
 def _verdict(comparison: Comparison) -> str:
     """What changed for how many classes, and how far the oracle is."""
     words = ""
-    metric = comparison.class_metrics[0] if comparison.class_metrics else None
-    if comparison.baseline is not None and metric is not None:
-        gain = comparison.values(comparison.method, metric) - comparison.values(comparison.baseline, metric)
+    base, method, oracle = comparison.baseline, comparison.method, comparison.oracle
+    if base is not None and comparison.class_metrics:
+        metric = comparison.class_metrics[0]
+        gain = comparison.values(method, metric) - comparison.values(base, metric)
         up, down = int(np.sum(gain > 0.01)), int(np.sum(gain < -0.01))
         words += (
-            f" Against {comparison.baseline.label}, {up} class{'es' * (up != 1)} gained more than one point of {metric} "
+            f" Against {base.label}, {up} class{'es' * (up != 1)} gained more than one point of {metric} "
             f"and {down} lost more than one."
         )
-    headline = comparison.group_metrics[0] if comparison.group_metrics else None
-    if comparison.oracle is not None and headline is not None:
-        bound, own = _score(comparison.oracle, "", headline), _score(comparison.method, "", headline)
-        if bound is not None and own is not None:
-            words += f" Choosing the right expert everywhere would give {tables.percent(bound)} {headline}."
+    if oracle is not None and comparison.group_metrics:
+        bound = oracle.score(comparison.group_metrics[0])
+        if np.isfinite(bound):
+            words += f" Choosing the right expert everywhere would give {percent(bound)} {comparison.group_metrics[0]}."
     return words

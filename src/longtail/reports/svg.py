@@ -4,12 +4,11 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from longtail.errors import ConfigError
@@ -17,12 +16,6 @@ from longtail.errors import ConfigError
 #: Ending of a figure's file -> metadata that would say when it was made, left out.
 _FORMATS: dict[str, Any] = {".svg": {"Date": None}, ".png": {}, ".pdf": {"CreationDate": None}}
 _DPI = 150
-#: Colour-blind safe, and readable on white and on black; from frequent to rare.
-GROUP_COLOURS = ("#3b7fc4", "#1a9e83", "#e0672a", "#b65fa8", "#c79a1c", "#7d8590")
-_GROUP_PLACES = {"head": 0, "frequent": 0, "body": 1, "common": 1, "tail": 2, "rare": 2, "few": 2}
-#: Baseline, methods …; the oracle has its own.
-SERIES_COLOURS = ("#98a2ad", "#6f5bd6", "#2f9fd0", "#d1577f", "#5aa02c")
-ORACLE_COLOUR = "#cfa01a"
 #: Axes and text; the page's style sheet recolours them in dark mode.
 INK = "#6b7480"
 #: Text on tinted cells; recoloured likewise.
@@ -66,31 +59,20 @@ _STYLE: Any = {  # matplotlib types the keys, by version
     "axes.unicode_minus": True,
 }
 
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+ElementTree.register_namespace("", _SVG)
+ElementTree.register_namespace("xlink", _XLINK)
+
 
 def style() -> Any:
-    """Context in which every figure of the report is drawn."""
+    """Context, or decorator, in which every figure of the report is drawn."""
     return mpl.rc_context(_STYLE)
-
-
-def group_colours(names: Sequence[str]) -> list[str]:
-    """Colour of each group: the same for head and frequent, body and common, tail and rare, whatever their order."""
-    free = [i for i in range(len(GROUP_COLOURS)) if i not in {_GROUP_PLACES.get(n) for n in names}]
-    places = [_GROUP_PLACES[name] if name in _GROUP_PLACES else free.pop(0) if free else -1 for name in names]
-    return [GROUP_COLOURS[place] for place in places]
 
 
 def new_figure(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
     """A figure without pyplot's global state, and its axes (a 2-D array where there are several)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=rows * columns == 1, **options)
-
-
-def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
-    """One legend of the whole figure under its axes, in as many rows as its labels need."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.07 * longest + 0.45))))
-    figure.set_figheight(figure.get_figheight() + 0.2 * (-(-len(handles) // columns) - 1))
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
 
 
 def figure_path(out: str | Path) -> Path:
@@ -108,9 +90,9 @@ def figure_path(out: str | Path) -> Path:
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure of its own, the same bytes for the same numbers; returns the path."""
+    """Write a figure to a file, the same bytes for the same numbers; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": path.stem}):
+    with style(), mpl.rc_context({"svg.hashsalt": path.stem}):
         figure.savefig(path, dpi=_DPI, facecolor="white", metadata=_FORMATS[path.suffix.lower()])
     return path
 
@@ -120,66 +102,49 @@ def to_svg(figure: Figure, name: str, label: str, hovers: Mapping[str, Sequence[
 
     Args:
         figure: Drawn within ``style()``.
-        name: Distinct within the page: prefixes the ids, and seeds them.
+        name: Distinct within the page: seeds the ids.
         label: What the figure shows, for screen readers.
         hovers: gid of an artist -> text of each of its marks, in drawing order.
     """
     buffer = io.StringIO()
     with style(), mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has its own fonts
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
     for gid, texts in (hovers or {}).items():
-        text = _with_hovers(text, gid, texts)
-    text = re.sub(r"(-?\d+\.\d{2})\d+", r"\1", text)
-    text = re.sub(r"\n\s+", "\n", with_prefix(text, name))
-    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    natural = round(float(size[1]) * 4 / 3) if size else 960
-    width = f' style="max-width:{natural}px;min-width:{min(natural, 620)}px"'
-    return re.sub(
-        r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>",
-        rf'<svg xmlns:xlink="http://www.w3.org/1999/xlink" \1 role="img" aria-label="{escape(label)}"{width}>',
-        text,
-        count=1,
-    )
+        _add_titles(root, gid, texts)
+    _tidy(root)
+    box = root.attrib["viewBox"]
+    width = round(float(box.split()[2]) * 4 / 3)
+    sizes = f"max-width:{width}px;min-width:{min(width, 620)}px"
+    root.attrib.clear()
+    root.attrib.update({"viewBox": box, "role": "img", "aria-label": label, "style": sizes})
+    return ElementTree.tostring(root, encoding="unicode")
 
 
-def with_prefix(svg: str, prefix: str) -> str:
-    """The same picture with ``prefix-`` before all its ids and the references to them."""
-    text = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
-
-
-def _with_hovers(text: str, gid: str, texts: Sequence[str]) -> str:
+def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
     """Give each mark (``<use>`` or ``<path>``) of the group ``gid`` a ``<title>``."""
-    start = text.find(f'<g id="{gid}">')
-    if start < 0:
-        return text
-    end = _closing(text, start)
-    remaining = iter(texts)
-
-    def titled(mark: re.Match[str]) -> str:
-        words = next(remaining, None)
-        if words is None:
-            return mark[0]
-        return f"{mark[0][:-2]}><title>{escape(words)}</title></{mark[1]}>"
-
-    block = text[start:end]
-    skip = block.rfind("</defs>") + len("</defs>") if "</defs>" in block else 0
-    return text[:start] + block[:skip] + re.sub(r"<(use|path)\b[^>]*/>", titled, block[skip:]) + text[end:]
+    group = root.find(f".//*[@id='{gid}']")
+    if group is None:
+        return
+    definitions = {id(part) for shared in group.iter(f"{{{_SVG}}}defs") for part in shared.iter()}
+    marks = [m for m in group.iter() if m.tag in (f"{{{_SVG}}}use", f"{{{_SVG}}}path") and id(m) not in definitions]
+    for mark, words in zip(marks, texts, strict=False):
+        ElementTree.SubElement(mark, f"{{{_SVG}}}title").text = words
 
 
-def _closing(text: str, start: int) -> int:
-    """End of the element ``<g …>`` that starts at ``start``."""
-    depth = 0
-    for tag in re.finditer(r"<g\b[^>]*?(/?)>|</g>", text[start:]):
-        if tag[0].startswith("</"):
-            depth -= 1
-        elif not tag[1]:
-            depth += 1
-        if depth == 0:
-            return start + tag.end()
-    return len(text)
+def _tidy(root: ElementTree.Element) -> None:
+    """Drop ids that nothing refers to, blank text and needless digits."""
+    values = [value for element in root.iter() for value in element.attrib.values()]
+    used = {reference for value in values for reference in re.findall(r"^#(.+)|url\(#([^)]+)\)", value)}
+    names = {name for pair in used for name in pair}
+    for element in root.iter():
+        if element.get("id") not in names:
+            element.attrib.pop("id", None)
+        for key, value in element.attrib.items():
+            element.set(key, re.sub(r"(-?\d+\.\d{2})\d+", r"\1", value).replace("\n", " ").strip())
+        if not (element.text or "").strip():
+            element.text = None
+        element.tail = None

@@ -1,8 +1,8 @@
-"""Tables of a comparison: one description, shown in the console or in HTML."""
+"""Tables of a comparison as data; ``console.py`` and the page's template show them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from longtail.reports.comparison import Comparison, Entry
 Tone = Literal["", "good", "bad", "muted"]
 
 _WORDS = ("", "class", "called", "group", "true group")
-_FEW = 3  # metrics with their groups that fit on a page; overall-only metrics that fit beside them
+_FEW = 3  # metrics with their groups that fit beside each other on a page; metrics without groups that fit after them
 
 
 @dataclass(frozen=True)
@@ -80,116 +80,65 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "–" if value is None or not np.isfinite(value) else f"{100 * value:.{digits}f}"
 
 
-def signed(value: float | None, digits: int = 2) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """A difference in points with its sign; empty where it is undefined."""
-    if value is None or not np.isfinite(value):
+    if not np.isfinite(value):
         return ""
     text = f"{100 * value:+.{digits}f}"
     return text.replace("-", "−") if float(text) else f"±{text[1:]}"
 
 
-def group_tables(comparison: Comparison) -> list[Table]:
-    """``group_table`` in parts that fit on a page."""
-    metrics = comparison.group_metrics
-    size = _FEW if len(metrics) <= _FEW else 2
-    parts = [group_table(comparison, metrics=metrics[i : i + size]) for i in range(0, max(len(metrics), 1), size)]
-    last = len(parts) - 1
-    return [replace(t, title="" if i else t.title, caption=t.caption * (i == last)) for i, t in enumerate(parts)]
+def tone(gain: float, digits: int = 2) -> Tone:
+    """Colour of a difference; differences that ``digits`` do not show are muted."""
+    if not np.isfinite(gain) or abs(gain) < 0.5 * 10.0 ** -(digits + 2):
+        return "muted"
+    return "good" if gain > 0 else "bad"
 
 
-def group_table(
-    comparison: Comparison,
-    *,
-    uniform: bool = False,
-    metrics: Sequence[str] | None = None,
-) -> Table:
-    """Scores over all classes and by group, a row a way to predict, with differences to the baseline.
+def group_tables(comparison: Comparison, *, uniform: bool = False) -> list[Table]:
+    """Scores over all classes and by group, a row for each way to predict, in parts that fit on a page.
 
     Args:
         comparison: The runs.
         uniform: Show the evaluation on a uniform class distribution instead.
-        metrics: Which metrics; all where not given.
     """
-    shown = comparison.group_metrics if metrics is None else metrics
-    entries = [e for e in comparison.of("baseline", "method", "ensemble", "oracle") if _scores(e, uniform)]
-    scored = [(metric, column) for metric in shown for column in ("all", *comparison.groups.names)]
-    overall = _overall_only(comparison)
-    overall = overall if len(overall) <= _FEW and shown[:1] == comparison.group_metrics[:1] else []
-    columns = scored + [("", metric) for metric in overall]
-    wanted = scored + [(metric, "all") for metric in overall]
-    values = _matrix([[_score(_scores(e, uniform), metric, column) for metric, column in wanted] for e in entries])
-    fair = [i for i, e in enumerate(entries) if e.role != "oracle"]
-    rows = [
-        [Cell(_row_label(entry)), *_compared(values, row, _base_row(entries), fair)]
-        for row, entry in enumerate(entries)
-    ]
-    sizes = dict(zip(comparison.groups.names, comparison.groups.sizes, strict=True))
-    caption = "Percent. " + ", ".join(f"{name}: {size} classes" for name, size in sizes.items()) + "."
-    if comparison.groups_from:
-        caption += f" Groups: {comparison.groups_from}."
-    if comparison.baseline is not None:
-        caption += f" Small numbers: difference to {comparison.baseline.label}."
-    if any(e.role == "oracle" for e in entries):
-        caption += " † chooses the expert by the true label: a bound, not a method."
-    return Table(
-        title="Uniform class distribution" if uniform else "By group",
-        columns=[("", ""), *columns],
-        rows=rows,
-        caption=caption,
-        quiet=frozenset(i for i, e in enumerate(entries) if e.role == "oracle"),
-    )
+    known, overall = comparison.group_metrics, comparison.overall_metrics
+    size = _FEW if len(known) <= _FEW else 2
+    starts = range(0, max(len(known), 1), size)
+    tables = []
+    for start in starts:
+        keys = [(m, group) for m in known[start : start + size] for group in ("all", *comparison.group_names)]
+        if start == 0 and len(overall) <= _FEW:
+            keys += [(metric, "all") for metric in overall]
+        title = "" if start else "Uniform class distribution" if uniform else "By group"
+        caption = _caption(comparison) if start == starts[-1] else ""
+        tables.append(_score_table(comparison, title, keys, caption, uniform))
+    return tables
 
 
 def overall_table(comparison: Comparison) -> Table | None:
     """Overall scores without a value by group (AP50, AP75, …); None where the group table has room for them."""
-    entries = comparison.of("baseline", "method", "ensemble", "oracle")
-    metrics = _overall_only(comparison)
+    metrics = comparison.overall_metrics
     if len(metrics) <= _FEW:
         return None
-    values = _matrix([[e.prediction.overall.get(metric) for metric in metrics] for e in entries])
-    fair = [i for i, e in enumerate(entries) if e.role != "oracle"]
-    return Table(
-        title="Further overall scores",
-        columns=[("", ""), *(("", metric) for metric in metrics)],
-        rows=[
-            [Cell(_row_label(e)), *_compared(values, row, _base_row(entries), fair)] for row, e in enumerate(entries)
-        ],
-        quiet=frozenset(i for i, e in enumerate(entries) if e.role == "oracle"),
-    )
+    return _score_table(comparison, "Scores over all classes", [(metric, "all") for metric in metrics])
 
 
 def expert_table(comparison: Comparison) -> Table | None:
-    """Each expert's accuracy and bias by group (MEDOE Table 11); None where no run has experts."""
+    """Accuracy and bias of every expert by group (MEDOE Table 11); None where no run has experts."""
     experts = comparison.of("expert")
     if not experts:
         return None
-    runs = list(dict.fromkeys(e.run.label for e in experts))
-    entries = [e for e in comparison.entries if e.run.label in runs and (e.role in ("method", "baseline", "expert"))]
-    # the others stand in the table by group
-    groups = comparison.group_metrics if len(comparison.group_metrics) <= _FEW else comparison.group_metrics[:2]
-    metrics = [m for m in (*groups, "bias") if any(_has(e, m) for e in entries)]
-    columns = [(metric, column) for metric in metrics for column in ("all", *comparison.groups.names)]
-    values = _matrix([[_score(_scores(e, False), m, c) for m, c in columns] for e in entries])
-    with np.errstate(invalid="ignore"):
-        low, high = _column_range(values)
-    rows = []
-    for row, entry in enumerate(entries):
-        cells = [Cell(entry.label)]
-        for column, (metric, _) in enumerate(columns):
-            value = values[row, column]
-            span = high[column] - low[column]
-            shade = (value - low[column]) / span if span > 0 else 0.0
-            shade = 1 - shade if metric == "bias" else shade
-            text = percent(value) if metric != "bias" else "–" if np.isnan(value) else f"{value:.3f}"
-            cells.append(Cell(text, shade=None if np.isnan(value) else float(shade)))
-        rows.append(cells)
-    return Table(
-        title="",
-        columns=[("", ""), *columns],
-        rows=rows,
-        caption="The deeper the colour, the better within its column."
-        + (" Bias: mean squared distance of the probabilities to the one-hot label." if "bias" in metrics else ""),
-    )
+    runs = {entry.run.label for entry in experts}
+    entries = [e for e in comparison.of("baseline", "method", "expert") if e.run.label in runs]
+    known = comparison.group_metrics if len(comparison.group_metrics) <= _FEW else comparison.group_metrics[:2]
+    metrics = [m for m in (*known, "bias") if any(m in of for e in entries for of in e.prediction.groups.values())]
+    columns = [(metric, group) for metric in metrics for group in ("all", *comparison.group_names)]
+    values = _values(entries, columns)
+    cells = np.array([_shaded(values[:, i], metric) for i, (metric, _) in enumerate(columns)], dtype=object).T
+    caption = "Bias: mean squared distance of the probabilities to the one-hot label." if "bias" in metrics else ""
+    rows = [[Cell(entry.label), *row] for entry, row in zip(entries, cells.tolist(), strict=True)]
+    return Table("", [("", ""), *columns], rows, caption)
 
 
 def group_error_table(comparison: Comparison) -> Table | None:
@@ -197,17 +146,15 @@ def group_error_table(comparison: Comparison) -> Table | None:
     entries = [e for e in comparison.headline if "fp_fn_by_group" in e.prediction.extra]
     if not entries:
         return None
-    names = comparison.groups.names
+    names = comparison.group_names
     rows = []
     for entry in entries:
-        analysis = entry.prediction.extra["fp_fn_by_group"]
+        errors = entry.prediction.extra["fp_fn_by_group"]
         for place, group in enumerate(names):
-            own = analysis["groups"][group]
-            pixels = own["pixels"]
-            lost = [analysis["mass"][group][other] / pixels if pixels else None for other in names]
-            false_positive = own["FP"] / pixels if pixels else None
-            label = "" if place else entry.label
-            rows.append([Cell(label), Cell(group), *(Cell(percent(v)) for v in (*lost, false_positive))])
+            pixels = errors["groups"][group]["pixels"]
+            counts = [*(errors["mass"][group][other] for other in names), errors["groups"][group]["FP"]]
+            shares = [Cell(percent(count / pixels if pixels else None)) for count in counts]
+            rows.append([Cell("" if place else entry.label), Cell(group), *shares])
     return Table(
         title="Where wrong pixels go",
         columns=[("", ""), ("", "true group"), *(("lost to", name) for name in names), ("", "false positives")],
@@ -222,24 +169,18 @@ def top_confusion_table(comparison: Comparison, count: int = 12) -> Table | None
     top = comparison.method.prediction.extra.get("top_confusions")
     if not top:
         return None
+    names = comparison.class_names
     rows = [
-        [
-            Cell(comparison.class_names[truth]),
-            Cell(comparison.groups.names[comparison.groups.group_of[truth]]),
-            Cell(comparison.class_names[called]),
-            Cell(percent(pixels / total, 1)),
-            Cell(f"{pixels:,}"),
-        ]
+        [names[truth], comparison.group_name(truth), names[called], percent(pixels / total, 1), f"{pixels:,}"]
         for truth, called, pixels, total in top[:count]
     ]
-    columns = [("", "class"), ("", "group"), ("", "called"), ("", "% of its pixels"), ("", "pixels")]
-    return Table(f"Largest confusions of {comparison.method.label}", columns, rows)
+    columns = [("", name) for name in ("class", "group", "called", "% of its pixels", "pixels")]
+    return Table(f"Largest confusions of {comparison.method.label}", columns, [[*map(Cell, row)] for row in rows])
 
 
 def correlation_table(comparison: Comparison) -> Table | None:
     """Pearson correlation of class frequency with the scores (MEDOE Table 10)."""
-    shown = comparison.of("baseline", "method", "ensemble", "oracle")
-    entries = [e for e in shown if e.prediction.extra.get("pearson")]
+    entries = [e for e in comparison.whole if e.prediction.extra.get("pearson")]
     if not entries:
         return None
     metrics = list(entries[0].prediction.extra["pearson"])
@@ -247,7 +188,7 @@ def correlation_table(comparison: Comparison) -> Table | None:
         title="Correlation with frequency",
         columns=[("", ""), *(("Pearson ρ", metric) for metric in metrics)],
         rows=[
-            [Cell(_row_label(e)), *(Cell(percent(e.prediction.extra["pearson"].get(m), 1)) for m in metrics)]
+            [Cell(_label(e)), *(Cell(percent(e.prediction.extra["pearson"].get(m), 1)) for m in metrics)]
             for e in entries
         ],
         caption="Percent, between a class's share of the training pixels and its score; 0 means that frequency does "
@@ -257,118 +198,135 @@ def correlation_table(comparison: Comparison) -> Table | None:
 
 def class_table(comparison: Comparison) -> Table:
     """Every class with its group, frequency and scores, rarest last."""
-    entries = comparison.headline
-    metrics = comparison.class_metrics
     counts, unit = comparison.counts or (None, "")
-    base = comparison.baseline
+    metrics = comparison.class_metrics
     rows = []
-    for index in comparison.order:
-        group = comparison.groups.names[comparison.groups.group_of[index]]
-        cells = [Cell(str(index), key=int(index)), Cell(comparison.class_names[index]), Cell(group)]
-        if counts is not None:
-            cells.append(Cell(f"{int(counts[index]):,}", key=int(counts[index])))
-        for metric in metrics:
-            reference = None if base is None else comparison.values(base, metric)[index]
-            for entry in entries:
-                value = comparison.values(entry, metric)[index]
-                gain = np.nan if reference is None or entry is base else value - reference
-                cells.append(Cell(percent(value, 1), signed(gain, 1), _tone(gain, 1), key=_key(value)))
-        rows.append(cells)
-    columns = [("", "id"), ("", "class"), ("", "group"), *([("", unit.split(" (")[0])] if counts is not None else [])]
-    columns += [(metric, entry.label) for metric in metrics for entry in entries]
+    for index, scores in _class_rows(comparison, metrics, comparison.order):
+        count = [] if counts is None else [Cell(f"{int(counts[index]):,}", key=int(counts[index]))]
+        rows.append([Cell(str(index), key=index), *_named(comparison, index), *count, *scores])
+    columns = [("", "id"), ("", "class"), ("", "group"), *([] if counts is None else [("", unit.split(" (")[0])])]
+    columns += [(metric, entry.label) for metric in metrics for entry in comparison.headline]
     return Table("", columns, rows, caption="Click a heading to sort.")
 
 
-def extreme_classes_table(
-    comparison: Comparison, *, best: bool = False, metric: str | None = None, count: int = 10
-) -> Table:
+def extreme_classes_table(comparison: Comparison, *, best: bool = False, count: int = 10) -> Table:
     """The classes with the lowest score of the method in focus, or with the highest.
 
     Args:
-        comparison: The runs.
+        comparison: The runs. The score is the first per-class metric: IoU, or AP.
         best: Show the highest, best first; else the lowest, worst first.
-        metric: A per-class metric; by default the first (IoU, or AP).
         count: How many classes at most; never more than half of those with a score.
     """
-    metric = metric or comparison.class_metrics[0]
+    metric = comparison.class_metrics[0]
     values = comparison.values(comparison.method, metric)
     ranked = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]
-    ranked = ranked[::-1] if best else ranked
-    entries = comparison.headline
-    base = comparison.baseline
-    rows = []
-    for index in ranked[: max(1, min(count, len(ranked) // 2))]:
-        group = comparison.groups.names[comparison.groups.group_of[index]]
-        row = [Cell(comparison.class_names[index]), Cell(group)]
-        for entry in entries:
-            value = comparison.values(entry, metric)[index]
-            gain = np.nan if base is None or entry is base else value - comparison.values(base, metric)[index]
-            row.append(Cell(percent(value, 1), signed(gain, 1), _tone(gain, 1)))
-        rows.append(row)
-    columns = [("", "class"), ("", "group"), *((metric, entry.label) for entry in entries)]
+    shown = ranked[:: -1 if best else 1][: max(1, min(count, len(ranked) // 2))]
+    rows = [[*_named(comparison, i), *scores] for i, scores in _class_rows(comparison, [metric], shown)]
+    columns = [("", "class"), ("", "group"), *((metric, entry.label) for entry in comparison.headline)]
     return Table(f"{'Best' if best else 'Worst'} classes by {metric}", columns, rows)
 
 
-def _overall_only(comparison: Comparison) -> list[str]:
-    entries = comparison.of("baseline", "method", "ensemble", "oracle")
-    shown = dict.fromkeys(name for e in entries for name in e.prediction.overall)
-    return [name for name in shown if name not in comparison.group_metrics and "bias" not in name]
+def calibration_table(comparison: Comparison) -> Table | None:
+    """How often detections of each group are right, and how far that is from their scores; None for segmentation.
+
+    The error is the mean over the detections of the distance between score and precision of their score interval
+    (expected calibration error).
+    """
+    entries = [e for e in comparison.headline if "calibration" in e.prediction.extra]
+    if not entries:
+        return None
+    rows = []
+    for entry in entries:
+        for place, group in enumerate(comparison.group_names):
+            curve = entry.prediction.extra["calibration"][group]
+            count, score, right = (np.array([v or 0.0 for v in curve[k]]) for k in ("count", "score", "precision"))
+            total = float(count.sum())
+            means = [float((count * v).sum() / total) if total else None for v in (score, right, abs(score - right))]
+            cells = [Cell(f"{total:,.0f}", key=total), *(Cell(percent(mean)) for mean in means)]
+            rows.append([Cell("" if place else entry.label), Cell(group), *cells])
+    return Table(
+        title="Calibration of box scores",
+        columns=[("", ""), ("", "group"), *(("", c) for c in ("detections", "mean score", "right", "error"))],
+        rows=rows,
+        caption="Percent. Right: detections that overlap an object of their class by at least half.",
+    )
 
 
-def _scores(entry: Entry, uniform: bool) -> dict[str, Any]:
-    """``overall`` and ``groups`` of an entry, empty where it was not evaluated so."""
-    if uniform:
-        return entry.prediction.extra.get("uniform") or {}
-    return {"overall": entry.prediction.overall, "groups": entry.prediction.groups}
+def _score_table(
+    comparison: Comparison, title: str, keys: Sequence[tuple[str, str]], caption: str = "", uniform: bool = False
+) -> Table:
+    """A row for each way to predict, a column for each (metric, group); the best fair value of a column is strong."""
+    entries = [e for e in comparison.whole if not uniform or e.prediction.extra.get("uniform")]
+    values = _values(entries, keys, uniform)
+    fair = np.array([e.role != "oracle" for e in entries])
+    base = next((row for e, row in zip(entries, values, strict=True) if e.role == "baseline"), None)
+    rivals = np.isfinite(values) & fair[:, None]
+    best = rivals & (values == np.where(rivals, values, -np.inf).max(axis=0)) & (rivals.sum(axis=0) > 1)
+    rows = []
+    for entry, row, strong in zip(entries, values, best, strict=True):
+        gains = np.full(len(row), np.nan) if base is None or entry.role == "baseline" else row - base
+        cells = [_compared(value, gain, strong=bool(s)) for value, gain, s in zip(row, gains, strong, strict=True)]
+        rows.append([Cell(_label(entry)), *cells])
+    columns = [(m, group) if m in comparison.group_metrics else ("", m) for m, group in keys]
+    return Table(title, [("", ""), *columns], rows, caption, frozenset(np.flatnonzero(~fair).tolist()))
 
 
-def _score(scores: dict[str, Any], metric: str, column: str) -> float:
-    values = scores["overall"] if column == "all" else scores["groups"].get(column, {})
-    value = values.get(metric)
-    return np.nan if value is None else value
+def _values(entries: Sequence[Entry], keys: Sequence[tuple[str, str]], uniform: bool = False) -> np.ndarray:
+    scores = [[entry.score(metric, group, uniform=uniform) for metric, group in keys] for entry in entries]
+    return np.array(scores, dtype=np.float64).reshape(len(entries), len(keys))
 
 
-def _has(entry: Entry, metric: str) -> bool:
-    return any(metric in values for values in entry.prediction.groups.values())
+def _caption(comparison: Comparison) -> str:
+    sizes = zip(comparison.groups.names, comparison.groups.sizes, strict=True)
+    sentences = ["Percent", ", ".join(f"{name}: {size} classes" for name, size in sizes if size)]
+    if comparison.groups_from:
+        sentences.append(f"Groups: {comparison.groups_from}")
+    if comparison.baseline is not None:
+        sentences.append(f"Small numbers: difference to {comparison.baseline.label}")
+    if comparison.of("oracle"):
+        sentences.append("† chooses the expert by the true label: a bound, not a method")
+    return ". ".join(sentences) + "."
 
 
-def _matrix(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
-    return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=np.float64)
-
-
-def _column_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    filled = np.isfinite(values)
-    low = np.where(filled, values, np.inf).min(axis=0)
-    high = np.where(filled, values, -np.inf).max(axis=0)
-    return np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
-
-
-def _base_row(entries: Sequence[Entry]) -> int | None:
-    return next((i for i, e in enumerate(entries) if e.role == "baseline"), None)
-
-
-def _compared(values: np.ndarray, row: int, base: int | None, fair: Sequence[int]) -> list[Cell]:
-    """Cells of one row, with differences to the base row; the best fair value of a column is strong."""
+def _shaded(values: np.ndarray, metric: str) -> list[Cell]:
+    """One column, the best value deepest."""
+    filled = values[np.isfinite(values)]
+    low, span = (filled.min(), np.ptp(filled)) if len(filled) else (0.0, 0.0)
     cells = []
-    for column in range(values.shape[1]):
-        value = values[row, column]
-        gain = np.nan if base is None or row == base else value - values[base, column]
-        rivals = values[list(fair), column]
-        rivals = rivals[np.isfinite(rivals)]
-        best = row in fair and len(rivals) > 1 and value == rivals.max()
-        cells.append(Cell(percent(value), signed(gain), _tone(gain), strong=bool(best), key=_key(value)))
+    for value in values.tolist():
+        if not np.isfinite(value):
+            cells.append(Cell("–"))
+            continue
+        shade = float((value - low) / span) if span > 0 else 0.0
+        if metric == "bias":
+            cells.append(Cell(f"{value:.3f}", shade=1 - shade))
+        else:
+            cells.append(Cell(percent(value), shade=shade))
     return cells
 
 
-def _tone(gain: float, digits: int = 2) -> Tone:
-    if not np.isfinite(gain) or abs(gain) < 0.5 * 10.0 ** -(digits + 2):
-        return "muted"
-    return "good" if gain > 0 else "bad"
+def _class_rows(
+    comparison: Comparison, metrics: Sequence[str], classes: np.ndarray
+) -> Iterator[tuple[int, list[Cell]]]:
+    """Each class with its scores of the headline's entries, metric by metric."""
+    columns = []
+    for metric in metrics:
+        base = comparison.baseline and comparison.values(comparison.baseline, metric)
+        for entry in comparison.headline:
+            values = comparison.values(entry, metric)
+            columns.append((values, values * np.nan if base is None or entry.role == "baseline" else values - base))
+    for index in classes.tolist():
+        yield index, [_compared(values[index], gains[index], digits=1) for values, gains in columns]
 
 
-def _key(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _compared(value: float, gain: float, *, digits: int = 2, strong: bool = False) -> Cell:
+    key = float(value) if np.isfinite(value) else None
+    return Cell(percent(value, digits), signed(gain, digits), tone(gain, digits), strong, key=key)
 
 
-def _row_label(entry: Entry) -> str:
+def _named(comparison: Comparison, index: int) -> list[Cell]:
+    return [Cell(comparison.class_names[index]), Cell(comparison.group_name(index))]
+
+
+def _label(entry: Entry) -> str:
     return f"{entry.label} †" if entry.role == "oracle" else entry.label

@@ -19,10 +19,11 @@ def run(arguments: Namespace) -> int:
     """Write the report and print its table."""
     from rich.console import Console
 
-    from longtail.cli.show import show_results
-    from longtail.reports.html import by_task, write_report
+    from longtail.cli.show import show_comparison
+    from longtail.reports.comparison import Comparison
+    from longtail.reports.html import write_report
 
-    for runs in by_task(arguments.runs):
-        show_results(runs)
+    for comparison in Comparison.by_task(arguments.runs):
+        show_comparison(comparison)
     Console(highlight=False, soft_wrap=True).print(f"report: {write_report(arguments.runs, arguments.out)}")
     return 0
