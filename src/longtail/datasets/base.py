@@ -116,6 +116,8 @@ class DetectionDataset(Dataset, ABC):
 
     classes: ClassInfo
     transform: Callable[[DetectionSample], DetectionSample] | None = None
+    #: What whoever trains on these samples should know of how they were chosen or read.
+    note: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...

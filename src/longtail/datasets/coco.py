@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +12,12 @@ import torch
 from torchvision import tv_tensors
 
 from longtail.annotations.coco_file import CocoFile, read_coco_file, whole_numbers
+from longtail.datasets.annotated import Annotated, place_images
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
+from longtail.datasets.coco_layouts import find_coco, image_folders
 from longtail.datasets.image_files import read_image
 from longtail.datasets.palette import generate_palette
+from longtail.datasets.parting import in_split, parting_note
 from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map
 from longtail.errors import ConfigError, DataError
 
@@ -26,17 +29,20 @@ class Coco(DetectionDataset):
 
     Args:
         root: Folder of the data set. The annotations are looked for at ``annotations/SPLIT.json``,
-            ``annotations/instances_SPLIT2017.json``, ``annotations/instances_SPLIT.json`` and ``SPLIT.json``, the
-            images in ``images``, ``SPLIT2017``, ``SPLIT`` and the folder itself.
-        split: "train", "val", … as the files call it.
-        annotations: The annotation file, where it is elsewhere; relative to ``root``.
-        images: Folder that the file names of the images are relative to; relative to ``root``.
+            ``annotations/instances_SPLIT2017.json``, ``annotations/instances_SPLIT.json``, ``SPLIT.json`` and
+            ``SPLIT/_annotations.coco.json``, then among all files that name the split; the images in folders of the
+            split, ``images`` and the folder itself, then by the ends of their paths.
+        split: "train", "val" (``valid`` and ``validation`` are the same), …; "all" where there are no splits.
+        annotations: The annotation file, where it is elsewhere; relative to ``root``. ``{split}`` in it is the split.
+        images: Folder that the file names of the images are relative to; likewise.
         masks: Whether samples have masks; None for what all objects have.
         outside: Boxes that reach out of their image are cut at its border, or refused.
         semantic: Also give semantic maps: a folder of single-channel PNGs named as the images (COCO-stuff's, 255 where
             no class is known), relative to ``root``, or "objects" to paint them from the masks.
         keep_empty: Keep images without objects; they teach what is background.
         check_files: Look for all image files at once rather than fail when the first missing one is read.
+        val_share: Share of the images that is "val" where one file holds all images; 0.2 when not given.
+        split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``parting.in_split``.
         transform: Applied to every sample dict.
 
     Attributes:
@@ -59,20 +65,27 @@ class Coco(DetectionDataset):
         semantic: str | Path | None = None,
         keep_empty: bool = True,
         check_files: bool = True,
+        val_share: float | None = None,
+        split_by: str | None = None,
         transform: Callable[[DetectionSample], DetectionSample] | None = None,
     ) -> None:
         root = Path(root).expanduser()
         self.split = split
         self.transform = transform
-        file = root / annotations if annotations else _first(self._annotation_files(root, split), "annotations")
-        self.file: CocoFile = read_coco_file(file)
+        if not root.is_dir():
+            raise DataError(f"data folder {root} does not exist", fix="check the path")
+        found = self._named(root, split, annotations) if annotations else self._find(root, split)
+        self.file: CocoFile = found.table
+        self.note = found.note
+        file = self.file.path
         if outside not in ("clip", "refuse"):
             raise ConfigError(f"outside is {outside!r}", fix="choose 'clip' or 'refuse'")
         self.classes = ClassInfo(
             tuple(str(c.get("name", c["id"])) for c in self.file.categories), generate_palette(self.file.num_classes)
         )
         self._paths = [self._image_path(record, file) for record in self.file.images]
-        self.image_root = root / images if images else _image_root(self._image_roots(root, split), self._paths)
+        self._root = _for_split(root, images, split) if images else root
+        self._folders = [self._root] if images else found.folders
         self._boxes, self._kept = self._clip(outside)
         self.has_masks = self._decide_masks(masks)
         self.semantic = semantic if semantic in (None, FROM_OBJECTS) else root / semantic
@@ -80,8 +93,10 @@ class Coco(DetectionDataset):
             raise DataError(f"{file} has no masks to paint semantic maps from", fix="give a folder of maps instead")
         owner = np.repeat(np.arange(len(self.file.images)), np.diff(self.file.first))
         counts = np.bincount(owner[self._kept], minlength=len(self.file.images))
-        self._shown = np.arange(len(self.file.images)) if keep_empty else np.flatnonzero(counts)
-        self.annotation_file = self.file.path if len(self._shown) == len(self.file.images) else None
+        shown = self._part(found.has_splits, bool(annotations), val_share, split_by)
+        self._shown = np.flatnonzero(shown & (counts > 0) if not keep_empty else shown)
+        whole = self.file.content is None and len(self._shown) == len(self.file.images)
+        self.annotation_file = self.file.path if whole else None
         if check_files:
             self._check_files()
 
@@ -102,7 +117,7 @@ class Coco(DetectionDataset):
             "labels": torch.from_numpy(self.file.labels[objects]),
             "crowd": torch.from_numpy(self.file.crowd[objects]),
             "image_id": int(record["id"]),
-            "name": Path(self._paths[place]).stem,
+            "name": self._files[place].stem,
         }
         if self.has_masks:
             sample["masks"] = tv_tensors.Mask(torch.from_numpy(self.file.masks(objects, size)).bool())
@@ -120,7 +135,12 @@ class Coco(DetectionDataset):
     @property
     def image_files(self) -> list[Path]:
         """File of every image, in order."""
-        return [self.image_root / self._paths[i] for i in self._shown]
+        return [self._files[i] for i in self._shown]
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        """File of every image of the annotations."""
+        return place_images(self._paths, self._folders, self._root)
 
     @property
     def category_ids(self) -> np.ndarray:
@@ -141,15 +161,30 @@ class Coco(DetectionDataset):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    @staticmethod
-    def _annotation_files(root: Path, split: str) -> list[Path]:
-        folder = root / "annotations"
-        names = (f"{split}.json", f"instances_{split}2017.json", f"instances_{split}.json")
-        return [*(folder / name for name in names), root / f"{split}.json"]
+    def _find(self, root: Path, split: str) -> Annotated:
+        """Annotations of the split in the layout of the data set."""
+        return find_coco(root, split)
 
-    @staticmethod
-    def _image_roots(root: Path, split: str) -> list[Path]:
-        return [root / "images", root / f"{split}2017", root / split, root]
+    def _named(self, root: Path, split: str, annotations: str | Path) -> Annotated:
+        """Annotations of the file that was named."""
+        file = _for_split(root, annotations, split)
+        return Annotated(read_coco_file(file), image_folders(root, split, file))
+
+    def _part(self, has_splits: bool, named: bool, val_share: float | None, split_by: str | None) -> np.ndarray:
+        """Which images are in the split, bool; all of them unless it has to be made."""
+        if has_splits and val_share is None and split_by is None:
+            return np.ones(len(self._paths), dtype=bool)
+        if has_splits and not named:
+            raise ConfigError(
+                f"val_share or split_by is given, but {self._root} has splits of its own",
+                fix="leave them out, or name one file of all images with annotations=…",
+            )
+        share = 0.2 if val_share is None else val_share
+        names = [PurePosixPath(path).with_suffix("").as_posix() for path in self._paths]
+        inside = in_split(names, self.split, self.file.path, val_share=share, split_by=split_by)
+        if not all(inside):
+            self.note = "; ".join(filter(None, (self.note, parting_note(self.file.path, share, split_by))))
+        return np.array(inside, dtype=bool)
 
     @staticmethod
     def _image_path(record: dict[str, Any], source: Path) -> str:
@@ -164,7 +199,7 @@ class Coco(DetectionDataset):
         return annotations[self._kept[annotations]]
 
     def _read(self, place: int) -> tv_tensors.Image:
-        record, path = self.file.images[place], self.image_root / self._paths[place]
+        record, path = self.file.images[place], self._files[place]
         image = read_image(path)
         expected = (record.get("height"), record.get("width"))
         if None not in expected and tuple(image.shape[-2:]) != expected:
@@ -210,7 +245,7 @@ class Coco(DetectionDataset):
         listed: dict[Path, set[str]] = {}
         missing = []
         for i in self._shown:
-            path = self.image_root / self._paths[i]
+            path = self._files[i]
             if path.parent not in listed:
                 listed[path.parent] = _names_in(path.parent)
             if path.name not in listed[path.parent]:
@@ -237,19 +272,6 @@ def _names_in(folder: Path) -> set[str]:
         return {entry.name for entry in entries}
 
 
-def _first(candidates: Iterable[Path], what: str) -> Path:
-    candidates = list(candidates)
-    for path in candidates:
-        if path.exists():
-            return path
-    raise DataError(
-        f"no {what} at {', '.join(str(c) for c in candidates)}", fix=f"name the file with {what}=… or check the folder"
-    )
-
-
-def _image_root(candidates: list[Path], paths: list[str]) -> Path:
-    """The first folder that holds the first image."""
-    for folder in candidates:
-        if paths and (folder / paths[0]).is_file():
-            return folder
-    return candidates[0] if candidates[0].is_dir() else candidates[-1]
+def _for_split(root: Path, path: str | Path, split: str) -> Path:
+    """A path relative to the data set in which ``{split}`` stands for the split."""
+    return root / str(path).replace("{split}", split)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from torchvision.io import ImageReadMode, decode_image
 from longtail.errors import DataError
 
 _DECODED = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # by torchvision; the others by PIL
+
+_READERS = 8  # threads that read headers
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:
@@ -80,3 +83,19 @@ def fingerprint_of(files: Sequence[Path], *facts: object, times: bool = True) ->
         changed = f" {stat.st_mtime_ns}" if times else ""
         digest.update(f"{path.parent.name}/{path.name} {stat.st_size}{changed}\n".encode())
     return digest.hexdigest()
+
+
+def image_sizes(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """Height and width of images, as ``read_image`` turns them; by their headers where these tell.
+
+    Raises:
+        DataError: An image is missing or corrupt.
+    """
+    with ThreadPoolExecutor(_READERS) as readers:
+        sizes = list(readers.map(upright_size, files))
+    return [size or _decoded_size(file) for size, file in zip(sizes, files, strict=True)]
+
+
+def _decoded_size(file: Path) -> tuple[int, int]:
+    height, width = read_image(file).shape[-2:]
+    return int(height), int(width)

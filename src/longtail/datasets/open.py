@@ -4,11 +4,12 @@ from collections.abc import Callable
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from longtail.datasets.layouts import is_labelled_folder
 from longtail.errors import ConfigError, DataError
 
+Task = Literal["segmentation", "detection"]
 _NAMED_WITHOUT_FILES = {"longtail-scenes": "longtail.datasets.synthetic.LongTailScenes"}
 _NAMED = {
     "ade20k": "longtail.datasets.ade20k.ADE20K",
@@ -16,6 +17,9 @@ _NAMED = {
     "coco": "longtail.datasets.coco.Coco",
     "folder": "longtail.datasets.folder.SegmentationFolder",
     "lvis": "longtail.datasets.lvis.Lvis",
+    "table": "longtail.datasets.box_table.BoxTable",
+    "voc": "longtail.datasets.voc.Voc",
+    "yolo": "longtail.datasets.yolo.Yolo",
 }
 
 
@@ -24,17 +28,19 @@ def open_dataset(
     split: str,
     *,
     transform: Callable[[Any], Any] | None = None,
+    task: Task | None = None,
     labels_only: bool = False,
     **options: Any,
 ) -> Any:
     """Open one split of a data set.
 
     Args:
-        name_or_path: ``longtail-scenes``; ``cityscapes:ROOT``, ``ade20k:ROOT``, ``folder:ROOT``, ``coco:ROOT`` or
-            ``lvis:ROOT``; a folder, recognised by its layout; or the dotted path of a class, ``my.package.MyData``,
+        name_or_path: ``longtail-scenes``; ``cityscapes:ROOT``, ``ade20k:ROOT``, ``folder:ROOT``, ``coco:ROOT``,
+            ``lvis:ROOT``, ``yolo:ROOT``, ``voc:ROOT`` or ``table:ROOT``; a folder, recognised by its layout; or the dotted path of a class, ``my.package.MyData``,
             which is called with ``split``, ``transform`` and the options.
         split: "train", "val", … as the data set calls it.
         transform: Applied to every sample dict.
+        task: What the data are for, where they hold label images and boxes (Pascal VOC, synthetic scenes).
         labels_only: Classes will be read and nothing else: a COCO-style data set needs neither image files nor masks.
         options: Passed on to the data set's class.
 
@@ -50,31 +56,49 @@ def open_dataset(
     elif text in _NAMED_WITHOUT_FILES:
         make, arguments = _import(_NAMED_WITHOUT_FILES[text]), ()
     elif text and Path(text).expanduser().is_dir():
-        make, arguments = _import(_NAMED[_layout(Path(text).expanduser())]), (text,)
+        make, arguments = _import(_NAMED[_layout(Path(text).expanduser(), task)]), (text,)
     else:
         make, arguments = _import(text), ()
     _refuse_unknown_options(make, text, options)
+    if task and "task" in signature(make).parameters:
+        options = {"task": task, **options}
     if labels_only and "check_files" in signature(make).parameters:
         options = {"check_files": False, "masks": False, **options}
     return make(*arguments, split=split, transform=transform, **options)
 
 
-def _layout(root: Path) -> str:
+def _layout(root: Path, task: Task | None) -> str:
     """Name of the data set whose layout a folder has."""
     if (root / "leftImg8bit").is_dir():
         return "cityscapes"
     if (root / "ADEChallengeData2016").is_dir() or (root / "annotations" / "training").is_dir():
         return "ade20k"
-    records = sorted(path.name for path in (root / "annotations").glob("*.json"))
-    if records:
-        return "lvis" if any(name.startswith("lvis") for name in records) else "coco"
+    found = detection_layout(root)
+    if found and not (found == "voc" and task == "segmentation"):
+        return found
     if is_labelled_folder(root):
         return "folder"
-    found = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
+    holds = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
     raise DataError(
-        f"the layout of {root} is of no known data set; it holds {found}",
+        f"the layout of {root} is of no known data set; it holds {holds}",
         fix="docs/guide/data.md lists the layouts; or call it folder:ROOT and name image_dir and label_dir",
     )
+
+
+def detection_layout(root: Path) -> str | None:
+    """Name of the layout of boxes that a folder has; None for no such layout."""
+    from longtail.datasets.box_table import table_files
+    from longtail.datasets.coco_layouts import coco_files
+    from longtail.datasets.voc import is_voc
+    from longtail.datasets.yolo import is_yolo
+
+    if records := coco_files(root):
+        return "lvis" if any(path.name.startswith("lvis") for path in records) else "coco"
+    if is_yolo(root):
+        return "yolo"
+    if is_voc(root):
+        return "voc"
+    return "table" if table_files(root) else None
 
 
 def _refuse_unknown_options(make: Callable, name: str, options: dict[str, Any]) -> None:

@@ -77,14 +77,14 @@ class DetectionTruth:
         return cls(annotations_of((plain[i] for i in range(len(plain))), plain.classes.names))
 
     @classmethod
-    def of_images(cls, annotations: str | Path, image_ids: Collection[int]) -> "DetectionTruth":
-        """Annotations of some images of a file alone, by the rules of the whole file.
+    def of_images(cls, annotations: str | Path | bytes, image_ids: Collection[int]) -> "DetectionTruth":
+        """Annotations of some images of a file, or of its content, alone; by the rules of the whole file.
 
         Raises:
             DataError: The file cannot be read.
         """
         try:
-            content = json.loads(Path(annotations).read_bytes())
+            content = json.loads(annotations if isinstance(annotations, bytes) else Path(annotations).read_bytes())
             wanted, federated = set(image_ids), _is_federated(content)
             content["images"] = [image for image in content["images"] if image["id"] in wanted]
             content["annotations"] = [a for a in content["annotations"] if a["image_id"] in wanted]

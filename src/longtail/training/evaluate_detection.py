@@ -182,7 +182,7 @@ def truth_of(dataset: DetectionDataset, size: int | None = None) -> DetectionTru
         return DetectionTruth(annotations_of((plain[i] for i in range(size)), dataset.classes.names))
     if size == len(dataset) and getattr(dataset, "annotation_file", None) is not None:
         return DetectionTruth(file.path)
-    return DetectionTruth.of_images(file.path, dataset.image_ids[:size])  # type: ignore[attr-defined]
+    return DetectionTruth.of_images(file.content or file.path, dataset.image_ids[:size])  # type: ignore[attr-defined]
 
 
 def _prediction(scorer: DetectionScorer) -> Prediction:

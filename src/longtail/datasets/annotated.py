@@ -1,0 +1,152 @@
+"""What the readers of detection layouts have in common: a split by its spellings, and where its images are."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from longtail.annotations.coco_file import CocoFile
+from longtail.datasets.image_files import IMAGE_SUFFIXES
+from longtail.errors import DataError
+from longtail.folders import files_in
+from longtail.json_files import read_text
+
+_SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Annotations of a split.
+
+    Args:
+        table: The annotations.
+        folders: Folders that the names of the images may be relative to, the likeliest first.
+        has_splits: False where the annotations are of all images, and there are no splits.
+        note: What whoever trains on them should know of how they were read.
+    """
+
+    table: CocoFile
+    folders: Sequence[Path]
+    has_splits: bool = True
+    note: str = ""
+
+
+def spellings(split: str | None) -> tuple[str, ...]:
+    """A split as data sets spell it, as asked for first: ``val``, ``valid``, ``validation``, ``Val`` …"""
+    for names in _SPELLINGS.values():
+        if split in names:
+            return tuple(dict.fromkeys((split, *names, *(name.capitalize() for name in names))))
+    return (split,) if split else ()
+
+
+def split_of(path: Path) -> str | None:
+    """The split that a relative path names, such as ``val`` of ``annotations/instances_val2017.json``."""
+    words = set(re.findall("[a-z]+", path.as_posix().lower()))
+    named = [split for split, names in _SPELLINGS.items() if words & set(names)]
+    return named[0] if len(named) == 1 else None
+
+
+def choose_file(files: Iterable[Path], root: Path, split: str | None, what: str) -> tuple[Path, bool] | None:
+    """The file of a split, and whether the data have splits; None where there are no files.
+
+    Args:
+        files: Files that could be it.
+        root: Folder of the data set.
+        split: The split; None or "all" where there should be one file for all images.
+        what: Names the files in errors.
+
+    Raises:
+        DataError: There are files, but none or more than one of this split.
+    """
+    of = {file: split_of(file.relative_to(root)) for file in files}
+    wanted = next((name for name, names in _SPELLINGS.items() if split in names), split)
+    mine = [file for file, named in of.items() if named == wanted]
+    whole = [file for file, named in of.items() if named is None]
+    found = mine or (whole if len(whole) == len(of) else [])
+    if not of:
+        return None
+    if not found:
+        names = sorted({name for name in of.values() if name})
+        raise DataError(
+            f"{root} has no {what} of split {split!r}, but of {', '.join(names)}",
+            fix=f"choose one of these, or name the file with annotations=… (such as {min(of).relative_to(root)})",
+        )
+    if len(found) > 1:
+        listed = ", ".join(str(file.relative_to(root)) for file in sorted(found)[:4])
+        raise DataError(f"{root} has several {what} for split {split!r}: {listed}", fix="name one with annotations=…")
+    return found[0], bool(mine)
+
+
+def place_images(names: Sequence[str], folders: Sequence[Path], root: Path) -> list[Path]:
+    """File of every image.
+
+    Names are relative to the first folder that holds the first image. Where no folder does, each image is the file
+    under ``root`` of that name whose folders have the longest end in common with it (names may be of another machine),
+    of several the one in the likeliest folder.
+
+    Args:
+        names: Of the images, as the annotations have them; the suffix may be missing.
+        folders: Folders that they may be relative to; an image that is found nowhere is expected in the first.
+        root: Folder that holds all images.
+
+    Raises:
+        DataError: Two files fit a name equally well.
+    """
+    for folder in folders:
+        if names and (folder / names[0]).is_file():
+            return [folder / name for name in names]
+    by_name: dict[str, list[Path]] = {}
+    for file in files_in(root, IMAGE_SUFFIXES) if root.is_dir() else ():
+        for key in (file.name, file.stem):
+            by_name.setdefault(_plain(key)[-1], []).append(file)
+    return [_fitting(name, by_name, folders) or folders[0] / name for name in names]
+
+
+def relative_name(file: Path, root: Path) -> str:
+    """Path of an image in the data set, which is the same on every machine; the whole path where it is elsewhere."""
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+
+
+def read_lines(file: Path) -> list[str]:
+    """Lines of a text file, without the spaces around them.
+
+    Raises:
+        DataError: The file is missing or not in UTF-8.
+    """
+    text = read_text(file, "lines", "restore the file, in UTF-8")
+    return [line.strip() for line in text.splitlines()]
+
+
+def _fitting(name: str, by_name: dict[str, list[Path]], folders: Sequence[Path]) -> Path | None:
+    parts = _plain(name)
+    files = by_name.get(parts[-1], []) if parts else []
+    if len(files) < 2:
+        return files[0] if files else None
+
+    def fit(file: Path) -> tuple[int, int]:
+        """Folders in common, and minus the place of the folder that the file is in."""
+        place = next((i for i, folder in enumerate(folders) if file.is_relative_to(folder)), len(folders))
+        return _common_end(parts[:-1], _plain(file.parent.as_posix())), -place
+
+    fits = [fit(file) for file in files]
+    best = [file for file, of in zip(files, fits, strict=True) if of == max(fits)]
+    if len(best) > 1:
+        raise DataError(
+            f"image {name!r} may be {best[0]} or {best[1]}", fix="name the folder that it is relative to with images=…"
+        )
+    return best[0]
+
+
+def _plain(name: str) -> tuple[str, ...]:
+    """Parts of a path, with the separators of Windows and decomposed letters as others write them."""
+    return PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).parts
+
+
+def _common_end(first: Sequence[str], second: Sequence[str]) -> int:
+    length = 0
+    for a, b in zip(reversed(first), reversed(second), strict=False):
+        if a != b:
+            break
+        length += 1
+    return length
