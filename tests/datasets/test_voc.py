@@ -74,7 +74,7 @@ def test_lists_that_name_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no split 'test'"):
         Voc(tmp_path, "test")
     (base / "ImageSets/Main/train.txt").write_text("cloud\n")
-    with pytest.raises(DataError, match="lists cloud, which .* has no XML file of"):
+    with pytest.raises(DataError, match=r"lists cloud, which .* has no XML file of"):
         Voc(tmp_path, "train")
     (base / "ImageSets/Main/train.txt").write_text("\n")
     with pytest.raises(DataError, match="lists no images"):

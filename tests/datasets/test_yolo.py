@@ -117,14 +117,14 @@ def test_descriptions_that_are_refused(text: str, words: str, tmp_path: Path) ->
 def test_labels_that_are_elsewhere(tmp_path: Path) -> None:
     with_label(tmp_path, "0 0.5 0.5 0.1 0.1\n")
     (tmp_path / "labels").rename(tmp_path / "txt")
-    with pytest.raises(DataError, match="none of the 1 images .* has a label file"):
+    with pytest.raises(DataError, match=r"none of the 1 images .* has a label file"):
         Yolo(tmp_path, "all")
 
 
 def test_one_of_several_descriptions(tmp_path: Path) -> None:
     yolo(tmp_path)
     (tmp_path / "other.yaml").write_text("train: images/train\nval: images/val\nnames: [one, two]\n")
-    with pytest.raises(DataError, match="several descriptions: data.yaml, other.yaml"):
+    with pytest.raises(DataError, match=r"several descriptions: data\.yaml, other\.yaml"):
         Yolo(tmp_path)
     assert Yolo(tmp_path, annotations="other.yaml").classes.names == ("one", "two")
 

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from longtail.datasets.annotated import Annotated, choose_file, spellings
 from longtail.annotations.coco_file import read_coco_file
+from longtail.datasets.annotated import Annotated, choose_file, spellings
 from longtail.errors import DataError
 from longtail.folders import is_hidden
 

@@ -36,8 +36,8 @@ def open_dataset(
 
     Args:
         name_or_path: ``longtail-scenes``; ``cityscapes:ROOT``, ``ade20k:ROOT``, ``folder:ROOT``, ``coco:ROOT``,
-            ``lvis:ROOT``, ``yolo:ROOT``, ``voc:ROOT`` or ``table:ROOT``; a folder, recognised by its layout; or the dotted path of a class, ``my.package.MyData``,
-            which is called with ``split``, ``transform`` and the options.
+            ``lvis:ROOT``, ``yolo:ROOT``, ``voc:ROOT`` or ``table:ROOT``; a folder, recognised by its layout; or the
+            dotted path of a class, ``my.package.MyData``, which is called with ``split``, ``transform`` and the options.
         split: "train", "val", … as the data set calls it.
         transform: Applied to every sample dict.
         task: What the data are for, where they hold label images and boxes (Pascal VOC, synthetic scenes).

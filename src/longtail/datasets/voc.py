@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from longtail.annotations.coco_file import annotation_table
 from longtail.datasets.annotated import Annotated, place_images, read_lines, relative_name, spellings
 from longtail.datasets.coco import Coco
-from longtail.annotations.coco_file import annotation_table
 from longtail.datasets.image_files import image_sizes
 from longtail.errors import ConfigError, DataError
 

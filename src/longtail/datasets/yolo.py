@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from longtail.annotations.coco_file import annotation_table
 from longtail.classes_file import distinct_names, read_classes_file
 from longtail.datasets.annotated import Annotated, read_lines, relative_name, spellings
 from longtail.datasets.coco import Coco
-from longtail.annotations.coco_file import annotation_table
 from longtail.datasets.image_files import IMAGE_SUFFIXES, image_sizes
 from longtail.errors import DataError
 from longtail.folders import files_in

@@ -89,7 +89,8 @@ class DetectionTruth:
             content["images"] = [image for image in content["images"] if image["id"] in wanted]
             content["annotations"] = [a for a in content["annotations"] if a["image_id"] in wanted]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"cannot read {annotations}: {error}", fix="give a COCO-style annotation file") from error
+            source = "the annotations" if isinstance(annotations, bytes) else annotations
+            raise DataError(f"cannot read {source}: {error}", fix="give a COCO-style annotation file") from error
         truth = cls(content)
         truth.federated = federated
         return truth
