@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from longtail.annotations.coco_file import CocoFile
-from longtail.datasets.image_files import IMAGE_SUFFIXES
+from longtail.datasets.pairing import IMAGE_SUFFIXES
 from longtail.errors import DataError
 from longtail.folders import files_in
 from longtail.json_files import read_text

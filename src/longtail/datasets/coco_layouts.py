@@ -65,4 +65,7 @@ def _looks_like_coco(path: Path) -> bool:
         ends = file.read(_ENDS)
         file.seek(max(path.stat().st_size - _ENDS, 0))
         ends += file.read(_ENDS)
-    return ends.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and _KEYS.search(ends) is not None
+    start = ends.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if path.parent.name == "annotations":  # also a damaged one, so that reading it says what is wrong
+        return start != b"["
+    return start == b"{" and _KEYS.search(ends) is not None

@@ -60,14 +60,14 @@ def open_dataset(
     else:
         make, arguments = _import(text), ()
     _refuse_unknown_options(make, text, options)
-    if task and "task" in signature(make).parameters:
+    if task and text in _NAMED_WITHOUT_FILES:
         options = {"task": task, **options}
     if labels_only and "check_files" in signature(make).parameters:
         options = {"check_files": False, "masks": False, **options}
     return make(*arguments, split=split, transform=transform, **options)
 
 
-def _layout(root: Path, task: Task | None) -> str:
+def _layout(root: Path, task: Task | None = None) -> str:
     """Name of the data set whose layout a folder has."""
     if (root / "leftImg8bit").is_dir():
         return "cityscapes"

@@ -242,9 +242,7 @@ def open_detection(
     if not data.dataset:
         raise ConfigError("data.dataset is not given", fix="name a folder with an annotation file or a data set")
     options = as_arguments({**data.options, **(data.train_options if training else data.val_options)})
-    if data.dataset == "longtail-scenes":
-        options["task"] = "detection"
-    dataset = open_dataset(data.dataset, split, transform=transform, **options)
+    dataset = open_dataset(data.dataset, split, transform=transform, **{**options, "task": "detection"})
     if not isinstance(dataset, DetectionDataset) or getattr(dataset, "task", "detection") != "detection":
         raise ConfigError(
             f"{data.dataset} is no data set for detection", fix="give coco:ROOT, lvis:ROOT or a class of your own"

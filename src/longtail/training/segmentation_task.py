@@ -56,7 +56,7 @@ class SegmentationTask:
         if not config.data.dataset:
             raise ConfigError("data.dataset is not given", fix="name a folder or a built-in data set")
         self.config = config
-        labelled = open_dataset(config.data.dataset, config.data.train_split, **as_arguments(config.data.options))
+        labelled = _open(config, config.data.train_split)
         size = len(labelled) if config.data.limit is None else min(len(labelled), config.data.limit)
         self.train_data = _KeptFields(labelled, self._augmentation(labelled.ignore_index), size)
         self._order = self._classifier_order = sampling_order(config.data.sampling, labelled, size)
@@ -218,9 +218,12 @@ def open_validation(config: SegmentationConfig, split: str | None = None) -> Seg
         mean=settings.options.get("mean", IMAGENET_MEAN),
         std=settings.options.get("std", IMAGENET_STD),
     )
-    return open_dataset(
-        config.data.dataset, split or config.data.val_split, transform=transform, **as_arguments(config.data.options)
-    )
+    return _open(config, split or config.data.val_split, transform)
+
+
+def _open(config: SegmentationConfig, split: str, transform: Callable | None = None) -> SegmentationDataset:
+    options = {**as_arguments(config.data.options), "task": "segmentation"}
+    return open_dataset(config.data.dataset, split, transform=transform, **options)
 
 
 def _content_of(dataset: SegmentationDataset, frequency: ClassFrequency) -> str:

@@ -119,9 +119,9 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
     from longtail.training.run_folder import RunFolder, environment_rank
 
     target = RunFolder(out)
-    options = {"task": "detection"} if detection and arguments.data == "longtail-scenes" else {}
+    task: Any = "detection" if detection else "segmentation"
     split = arguments.split or "val"
-    dataset: Any = open_dataset(arguments.data, split, **options, **as_arguments(arguments.options))
+    dataset: Any = open_dataset(arguments.data, split, **{**as_arguments(arguments.options), "task": task})
     shared: dict[str, Any] = {
         "workers": arguments.workers,
         "pictures": 6 if arguments.pictures is None else arguments.pictures,
