@@ -2,7 +2,7 @@
 
 from abc import ABC
 
-from torch import nn
+from torch import Tensor, nn
 
 from longtail.errors import ConfigError
 
@@ -28,3 +28,7 @@ class PhasedMethod(nn.Module, ABC):
                 f"{type(self).__name__} has no training phase {phase!r}", fix=f"choose one of {self.phases}"
             )
         self.phase = phase
+
+    def counts(self) -> dict[str, Tensor]:
+        """What the last ``losses`` counted, by name: single numbers, for the log of the training."""
+        return {}

@@ -1,7 +1,7 @@
 from longtail.metrics.results import Prediction, Results
 from longtail.reports.comparison import Comparison, Run
 from longtail.reports.sections import calibration
-from longtail.reports.tables import calibration_table
+from longtail.reports.tables import calibration_table, positives_table
 
 
 def comparison(tmp_path, extra: dict) -> Comparison:
@@ -28,3 +28,15 @@ def test_average_precisions_are_what_matters(tmp_path):
     shown = comparison(tmp_path, {})
     assert shown.group_metrics == shown.class_metrics == ["AP", "mask_AP", "AP_fixed"]
     assert calibration_table(shown) is None
+
+
+def test_boxes_that_the_stages_learned_from(tmp_path):
+    shown = comparison(tmp_path, {})
+    assert positives_table(shown) is None
+    shown.focus.results.training["positives"] = {
+        "stage_1": {"rare": 4.0, "frequent": 10.0},
+        "stage_2": {"rare": 4.5, "frequent": 9.0},
+    }
+    table = positives_table(shown)
+    assert [cell.text for cell in table.rows[0]] == ["MEC", "stage 1", "4.00", "10.00"]
+    assert [(cell.text, cell.note) for cell in table.rows[1][2:]] == [("4.50", "× 1.125"), ("9.00", "× 0.900")]

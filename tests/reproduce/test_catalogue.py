@@ -1,7 +1,7 @@
 import pytest
 
 from longtail.errors import ConfigError
-from longtail.reproduce.catalogue import PAPERS, Catalogue, Experiment, budget, budgets, merged
+from longtail.reproduce.catalogue import MEMORY, PAPERS, Catalogue, Experiment, budget, budgets, merged
 
 EXPERIMENTS = [
     catalogue.experiment(name, part)
@@ -59,7 +59,17 @@ def test_groups_average_to_the_whole_or_the_misprint_is_flagged(experiment: Expe
 def test_columns_are_what_results_hold():
     for experiment in EXPERIMENTS:
         for place in experiment.columns.values():
-            assert place.split(".")[0] in ("overall", "groups", "extra")
+            assert place == MEMORY or place.split(".")[0] in ("overall", "groups", "extra")
+
+
+def test_memory_is_a_column_where_the_paper_prints_it():
+    medoe = Catalogue("medoe")
+    shown = [name for name in medoe.names if MEMORY in medoe.experiment(name).columns.values()]
+    assert shown == ["table-5", "table-7", "table-9"]
+    rows = {row.name: row.published for row in medoe.experiment("table-5").rows}
+    assert rows["ME"][-1] == 77.98 and rows["MED"][-1] == 35.49
+    assert medoe.experiment("table-9").rows[-1].published == (56.49, 79.41, 33.96)
+    assert medoe.experiment("table-1", "ade20k").rows[-1].published == (56.49, 79.41)
 
 
 def test_same_run_has_one_name_in_all_tables():

@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from longtail.metrics.results import Prediction, Results
-from longtail.reproduce.catalogue import Experiment, Row
+from longtail.reproduce.catalogue import MEMORY, Experiment, Row
 from longtail.reproduce.outcome import outcome
 from longtail.reproduce.plan import PlannedRun
 
@@ -57,6 +58,22 @@ def test_numbers_by_hand(runs):
     assert made.cells["ours"]["tail"].values == {}
     assert made.cells["ours"]["tail"].ours == "–"
     assert made.missing == 1
+
+
+def test_memory_is_that_of_the_training_in_gigabytes(runs):
+    for run in runs:
+        if run.state == "done":
+            results = Results.load(run.folder / "results.json")
+            results.training = {"memory_gb": 24.0 if run.key == "m/baseline" else 34.0}
+            results.save(run.folder / "results.json")
+    rows = (
+        Row("plain", "m/baseline", published=(25.8,)),
+        Row("oracle", "m/medoe", readout="oracle", published=(35.5,)),
+    )
+    experiment = replace(EXPERIMENT, columns={"memory GB": MEMORY}, rows=rows)
+    made = outcome(experiment, runs, data="my/data", budget="smoke")
+    assert made.cells["plain"]["memory GB"].values == {0: 24.0, 1: 24.0, 2: 24.0}
+    assert made.cells["oracle"]["memory GB"].difference.mean == 10.0
 
 
 def test_written_for_readers_and_machines(runs, tmp_path):

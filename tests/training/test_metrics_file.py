@@ -1,6 +1,6 @@
 import csv
 
-from longtail.training.metrics_file import MetricsFile
+from longtail.training.metrics_file import MetricsFile, measured
 
 
 def read(path):
@@ -41,3 +41,17 @@ def test_a_row_cut_off_by_a_kill_is_dropped(tmp_path):
     again = MetricsFile(table.path)
     again.forget_after("experts", 10, ())
     assert [r["iteration"] for r in read(table.path)] == ["10"]
+
+
+def test_what_was_measured_besides_losses(tmp_path):
+    table = MetricsFile(tmp_path / "metrics.csv")
+    table.append("train", 10, {"loss": 1.0, "memory_gb": 2.0, "positives/stage_1/rare": 3.0})
+    table.append(
+        "train", 20, {"loss": 1.0, "memory_gb": 2.5, "positives/stage_1/rare": 5.0, "positives/stage_2/rare": 6.0}
+    )
+    table.append("classifier", 10, {"loss": 1.0, "memory_gb": float("nan")})
+    assert measured(table.path) == {
+        "memory_gb": 2.5,
+        "positives": {"stage_1": {"rare": 4.0}, "stage_2": {"rare": 6.0}},
+    }
+    assert measured(tmp_path / "none.csv") == {}

@@ -62,6 +62,8 @@ class CascadeHeads(nn.Module, ABC):
         self.class_losses = losses
         self.second_losses: StageLosses | None = None
         self.uses_second = False
+        #: (C,) sampled foreground boxes of every class, for each stage of the last ``losses``.
+        self.positives: dict[int, Tensor] = {}
         pooling: tuple[Any, ...] = (strides, config.pooling_samples, config.pooling_aligned)
         self.box_pooler = PyramidPooler(_BOX_SIDE, *pooling)
         self.mask_pooler = PyramidPooler(_MASK_SIDE, *pooling)
@@ -178,6 +180,9 @@ class CascadeHeads(nn.Module, ABC):
             ]
         )
         foreground = torch.where(labels != self.config.num_classes)[0]
+        self.positives[stage] = torch.zeros(self.config.num_classes, device=labels.device).index_add_(
+            0, labels[foreground], torch.ones_like(foreground, dtype=torch.float32)
+        )
         boxes = torch.cat(samples.boxes)
         learned = two_level_sample(samples.labels, objects, self.config.num_classes)
         rows = slice(None) if learned is None else learned

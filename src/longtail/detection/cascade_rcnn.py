@@ -21,6 +21,7 @@ from longtail.detection.targets import clean_objects
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble, named
 from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
 
 
 class CascadeDetector(DetectionMethod):
@@ -51,6 +52,8 @@ class CascadeDetector(DetectionMethod):
         self.heads = heads
         self.set_ensembles(ensembles or {})
         self._average = Average(heads.config.average, activation=self._read_last)
+        self._group_names: tuple[str, ...] = ()
+        self.group_members: Tensor
 
     @property
     def num_stages(self) -> int:
@@ -83,6 +86,27 @@ class CascadeDetector(DetectionMethod):
         """
         taken = ["average", *(f"stage_{k + 1}" for k in range(self.config.num_stages))]
         self.ensembles = named(ensembles, taken)
+
+    def count_positives(self, groups: CategoryGroups) -> None:
+        """Let ``counts`` say how many foreground boxes of each group the stages learned from."""
+        members = torch.zeros(groups.num_classes, groups.num_groups)
+        for group, classes in enumerate(groups.members):
+            members[list(classes), group] = 1
+        self.register_buffer("group_members", members, persistent=False)
+        self._group_names = groups.names
+
+    def counts(self) -> dict[str, Tensor]:
+        """Sampled foreground boxes of each stage and group in the last batch; nothing before ``count_positives``.
+
+        Source: MEC §6, boxes of rare classes by stage.
+        """
+        if not self._group_names:
+            return {}
+        return {
+            f"positives/stage_{stage + 1}/{name}": number
+            for stage, of_class in self.heads.positives.items()
+            for name, number in zip(self._group_names, of_class @ self.group_members, strict=True)
+        }
 
     def add_classifier_phase(self, heads: Sequence[SecondHead], losses: StageLosses, *, reset: bool = False) -> None:
         """Train second classifiers in a further phase, ``classifier``, while everything else stands still.

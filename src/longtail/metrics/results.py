@@ -19,7 +19,8 @@ group) is null, never NaN::
       },
       "frequency": {"class_names", "images", "pixels", "instances"} | null,
       "data": {"name", "split", "images", "fingerprint", …},
-      "settings": {…},  "seed": int | null,  "environment": {…}
+      "settings": {…},  "seed": int | null,  "environment": {…},
+      "training": {"memory_gb": number, "positives": {STAGE: {GROUP: number}}}
     }
 
 Segmentation: ``overall`` has mIoU, mAcc, aAcc (and ``bias``, ``bias_01``); groups the means of their classes;
@@ -74,6 +75,7 @@ class Results:
         settings: Resolved configuration of the run.
         seed: Seed of the run, or None.
         environment: Versions and machine, as ``longtail info`` prints them.
+        training: Measured while training, see ``training.metrics_file.measured``.
     """
 
     task: Literal["segmentation", "detection"]
@@ -86,6 +88,7 @@ class Results:
     settings: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     environment: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
         """Write the record; an existing file is replaced only once the new one is whole.

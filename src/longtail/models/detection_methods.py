@@ -77,6 +77,7 @@ def build_detection_method(
     if name == "baseline":
         plain_losses = None if base is None else [base() for _ in settings["ious"]]
         plain = build_detector(**settings, losses=plain_losses)
+        plain.count_positives(groups)
         if classifier_phase is not None:
             kind = settings.get("classifier", "linear")
             add_classifier_phase(plain, frequency, classifier=kind, base=base, **classifier_phase)
@@ -91,8 +92,10 @@ def build_detection_method(
         raise ConfigError(f"there is no detection method {name!r}", fix="choose 'baseline' or 'mec'")
     # built with these losses at once: they say how many logits the classifiers have
     losses = expert_losses(groups, base=base) if len(settings["ious"]) == groups.num_groups else None
+    cascade = build_detector(**settings, losses=losses)
+    cascade.count_positives(groups)
     return make_multi_expert(
-        build_detector(**settings, losses=losses),
+        cascade,
         groups,
         overall_weight=overall_weight,
         outside=outside,

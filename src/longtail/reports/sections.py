@@ -148,7 +148,8 @@ def experts(comparison: Comparison) -> Section | None:
     lead = f"Each {word} read on its own, and the method that combines them. "
     lead += "The deeper the colour, the better within its column."
     curves = detection_plots.stage_curves(comparison)
-    return _section("experts", f"{word.capitalize()}s", lead, ("plot", curves), ("table", table))
+    positives = tables.positives_table(comparison)
+    return _section("experts", f"{word.capitalize()}s", lead, ("plot", curves), ("table", table), ("table", positives))
 
 
 def calibration(comparison: Comparison) -> Section | None:
@@ -228,6 +229,8 @@ def _data_cards(comparison: Comparison) -> list[Card]:
         if len(present) > 1:
             ratio = present.max() / present.min()
             cards.append(Card("imbalance", f"{ratio:,.0f} : 1", f"most to least frequent, {unit.split(' (')[0]}"))
+    if memory := comparison.focus.results.training.get("memory_gb"):
+        cards.append(Card("memory", f"{memory:.1f} GB", "largest while training"))
     return cards
 
 

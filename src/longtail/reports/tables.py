@@ -10,7 +10,7 @@ from longtail.reports.comparison import Comparison, Entry
 
 Tone = Literal["", "good", "bad", "muted"]
 
-_WORDS = ("", "class", "called", "group", "true group")
+_WORDS = ("", "class", "called", "group", "true group", "stage")
 _FEW = 3  # metrics with their groups that fit beside each other on a page; metrics without groups that fit after them
 
 
@@ -249,6 +249,29 @@ def calibration_table(comparison: Comparison) -> Table | None:
         columns=[("", ""), ("", "group"), *(("", c) for c in ("detections", "mean score", "right", "error"))],
         rows=rows,
         caption="Percent. Right: detections that overlap an object of their class by at least half.",
+    )
+
+
+def positives_table(comparison: Comparison) -> Table | None:
+    """Foreground boxes of a batch that every stage learned from, by group (MEC §6); None where none were counted."""
+    rows = []
+    for run in comparison.runs:
+        stages = run.results.training.get("positives", {})
+        for place, (stage, counts) in enumerate(stages.items()):
+            first = stages[next(iter(stages))]
+            ratios = [counts.get(g, 0.0) / first[g] if first.get(g) else np.nan for g in comparison.group_names]
+            numbers = [
+                Cell(f"{counts.get(g, 0.0):.2f}", f"× {ratio:.3f}" if np.isfinite(ratio) else "", "muted")
+                for g, ratio in zip(comparison.group_names, ratios, strict=True)
+            ]
+            rows.append([Cell("" if place else run.label), Cell(stage.replace("_", " ")), *numbers])
+    if not rows:
+        return None
+    return Table(
+        title="Foreground boxes of a training batch",
+        columns=[("", ""), ("", "stage"), *(("", name) for name in comparison.group_names)],
+        rows=rows,
+        caption="Mean over the training; beside it the ratio to the first stage.",
     )
 
 

@@ -12,6 +12,8 @@ import yaml
 from longtail.errors import ConfigError
 
 PAPERS = ("medoe", "mec")
+#: Place of the peak memory of training, in 10^9 bytes, in a whole ``results.json``.
+MEMORY = "training.memory_gb"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Experiment:
         name: Such as ``table-6``.
         part: The paper's data set.
         title: What it shows.
-        columns: Header -> dotted place of the number in a prediction of ``results.json``.
+        columns: Header -> dotted place of the number in a prediction of ``results.json``, or ``MEMORY``.
         rows: Its rows.
         baseline: Row that the others are compared with.
         curve: Name of what varies from row to row; empty where nothing is drawn.
@@ -112,13 +114,14 @@ class Catalogue:
         parts = self.parts(name)
         part = parts[0] if part is None else _known(f"part of {name}", part, parts)
         record = self._experiments[name]
-        rows = tuple(_row(entry) for entry in record["parts"][part])
+        with_memory = bool(record.get("memory"))
+        rows = tuple(_row(entry, with_memory) for entry in record["parts"][part])
         return Experiment(
             paper=self.paper,
             name=name,
             part=part,
             title=record["title"],
-            columns=dict(record["columns"]),
+            columns={**record["columns"], **({"memory GB": MEMORY} if with_memory else {})},
             rows=rows,
             baseline=record.get("baseline", rows[0].name),
             curve=record.get("curve", ""),
@@ -177,9 +180,10 @@ def _renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return "name" in before and "name" in after and before["name"] != after["name"]
 
 
-def _row(entry: Mapping[str, Any]) -> Row:
-    values = {key: value for key, value in entry.items() if key not in ("row", "published")}
-    return Row(name=entry["row"], published=tuple(entry.get("published", ())), **values)
+def _row(entry: Mapping[str, Any], with_memory: bool) -> Row:
+    values = {key: value for key, value in entry.items() if key not in ("row", "published", "memory")}
+    published = tuple(entry.get("published", ()))
+    return Row(name=entry["row"], published=(*published, entry.get("memory")) if with_memory else published, **values)
 
 
 def _read(name: str) -> dict[str, Any]:

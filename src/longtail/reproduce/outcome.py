@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtail.metrics.results import Results
-from longtail.reproduce.catalogue import Experiment, Row
+from longtail.reproduce.catalogue import MEMORY, Experiment, Row
 from longtail.reproduce.plan import PlannedRun
 from longtail.reproduce.significance import PairedDifference, paired_difference
 
@@ -212,7 +212,7 @@ def _is_compared(row: Row, experiment: Experiment) -> bool:
 def _row_values(
     row: Row, experiment: Experiment, results: Mapping[tuple[str, int], Results], seeds: Sequence[int]
 ) -> dict[str, dict[int, float]]:
-    """Header -> seed -> percent."""
+    """Header -> seed -> percent; memory in GB."""
     found: dict[str, dict[int, float]] = {header: {} for header in experiment.columns}
     for seed in seeds:
         result = results.get((row.run, seed))
@@ -220,9 +220,9 @@ def _row_values(
         if not prediction:
             continue
         for header, place in experiment.columns.items():
-            value = _at(vars(prediction), place)
+            value = _at(vars(result if place == MEMORY else prediction), place)
             if value is not None and math.isfinite(value):
-                found[header][seed] = 100 * value
+                found[header][seed] = value if place == MEMORY else 100 * value
     return found
 
 

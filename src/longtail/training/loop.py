@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from longtail.distributed import all_gather_objects, barrier, is_distributed
 from longtail.losses.base import ClassificationLoss
+from longtail.phases import PhasedMethod
 from longtail.training.checkpoints import save_state, save_weights
 from longtail.training.config import RunConfig
 from longtail.training.console import PhaseProgress
 from longtail.training.failures import checked
 from longtail.training.loading import BatchPlan, training_loader
 from longtail.training.loss_record import LossRecord
+from longtail.training.memory import begin_peak, peak_memory_gb
 from longtail.training.metrics_file import MetricsFile
 from longtail.training.optimisers import build_optimiser, build_schedule
 from longtail.training.randomness import generator_states, isolated_randomness, restore_generators, seed_generators
@@ -61,6 +63,7 @@ class PhaseLoop:
         self.best: float | None = None
         self.stop_signal = 0
         self._owes_validation = False
+        begin_peak(fabric.device)
 
         settings = config.optimiser_of(self.phase)
         self.step, self.optimiser = fabric.setup(_Step(self.method), build_optimiser(self.method, settings))
@@ -104,7 +107,7 @@ class PhaseLoop:
             terms: dict[str, Tensor] = self.step(inputs)
             total = torch.stack(list(terms.values())).sum()
             self.fabric.backward(total / self.config.hardware.accumulate)
-        self.record.add(terms)
+        self.record.add(terms, self.method.counts() if isinstance(self.method, PhasedMethod) else None)
 
     def _look(self, rate: float) -> None:
         """Check, log, validate and save after an iteration, each where it is time."""
@@ -132,11 +135,13 @@ class PhaseLoop:
             self._save()
 
     def _log(self, rate: float) -> None:
-        means = self.record.take_means(self.iteration)
+        means, counts = self.record.take_means(self.iteration)
         self.progress.report(self.iteration, means, rate)
         loss = means.pop("loss")
         terms = {f"loss/{name}": value for name, value in means.items()}
-        self._write({"loss": loss, **terms, "lr": rate, "iterations_per_second": self.progress.speed(self.iteration)})
+        speed, memory = self.progress.speed(self.iteration), peak_memory_gb(self.fabric.device)
+        rates = {"lr": rate, "iterations_per_second": speed, "memory_gb": memory}
+        self._write({"loss": loss, **terms, **rates, **counts})
 
     def _validate(self) -> None:
         share_buffers(self.method)

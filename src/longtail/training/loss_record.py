@@ -1,4 +1,4 @@
-"""``LossRecord``: the losses since the last line of the log, checked on all ranks together."""
+"""``LossRecord``: losses and counts since the last line of the log, checked on all ranks together."""
 
 from collections.abc import Mapping
 
@@ -26,12 +26,14 @@ class LossRecord:
         self.accumulate = accumulate
         self.first = iteration + 1
         self._names: list[str] = []
+        self._losses = 0
         self._values: list[Tensor] = []
 
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Keep the losses of a batch."""
-        self._names = list(terms)
-        self._values.append(torch.stack([value.detach().float() for value in terms.values()]))
+    def add(self, terms: Mapping[str, Tensor], counts: Mapping[str, Tensor] | None = None) -> None:
+        """Keep the losses of a batch, and what was counted in it."""
+        self._names, self._losses = [*terms, *(counts or {})], len(terms)
+        values = [*terms.values(), *(counts or {}).values()]
+        self._values.append(torch.stack([value.detach().float() for value in values]))
 
     def agree(self, signal: int) -> int:
         """Check the losses of all ranks; returns the largest ``signal`` of all ranks.
@@ -60,17 +62,21 @@ class LossRecord:
             f"(--overwrite){begin}; resumed, it would come to the same loss",
         )
 
-    def take_means(self, iteration: int) -> dict[str, float]:
-        """Mean of every loss over batches and ranks, ``loss`` (their sum) first; the record is empty afterwards."""
+    def take_means(self, iteration: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Means over batches and ranks: of every loss, ``loss`` (their sum) first, and of every count.
+
+        The record is empty afterwards.
+        """
         means = torch.stack(self._values).cpu().mean(dim=0).tolist()
         if is_distributed():
-            total = torch.tensor([sum(means), *means], device=self._values[0].device)
+            total = torch.tensor([sum(means[: self._losses]), *means], device=self._values[0].device)
             total, *means = (all_reduce_sum(total) / world_size()).tolist()
         else:
-            total = sum(means)
+            total = sum(means[: self._losses])
         self._values.clear()
         self.first = iteration + 1
-        return {"loss": total, **dict(zip(self._names, means, strict=True))}
+        named = list(zip(self._names, means, strict=True))
+        return {"loss": total, **dict(named[: self._losses])}, dict(named[self._losses :])
 
     def state(self) -> dict:
         """What a checkpoint keeps of it: the losses of this rank, as plain tensors."""

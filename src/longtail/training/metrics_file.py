@@ -2,6 +2,8 @@
 
 import csv
 import io
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +62,33 @@ class MetricsFile:
         text = io.StringIO()
         csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerows(rows)
         return text.getvalue()
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """What a run measured while training besides its losses.
+
+    Args:
+        path: Its ``metrics.csv``.
+
+    Returns:
+        ``memory_gb``, the peak over all phases, and ``positives``, mean foreground boxes of a batch that each stage of a
+        detector learned from, ``{stage: {group: number}}``; what was not measured is left out.
+    """
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = {}
+    positives: dict[str, dict[str, list[float]]] = {}
+    for row in MetricsFile(path).rows:
+        numbers = {name: float(value) for name, value in row.items() if name not in FIRST_COLUMNS and value}
+        if math.isfinite(memory := numbers.get("memory_gb", math.nan)):
+            found["memory_gb"] = max(memory, found.get("memory_gb", 0.0))
+        for name, value in numbers.items():
+            if name.startswith("positives/"):
+                stage, group = name.split("/")[1:]
+                positives.setdefault(stage, {}).setdefault(group, []).append(value)
+    if positives:
+        found["positives"] = {
+            stage: {group: statistics.mean(values) for group, values in groups.items()}
+            for stage, groups in positives.items()
+        }
+    return found

@@ -9,6 +9,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.metrics.results import Results
 from longtail.training.config import RunConfig
 from longtail.training.config_file import differences, from_dict, read_yaml, to_dict
+from longtail.training.metrics_file import measured
 from longtail.training.run_folder import RunFolder, environment_rank
 
 #: Settings that may differ in the run's own evaluation: the scores are the same.
@@ -44,6 +45,7 @@ class ScoredRun(NamedTuple):
 
     def keep(self, results: Results) -> Results:
         """Write the results, on the first rank; all ranks go on together."""
+        results.training = measured(self.run.metrics)
         if environment_rank() == 0:
             results.save(self.target.results)
         barrier()
