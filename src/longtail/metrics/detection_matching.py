@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from longtail.errors import ConfigError
 from longtail.metrics.detection_arrays import DetectionArrays
@@ -74,16 +75,29 @@ class Matching:
         run.accumulate()
         return run
 
+    def iou(self, annotations: list[dict[str, Any]], found: DetectionArrays) -> Float[np.ndarray, "detections objects"]:
+        """IoU of all detections of an image with all its objects, crowds as crowds."""
+        iou, shapes, true_shapes = self._shapes(annotations, found)
+        crowd = self._crowd(annotations)
+        return np.asarray(iou(shapes(np.arange(len(found))), true_shapes(np.arange(len(annotations))), crowd))
+
+    def skipped(self, annotations: list[dict[str, Any]]) -> Bool[np.ndarray, "objects"]:
+        """Which objects need not be found: those to ignore where federated, else crowds."""
+        if not self._federated:
+            return self._crowd(annotations)
+        return np.array([bool(a.get("ignore")) for a in annotations], dtype=bool)
+
+    def _crowd(self, annotations: list[dict[str, Any]]) -> Bool[np.ndarray, "objects"]:
+        return np.array([not self._federated and bool(a.get("iscrowd")) for a in annotations], dtype=bool)
+
     def _match(
         self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays
     ) -> Matches:
         """All detections of some images, however many an image has."""
         key = found.image_ids * self._truth.num_classes + found.labels  # one an image and class
         owner = self._keys((a["image_id"], a["category_id"]) for a in annotations)
-        crowd = np.array([not self._federated and bool(a.get("iscrowd")) for a in annotations], dtype=bool)
-        skipped = np.array([bool(a.get("ignore")) for a in annotations], dtype=bool) if self._federated else crowd
-        shapes = self._masks if self._kind == "segm" else self._boxes
-        overlaps = _overlaps(*shapes(annotations, found), found.scores, key, owner, crowd)
+        crowd, skipped = self._crowd(annotations), self.skipped(annotations)
+        overlaps = _overlaps(*self._shapes(annotations, found), found.scores, key, owner, crowd)
         right, ignored = match_greedily(overlaps, len(found), skipped, crowd)
         if self._federated:  # elsewhere a class that an image has no object of is wrong there
             absent = self._keys((i["id"], c) for i in images for c in i.get("neg_category_ids", ()))
@@ -104,6 +118,9 @@ class Matching:
         image, category = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
         known = np.isin(category, self._truth.category_ids)
         return image[known] * self._truth.num_classes + np.searchsorted(self._truth.category_ids, category[known])
+
+    def _shapes(self, annotations: list[dict[str, Any]], found: DetectionArrays) -> _Shapes:
+        return (self._masks if self._kind == "segm" else self._boxes)(annotations, found)
 
     def _boxes(self, annotations: list[dict[str, Any]], found: DetectionArrays) -> _Shapes:
         from hotcoco import primitives
