@@ -6,6 +6,7 @@ import pytest
 from longtail.metrics.results import Prediction, Results
 from longtail.reproduce.catalogue import MEMORY, Experiment, Row
 from longtail.reproduce.outcome import outcome
+from longtail.reproduce.page import markdown, save
 from longtail.reproduce.plan import PlannedRun
 
 EXPERIMENT = Experiment(
@@ -77,9 +78,10 @@ def test_memory_is_that_of_the_training_in_gigabytes(runs):
 
 
 def test_written_for_readers_and_machines(runs, tmp_path):
-    path = outcome(EXPERIMENT, runs, data="my/data", budget="smoke").save(tmp_path / "out")
+    path = save(outcome(EXPERIMENT, runs, data="my/data", budget="smoke"), tmp_path / "out")
     text = path.read_text()
-    assert "| plain | 3 | 80 | 50.0 ± 10.0 |" in text
+    assert "|  | seeds | mIoU paper | mIoU ours | tail paper |" in text and "|---|---:|" in text.replace(" ", "")
+    assert "| plain | 3 | 80 | 50.0 ± 10.0 |" in text and "| 46.0 ± 7.1 +1.0 (p < 0.01) |" in text
     assert "- read me" in text
     assert "- ours: off by one." in text
     assert "1 runs have no results yet" in text
@@ -111,7 +113,7 @@ def test_verdicts_of_the_changes_that_the_paper_prints(tmp_path):
     assert against.cells["ours"]["mIoU"].verdict == "contradicted"
     assert "prints: 1; hold in these runs (same direction, p < 0.05): 0; contra" in against.claims()
     assert against.claims().endswith("p < 0.05): 1; open: 0 (0 in the same direction). Contradicted: ours, mIoU.")
-    assert against.claims() in against.markdown()
+    assert against.claims() in markdown(against)
     for changes, leaning in (((0.01, -0.01, 0.02), 1), ((-0.01, 0.01, -0.02), 0)):
         undecided = verdict(changes)
         assert undecided.cells["ours"]["mIoU"].verdict == "open"

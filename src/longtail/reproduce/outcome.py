@@ -1,11 +1,9 @@
-"""The table of an experiment: what the paper prints beside what the runs gave."""
+"""The numbers of an experiment: what the paper prints and what the runs gave."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from longtail.metrics.results import Results
@@ -53,6 +51,11 @@ class Cell:
         return bool(self.difference and self.published_change and self.difference.mean * self.published_change > 0)
 
     @property
+    def printed(self) -> str:
+        """The published number; a dash where there is none."""
+        return "–" if self.published is None else f"{self.published:g}"
+
+    @property
     def ours(self) -> str:
         """Mean and standard deviation over seeds."""
         values = list(self.values.values())
@@ -89,30 +92,6 @@ class Outcome:
     budget: str
     cells: dict[str, dict[str, Cell]]
     missing: int
-
-    def markdown(self) -> str:
-        """The table as Markdown: published, ours, and the change against the row compared with."""
-        experiment = self.experiment
-        lines = [
-            f"# {experiment.paper} {experiment.name}, {experiment.part}: {experiment.title}",
-            "",
-            f"Runs on `{self.data}`, budget `{self.budget}`. Published numbers are of {experiment.part} at the paper's "
-            "schedule. Ours: mean ± standard deviation over seeds; the change is paired by seed (t-test).",
-            "",
-            "| | seeds | " + " | ".join(f"{c} published | ours | change" for c in experiment.columns) + " |",
-            "|---|---|" + "---:|---:|---:|" * len(experiment.columns),
-        ]
-        for name, cells in self.cells.items():
-            seeds = max((len(cell.values) for cell in cells.values()), default=0)
-            shown = [f"{_number(cell.published)} | {cell.ours} | {cell.change}" for cell in cells.values()]
-            lines.append(f"| {name} | {seeds} | " + " | ".join(shown) + " |")
-        notes = [experiment.note] if experiment.note else []
-        notes += [f"{row.name}: {row.misprint}." for row in experiment.rows if row.misprint]
-        if self.claims():
-            notes.append(self.claims())
-        if self.missing:
-            notes.append(f"{self.missing} runs have no results yet.")
-        return "\n".join([*lines, *(["", *(f"- {note}" for note in notes)] if notes else [])]) + "\n"
 
     def verdicts(self) -> dict[Verdict, list[str]]:
         """Changes that the paper prints, as ``ROW, HEADER``, by whether they hold in these runs."""
@@ -163,14 +142,6 @@ class Outcome:
                 for name, cells in self.cells.items()
             },
         }
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``EXPERIMENT-PART.md`` and ``.json``; returns the path of the first."""
-        path = Path(folder) / f"{self.experiment.name}-{self.experiment.part}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.markdown(), encoding="utf-8")
-        path.with_suffix(".json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        return path
 
 
 def outcome(experiment: Experiment, runs: Sequence[PlannedRun], *, data: str, budget: str) -> Outcome:
@@ -232,7 +203,3 @@ def _at(record: Any, place: str) -> float | None:
             return None
         record = record[key]
     return record
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"

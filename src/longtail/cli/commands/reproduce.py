@@ -157,37 +157,30 @@ def _commands(runs: "list[PlannedRun]") -> int:
 
 
 def _show(experiment: "Experiment", runs: "list[PlannedRun]", arguments: Namespace) -> None:
-    from rich.table import Table
+    from rich.console import Console
 
+    from longtail.reports.console import print_table
     from longtail.reports.curve import write_curve
     from longtail.reports.html import write_report
+    from longtail.reproduce import page
     from longtail.reproduce.outcome import outcome
-    from longtail.reproduce.page import curve_series, section
-    from longtail.training.console import Console
 
     made = outcome(experiment, runs, data=arguments.data, budget=arguments.budget)
-    folder = runs[0].folder.parent
-    path = made.save(folder / "tables")
-    shown = Table("ours / published", box=None, title=experiment.title, title_justify="left")
-    for column in experiment.columns:
-        shown.add_column(column, justify="right", overflow="fold")
-    for name, cells in made.cells.items():
-        shown.add_row(name, *(c.ours if c.published is None else f"{c.ours}\n{c.published:g}" for c in cells.values()))
-    console = Console()
-    console.say(shown)
-    if made.claims():
-        console.say(f"\n{made.claims()}")
+    path = page.save(made, runs[0].folder.parent / "tables")
+    console = Console(highlight=False)
+    print_table(page.table(made), console)
+    console.print(made.claims())
     written = [path]
     if experiment.curve:
-        written.append(write_curve(curve_series(made), experiment.curve, path.with_suffix(".svg")))
+        written.append(write_curve(page.curve_series(made), experiment.curve, path.with_suffix(".svg")))
     first = min(planned.seed for planned in runs)
     asked = [planned for planned in runs if planned.key in experiment.runs]
     folders = [planned.folder for planned in asked if planned.seed == first and planned.state == "done"]
     if len(folders) > _REPORTED:
         folders = [*folders[: _REPORTED - 1], folders[-1]]
-    written.append(write_report(folders, path.with_suffix(".html"), section(made)))
+    written.append(write_report(folders, path.with_suffix(".html"), page.section(made)))
     for each in written:
-        console.say(f"[bold]written[/]   {each}")
+        console.print(f"[bold]written[/]   {each}", soft_wrap=True)
 
 
 def _distribution(arguments: Namespace) -> int:
