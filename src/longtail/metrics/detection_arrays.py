@@ -155,6 +155,22 @@ class DetectionArrays:
         return DetectionArrays(self.image_ids[index], self.boxes[index], self.scores[index], self.labels[index], masks)
 
 
+def within_limit(found: DetectionArrays, limit: int, federated: bool) -> DetectionArrays:
+    """The detections that a protocol scores: the best of each image where federated, else of each image and class.
+
+    Args:
+        found: Detections of any number of images.
+        limit: Number of detections; 0 for no limit.
+        federated: LVIS's rule instead of COCO's.
+    """
+    if not limit or not len(found):
+        return found
+    if federated:
+        return found.top_per_image(limit)
+    image = np.unique(found.image_ids, return_inverse=True)[1]
+    return found[best_of_each(image * (found.labels.max() + 1) + found.labels, found.scores, limit)]
+
+
 def best_of_each(keys: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
     """Ascending places of the ``count`` best scores of every key; of equal scores the first come first."""
     order = np.lexsort((-scores, keys))  # lexsort is stable

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.by_group import group_means
-from longtail.metrics.detection_arrays import DetectionArrays, best_of_each
+from longtail.metrics.detection_arrays import DetectionArrays, within_limit
 from longtail.metrics.detection_matching import IouType, Matching
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.matches import average_precision
@@ -95,7 +95,7 @@ def detection_errors(
         )
     federated = truth.federated if federated is None else federated
     limit = (300 if federated else 100) if max_detections is None else max_detections
-    kept = _limited(detections, limit, federated, truth.num_classes)
+    kept = within_limit(detections, limit, federated)
     kind = np.full(len(kept), _IGNORED, dtype=np.int64)
     mended = np.full(len(kept), -1, dtype=np.int64)
     positives, missed = np.zeros((2, truth.num_classes), dtype=np.int64)
@@ -187,16 +187,6 @@ def _take(own: Float[np.ndarray, "detections objects"], positive: float) -> Int[
         if overlaps[best] >= positive:
             taken_by[best] = detection
     return taken_by
-
-
-def _limited(found: DetectionArrays, limit: int, federated: bool, classes: int) -> DetectionArrays:
-    """The detections that the protocol scores: the best of each image where federated, else of each image and class."""
-    if not limit:
-        return found
-    if federated:
-        return found.top_per_image(limit)
-    _, image = np.unique(found.image_ids, return_inverse=True)
-    return found[best_of_each(image * classes + found.labels, found.scores, limit)]
 
 
 def _images(truth: DetectionTruth, found: DetectionArrays, matching: Matching, federated: bool) -> Iterator[_Image]:

@@ -57,7 +57,7 @@ class Matching:
         self.stream.update(images, objects, self._rows(limited))
         if self._parts is None:
             return
-        self._parts.append(self._match(images, annotations, found))
+        self._parts.append(self.match(images, annotations, found))
         if sum(map(len, self._parts)) > self._room:
             self._room = max(2 * len(self.matches or ()), _ROOM)
 
@@ -90,9 +90,7 @@ class Matching:
     def _crowd(self, annotations: list[dict[str, Any]]) -> Bool[np.ndarray, "objects"]:
         return np.array([not self._federated and bool(a.get("iscrowd")) for a in annotations], dtype=bool)
 
-    def _match(
-        self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays
-    ) -> Matches:
+    def match(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays) -> Matches:
         """All detections of some images, however many an image has."""
         key = found.image_ids * self._truth.num_classes + found.labels  # one an image and class
         owner = self._keys((a["image_id"], a["category_id"]) for a in annotations)
