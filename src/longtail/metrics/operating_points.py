@@ -1,0 +1,104 @@
+"""Where to cut the scores of every class: the threshold of its best F1, for detectors that act on what they see."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from jaxtyping import Float
+
+from longtail.errors import DataError
+from longtail.files import write_text
+from longtail.json_files import check_kind, read_json
+from longtail.metrics.matches import Matches
+
+_MISSING: Any = object()
+
+
+class _ThresholdsFile(TypedDict):
+    classes: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """One threshold for every class, and what it gives at IoU 0.5.
+
+    Args:
+        class_names: Names of the C classes.
+        thresholds: float64 (C,): detections with this score or a higher one are kept; NaN for a class that no
+            detection finds, of which no threshold can be told.
+        precision: float64 (C,), share of the kept detections that are right.
+        recall: float64 (C,), share of the objects that are found.
+    """
+
+    class_names: tuple[str, ...]
+    thresholds: Float[np.ndarray, "classes"]
+    precision: Float[np.ndarray, "classes"]
+    recall: Float[np.ndarray, "classes"]
+
+    @property
+    def f1(self) -> Float[np.ndarray, "classes"]:
+        """Harmonic mean of precision and recall."""
+        return 2 * self.precision * self.recall / (self.precision + self.recall)
+
+    @classmethod
+    def best_f1(cls, matches: Matches, class_names: tuple[str, ...]) -> "OperatingPoints":
+        """The threshold of the best F1 of every class; of equal F1 the highest.
+
+        Detections of equal score are kept or left together.
+
+        Args:
+            matches: Detections matched to the objects of their class.
+            class_names: Names of the C classes.
+
+        Source: van Rijsbergen, "Information Retrieval" (1979), ch. 7.
+        """
+        values = np.full((3, len(class_names)), np.nan)
+        kept = np.flatnonzero((matches.ignored & 1) == 0)
+        kept = kept[np.lexsort((-matches.scores[kept], matches.labels[kept]))]
+        ends = np.searchsorted(matches.labels[kept], np.arange(len(class_names) + 1))
+        for label in np.flatnonzero(matches.positives):
+            here = kept[ends[label] : ends[label + 1]]
+            scores, right = matches.scores[here], (matches.right[here] & 1).cumsum()
+            if not len(right) or not right[-1]:
+                continue
+            last = np.flatnonzero(np.diff(scores, append=-np.inf))  # ends of runs of equal scores
+            f1 = 2 * right[last] / (last + 1 + matches.positives[label])
+            best = last[f1.argmax()]
+            values[:, label] = scores[best], right[best] / (best + 1), right[best] / matches.positives[label]
+        return cls(class_names, *values)
+
+    def save(self, path: str | Path) -> None:
+        """Write thresholds and what they give as JSON, by class name; null where there is none.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
+        rows: dict[str, dict[str, float | None]] = {}
+        for c, name in enumerate(self.class_names):
+            values = {"threshold": self.thresholds[c], "precision": self.precision[c], "recall": self.recall[c]}
+            rows[name] = {key: None if np.isnan(value) else float(value) for key, value in values.items()}
+        write_text(Path(path), json.dumps({"classes": rows}, indent=1))
+
+
+def read_thresholds(path: str | Path, class_names: Sequence[str]) -> Float[np.ndarray, "classes"]:
+    """Thresholds of a file that ``OperatingPoints.save`` wrote, in the order of ``class_names``; NaN for null.
+
+    Args:
+        path: JSON object with ``classes``: name -> ``{"threshold": number or null}``.
+        class_names: Names of the C classes.
+
+    Raises:
+        DataError: The file is not that, or lacks one of the classes.
+    """
+    fix = "give a file of thresholds by class name, as `longtail score detection --thresholds FILE` writes it"
+    content = check_kind(read_json(path, "thresholds", fix), _ThresholdsFile, path, fix)
+    values = np.full(len(class_names), np.nan)
+    for c, name in enumerate(class_names):
+        threshold = content["classes"].get(name, {}).get("threshold", _MISSING)
+        if threshold is _MISSING:
+            raise DataError(f"{path} has no threshold of class {name!r}", fix=fix)
+        values[c] = np.nan if threshold is None else threshold
+    return values
