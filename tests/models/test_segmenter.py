@@ -72,6 +72,12 @@ def test_short_side_scales_the_input_and_keeps_the_labels_size():
     assert segmenter.predict(picture()).shape == (37, 50)
 
 
+def test_a_fixed_input_size_keeps_the_labels_size():
+    segmenter = build(input={"size": [64, 32]})
+    assert segmenter.preprocess(torch.from_numpy(picture()).movedim(-1, 0)).shape == (3, 64, 32)
+    assert segmenter.predict(picture()).shape == (37, 50)
+
+
 @pytest.mark.parametrize("form", ["run", "hub"])
 def test_round_trip(tmp_path, form):
     segmenter = build(

@@ -96,6 +96,18 @@ def test_without_validation_the_last_weights_are_kept(tmp_path):
         score_run(run.path)
 
 
+def test_evaluation_may_have_the_size_of_training(tmp_path):
+    config = tiny_config()
+    config.augmentation.eval_size = (48, 40)
+    task = build_task(config)
+    sample = task.val_data[0]
+    assert sample["image"].shape[-2:] == (48, 40)
+    assert sample["mask"].shape != (48, 40)  # labels are scored at their own size
+    image = torch.zeros(3, 50, 90, dtype=torch.uint8)
+    assert task.segmenter.preprocess(image).shape == (3, 48, 40)
+    assert task.segmenter.predict(image).shape == (50, 90)
+
+
 def test_given_frequencies_and_groups(tmp_path):
     task = build_task(tiny_config())
     task.frequency.to_json(tmp_path / "f.json")

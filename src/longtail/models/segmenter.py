@@ -27,6 +27,7 @@ SEGMENTATION_INPUT: dict[str, Any] = {
     "std": list(IMAGENET_STD),
     "short_side": None,
     "max_side": None,
+    "size": None,
 }
 
 
@@ -44,8 +45,8 @@ class Segmenter(
         classes: ``{"names": [...], "palette": [[r, g, b], ...]}``.
         groups: ``{"names": [...], "members": [[class ids], ...]}``, most frequent first (lists: JSON files may sort keys).
         frequency: ``ClassFrequency.to_dict()`` of the training split.
-        input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), ``short_side`` and ``max_side``: pixels
-            to which the image is scaled before the network, None for none.
+        input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), and the pixels to which the image is scaled
+            before the network, None for none: ``short_side`` and ``max_side``, or ``size`` (height, width).
         ignore_index: Target value of pixels without a label.
         network: A model of your own instead of ``model``; pass it to ``from_pretrained`` again.
     """
@@ -70,9 +71,7 @@ class Segmenter(
         self.frequency = ClassFrequency.from_dict(frequency)
         self.input: dict[str, Any] = SEGMENTATION_INPUT | dict(input or {})
         self.settings = {"model": dict(model), "method": dict(method)}
-        self._resize = segmentation_eval(
-            self.input["short_side"], self.input["max_side"], mean=self.input["mean"], std=self.input["std"]
-        )
+        self._resize = segmentation_eval(**{name: self.input[name] for name in SEGMENTATION_INPUT})
         if network is None:
             if not model:
                 raise CheckpointError(

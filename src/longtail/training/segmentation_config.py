@@ -100,6 +100,8 @@ class AugmentationConfig:
         short_side: length to which the shorter side of every image is first brought, in training and evaluation
             (ADE20K 512); as stored when not given. Labels are always scored at their own size
         max_side: upper limit of the longer side where short_side is given (ADE20K 2048)
+        eval_size: height and width to which every image is brought in evaluation and prediction, whatever its ratio, in
+            the place of short_side and max_side
         options: further arguments of the training transform, such as {photometric: false}
     """
 
@@ -108,11 +110,12 @@ class AugmentationConfig:
     cat_max_ratio: float = 0.75
     short_side: int | None = None
     max_side: int | None = None
+    eval_size: tuple[int, int] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for side in (*self.crop, self.short_side, self.max_side):
-            positive("augmentation.crop, short_side and max_side", side)
+        for side in (*self.crop, self.short_side, self.max_side, *(self.eval_size or ())):
+            positive("augmentation.crop, short_side, max_side and eval_size", side)
         within("augmentation.cat_max_ratio", self.cat_max_ratio, 0, 1)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ConfigError(

@@ -108,12 +108,7 @@ class SegmentationTask:
         return Segmenter(
             model={"name": config.model.name, **options, **weights},
             method={"name": config.method.name, **config.method.options},
-            input={
-                "mean": list(config.augmentation.options.get("mean", IMAGENET_MEAN)),
-                "std": list(config.augmentation.options.get("std", IMAGENET_STD)),
-                "short_side": config.augmentation.short_side,
-                "max_side": config.augmentation.max_side,
-            },
+            input=_network_input(config),
             **facts_of(dataset, self.frequency, self.groups),
         )
 
@@ -209,15 +204,22 @@ def sampling_order(settings: PixelSamplingConfig, dataset: SegmentationDataset, 
     return ClassAware(labels) if settings.by == "class_aware" else RepeatFactor(labels, settings.threshold)
 
 
+def _network_input(config: SegmentationConfig) -> dict[str, Any]:
+    """How evaluation and prediction bring an image to the network."""
+    settings = config.augmentation
+    whole = settings.eval_size is None
+    return {
+        "mean": list(settings.options.get("mean", IMAGENET_MEAN)),
+        "std": list(settings.options.get("std", IMAGENET_STD)),
+        "short_side": settings.short_side if whole else None,
+        "max_side": settings.max_side if whole else None,
+        "size": None if settings.eval_size is None else list(settings.eval_size),
+    }
+
+
 def open_validation(config: SegmentationConfig, split: str | None = None) -> SegmentationDataset:
     """A split of the configured data set as evaluation reads it."""
-    settings = config.augmentation
-    transform = segmentation_eval(
-        settings.short_side,
-        settings.max_side,
-        mean=settings.options.get("mean", IMAGENET_MEAN),
-        std=settings.options.get("std", IMAGENET_STD),
-    )
+    transform = segmentation_eval(**_network_input(config))
     return _open(config, split or config.data.val_split, transform)
 
 

@@ -66,7 +66,7 @@ def segmentation_train(
 def segmentation_eval(
     short_side: int | None = None,
     max_side: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     *,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
@@ -261,7 +261,7 @@ class ResizeImage(v2.Transform):
     _transformed_types = (tv_tensors.Image,)
 
     def __init__(
-        self, short_side: int | None = None, max_side: int | None = None, size: tuple[int, int] | None = None
+        self, short_side: int | None = None, max_side: int | None = None, size: Sequence[int] | None = None
     ) -> None:
         super().__init__()
         if size is not None and (short_side is not None or max_side is not None):
