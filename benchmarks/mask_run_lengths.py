@@ -7,7 +7,7 @@ from harness import arguments, measure, numpy_peak, torch_peak
 from pycocotools import mask as coco
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from longtail.detection.run_lengths import _windows, encode_masks
+from longtail.detection.run_lengths import _interpolated, _window, encode_masks
 
 COUNT, HEIGHT, WIDTH = 300, 800, 1333
 
@@ -27,13 +27,12 @@ def scene() -> tuple[torch.Tensor, torch.Tensor]:
 def paste_masks(masks: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
     """Every mask at full size, bool (n, height, width)."""
     pasted = np.zeros((len(boxes), *size), dtype=bool)
-    canvases = iter(pasted)
-    for columns, rows, framed, offsets in _windows(masks, boxes, size, 0.5):
-        for left, across, top, down, begin in zip(
-            columns.first, columns.length, rows.first, rows.length, offsets, strict=False
-        ):
-            pixels = framed[begin : begin + across * (down + 2)].reshape(across, down + 2)[:, 1:-1]
-            next(canvases)[top : top + down, left : left + across] = pixels.T
+    padded = np.pad(masks.numpy(), ((0, 0), (1, 1), (1, 1)))
+    for canvas, grid, (x0, y0, x1, y1) in zip(pasted, padded, boxes.numpy(), strict=True):
+        left, *columns = _window(x0, x1, size[1], masks.shape[2])
+        top, *rows = _window(y0, y1, size[0], masks.shape[1])
+        values = _interpolated(_interpolated(grid, *rows).T, *columns).T
+        canvas[top : top + values.shape[0], left : left + values.shape[1]] = values >= 0.5
     return pasted
 
 

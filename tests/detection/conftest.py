@@ -8,7 +8,7 @@ from torch import nn
 
 from longtail.detection.backbones.extractor import FeatureExtractor
 from longtail.detection.backbones.pyramid import PyramidBackbone
-from longtail.detection.build import cascade_rcnn, hybrid_task_cascade
+from longtail.detection.build import build_cascade
 from longtail.detection.config import CascadeConfig, PostprocessConfig, ProposalConfig
 
 NUM_CLASSES = 3
@@ -63,12 +63,12 @@ def tiny_config(dialect: str = "mmdetection", **changes) -> CascadeConfig:
 
 def tiny_cascade(dialect: str = "mmdetection", seed: int = 0, parts: dict | None = None, **changes):
     torch.manual_seed(seed)
-    return cascade_rcnn(tiny_backbone(), tiny_config(dialect, **changes), **(parts or {}))
+    return build_cascade(tiny_backbone(), tiny_config(dialect, **changes), **(parts or {}))
 
 
 def tiny_htc(seed: int = 0, parts: dict | None = None, **changes):
     torch.manual_seed(seed)
-    return hybrid_task_cascade(tiny_backbone(), tiny_config(**changes), **(parts or {}))
+    return build_cascade(tiny_backbone(), tiny_config(**changes), "htc", **(parts or {}))
 
 
 def scene(height: int = 96, width: int = 96, seed: int = 0, count: int = 3):

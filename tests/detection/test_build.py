@@ -31,6 +31,7 @@ def test_as_many_outputs_as_classes_only():
     [
         {"name": "faster"},
         {"dialect": "mmdet"},
+        {"semantic_classes": 4},
         {"smaples": 3},
         {"classifier": "cosin"},
         {"proposals": ProposalConfig(anchor_sizes=(32, 64))},

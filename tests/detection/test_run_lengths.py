@@ -85,11 +85,7 @@ def test_a_threshold():
     assert areas == [36, 0]
 
 
-@pytest.mark.parametrize("at_once", [1, 2_000, 2**20])
-def test_masks_pasted_together_stay_apart(monkeypatch, at_once):
-    from longtail.detection import run_lengths
-
-    monkeypatch.setattr(run_lengths, "_PIXELS_AT_ONCE", at_once)
+def test_masks_that_touch_the_borders_or_have_no_extent():
     masks, boxes = blobs(40, 50, 70, seed=3)
     masks[5:8] = 1.0
     boxes[5] = torch.tensor([60.0, 0.0, 70.0, 50.0])  # to the last pixel ...

@@ -14,10 +14,10 @@ _PUBLIC = {
     "ProposalConfig": "config",
     "StageConfig": "config",
     "StageOutputs": "method",
+    "build_cascade": "build",
     "build_detector": "build",
     "decode_mask": "run_lengths",
     "encode_masks": "run_lengths",
-    "hybrid_task_cascade": "build",
     "score_offline": "postprocess",
     "stages": "config",
 }

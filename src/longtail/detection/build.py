@@ -16,60 +16,47 @@ from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 
 
-def cascade_rcnn(
+def build_cascade(
     backbone: PyramidBackbone,
     config: CascadeConfig,
-    *,
-    losses: StageLoss | Sequence[StageLoss] | None = None,
-    classifier: ClassifierFactory | str = "linear",
-    ensembles: Mapping[str, Ensemble] | None = None,
-) -> CascadeDetector:
-    """Cascade (Mask) R-CNN on a backbone.
-
-    Args:
-        backbone: Feature pyramid; its last level is for proposals only.
-        config: Settings; ``CascadeConfig.mmdetection`` and ``.detectron2`` are the known dialects.
-        losses: Classification loss, or one a stage; None for cross-entropy.
-        classifier: ``linear``, ``cosine``, ``deconfound``, or what builds one from its numbers of inputs and outputs.
-        ensembles: Readouts by name, the detector's own first; None for the plain average.
-    """
-    class_losses = StageLosses(losses, config.num_stages, config.num_classes)
-    heads = Cascade(
-        config, backbone.channels, backbone.strides[:-1], class_losses, _classifier(classifier, class_losses)
-    )
-    return _detector(backbone, config, heads, ensembles)
-
-
-def hybrid_task_cascade(
-    backbone: PyramidBackbone,
-    config: CascadeConfig,
+    name: str = "cascade",
     *,
     losses: StageLoss | Sequence[StageLoss] | None = None,
     classifier: ClassifierFactory | str = "linear",
     ensembles: Mapping[str, Ensemble] | None = None,
     semantic_classes: int | None = None,
 ) -> CascadeDetector:
-    """Hybrid Task Cascade on a backbone; arguments as of ``cascade_rcnn``.
+    """A cascade detector on a backbone.
 
     Args:
-        backbone: As of ``cascade_rcnn``.
-        config: As of ``cascade_rcnn``; masks must be ``every_stage``.
-        losses: As of ``cascade_rcnn``.
-        classifier: As of ``cascade_rcnn``.
-        ensembles: As of ``cascade_rcnn``.
-        semantic_classes: Number of classes of the semantic branch, whose targets are ``semantic`` maps; None for no
+        backbone: Feature pyramid; its last level is for proposals only.
+        config: Settings; ``CascadeConfig.mmdetection`` and ``.detectron2`` are the known dialects.
+        name: ``cascade`` (Cascade R-CNN) or ``htc`` (Hybrid Task Cascade, whose masks must be ``every_stage``).
+        losses: One classification loss, or a list with one for each stage; None for cross-entropy.
+        classifier: ``linear``, ``cosine``, ``deconfound``, or a function of the numbers of inputs and outputs.
+        ensembles: Readouts by name, the detector's own first; None for the plain average.
+        semantic_classes: Number of classes of HTC's semantic branch, whose targets are ``semantic`` maps; None for no
             such branch.
+
+    Raises:
+        ConfigError: Parts that do not fit each other.
     """
+    if name not in ("cascade", "htc") or (name == "cascade" and semantic_classes is not None):
+        raise ConfigError(
+            f"there is no detector {name!r}" if semantic_classes is None else f"{name} has no semantic branch",
+            fix="choose cascade or htc; only htc takes semantic_classes",
+        )
+    levels = len(config.proposals.anchor_sizes)
+    if levels != len(backbone.strides):
+        raise ConfigError(
+            f"{levels} anchor sizes {config.proposals.anchor_sizes} for {len(backbone.strides)} pyramid levels",
+            fix="give one anchor size for each pyramid level",
+        )
     class_losses = StageLosses(losses, config.num_stages, config.num_classes)
-    heads = HybridTaskCascade(
-        config,
-        backbone.channels,
-        backbone.strides[:-1],
-        class_losses,
-        _classifier(classifier, class_losses),
-        semantic_classes,
-    )
-    return _detector(backbone, config, heads, ensembles)
+    kind = Cascade if name == "cascade" else partial(HybridTaskCascade, semantic_classes=semantic_classes)
+    heads = kind(config, backbone.channels, backbone.strides[:-1], class_losses, _classifier(classifier, class_losses))
+    proposals = ProposalNetwork(backbone.channels, backbone.strides, config.proposals, config.crowd_overlap)
+    return CascadeDetector(backbone, proposals, heads, ensembles)
 
 
 def build_detector(
@@ -95,42 +82,29 @@ def build_detector(
         ious: IoU threshold of every stage.
         backbone: See ``build_backbone``.
         backbone_options: Further arguments of ``build_backbone`` (``weights``, ``norm``, ``frozen_stages``, …).
-        losses: See ``cascade_rcnn``.
+        losses: See ``build_cascade``.
         classifier: ``linear``, ``cosine`` or ``deconfound``.
-        ensembles: See ``cascade_rcnn``.
-        semantic_classes: See ``hybrid_task_cascade``.
+        ensembles: See ``build_cascade``.
+        semantic_classes: See ``build_cascade``.
         **settings: Fields of ``CascadeConfig`` that differ from the dialect; nested ones may be dicts.
 
     Raises:
         ConfigError: An unknown name or setting.
     """
     presets = {"mmdetection": CascadeConfig.mmdetection, "detectron2": CascadeConfig.detectron2}
-    if dialect not in presets or name not in ("cascade", "htc"):
-        raise ConfigError(
-            f"no detector {name!r} in dialect {dialect!r}", fix="choose cascade or htc, mmdetection or detectron2"
-        )
+    if dialect not in presets:
+        raise ConfigError(f"there is no dialect {dialect!r}", fix=f"choose one of {sorted(presets)}")
     config = presets[dialect](num_classes, tuple(ious), **settings)
     pyramid = build_backbone(backbone, **dict(backbone_options or {}))
-    parts: dict[str, Any] = {"losses": losses, "classifier": classifier, "ensembles": ensembles}
-    if name == "htc":
-        return hybrid_task_cascade(pyramid, config, semantic_classes=semantic_classes, **parts)
-    return cascade_rcnn(pyramid, config, **parts)
-
-
-def _detector(
-    backbone: PyramidBackbone,
-    config: CascadeConfig,
-    heads: Cascade | HybridTaskCascade,
-    ensembles: Mapping[str, Ensemble] | None,
-) -> CascadeDetector:
-    levels = len(config.proposals.anchor_sizes)
-    if levels != len(backbone.strides):
-        raise ConfigError(
-            f"{levels} anchor sizes {config.proposals.anchor_sizes} for {len(backbone.strides)} pyramid levels",
-            fix="give one anchor size for each pyramid level",
-        )
-    proposals = ProposalNetwork(backbone.channels, backbone.strides, config.proposals, config.crowd_overlap)
-    return CascadeDetector(backbone, proposals, heads, ensembles)
+    return build_cascade(
+        pyramid,
+        config,
+        name,
+        losses=losses,
+        classifier=classifier,
+        ensembles=ensembles,
+        semantic_classes=semantic_classes,
+    )
 
 
 def _classifier(classifier: ClassifierFactory | str, losses: StageLosses) -> ClassifierFactory:

@@ -13,9 +13,16 @@ from longtail.boxes import BoxCoder, sides_at_least
 from longtail.detection.config import CascadeConfig
 from longtail.detection.mask_head import MaskHead, mask_loss, mask_targets, mean_probabilities
 from longtail.detection.method import StageOutputs
-from longtail.detection.pooling import PyramidPooler
 from longtail.detection.second_head import SecondHead, two_level_sample
-from longtail.detection.stage import BoxStage, ClassifierFactory, LinearClassifier, StageLosses, box_loss, class_loss
+from longtail.detection.stage import (
+    BoxStage,
+    ClassifierFactory,
+    LinearClassifier,
+    PyramidPooler,
+    StageLosses,
+    box_loss,
+    class_loss,
+)
 from longtail.detection.targets import Objects, Samples, relabel_stage, sample_stage
 from longtail.errors import DataError
 from longtail.losses.classifier import start_bias
@@ -74,6 +81,7 @@ class CascadeHeads(nn.Module, ABC):
         )
         for k, stage in enumerate(self.stages):
             start_bias(cast(BoxStage, stage).classifier, losses.loss(k))
+        self.mask_heads = nn.ModuleList(self.make_mask_heads(channels))
 
     def add_second(self, heads: Sequence[SecondHead], losses: StageLosses) -> None:
         """Give every stage a second classifier, trained with these losses; it is used from now on."""
@@ -101,6 +109,14 @@ class CascadeHeads(nn.Module, ABC):
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
         """What the stages pool from."""
         return Pyramid(levels)
+
+    @abstractmethod
+    def make_mask_heads(self, channels: int) -> list[MaskHead]:
+        """Mask heads of the stages that have one, in order.
+
+        Args:
+            channels: Channels of every pyramid level.
+        """
 
     @abstractmethod
     def losses(
@@ -226,20 +242,14 @@ class Cascade(CascadeHeads):
     Source: Cascade R-CNN (Cai 2018); MEC §3.1.
     """
 
-    def __init__(
-        self,
-        config: CascadeConfig,
-        channels: int,
-        strides: Sequence[int],
-        losses: StageLosses,
-        classifier: ClassifierFactory = LinearClassifier,
-    ) -> None:
-        super().__init__(config, channels, strides, losses, classifier)
+    def make_mask_heads(self, channels: int) -> list[MaskHead]:
+        """See ``CascadeHeads.make_mask_heads``."""
+        config = self.config
         number = {"every_stage": config.num_stages, "single": 1, "none": 0}[config.masks]
-        self.mask_heads = nn.ModuleList(
+        return [
             MaskHead(channels, config.mask_channels, config.mask_convolutions, config.num_classes)
             for _ in range(number)
-        )
+        ]
 
     def losses(
         self,

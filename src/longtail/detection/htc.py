@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from longtail.detection.cascade import CascadeHeads, Pyramid, foreground_masks
 from longtail.detection.config import CascadeConfig
 from longtail.detection.mask_head import MaskHead, mask_loss
-from longtail.detection.pooling import as_rois, pool
-from longtail.detection.stage import ClassifierFactory, LinearClassifier, StageLosses
+from longtail.detection.stage import ClassifierFactory, LinearClassifier, StageLosses, as_rois, pool
 from longtail.detection.targets import Objects, Samples, sample_stage
 from longtail.errors import ConfigError, DataError
 
@@ -83,18 +82,22 @@ class HybridTaskCascade(CascadeHeads):
         classifier: ClassifierFactory = LinearClassifier,
         semantic_classes: int | None = None,
     ) -> None:
-        super().__init__(config, channels, strides, losses, classifier)
         if config.masks != "every_stage":
             raise ConfigError(
                 f"HTC with masks={config.masks!r}", fix="set masks='every_stage', or build a plain cascade"
             )
-        self.mask_heads = nn.ModuleList(
-            MaskHead(channels, config.mask_channels, config.mask_convolutions, config.num_classes, stage > 0)
-            for stage in range(config.num_stages)
-        )
+        super().__init__(config, channels, strides, losses, classifier)
         self.semantic = (
             None if semantic_classes is None else SemanticBranch(channels, strides, len(strides) + 1, semantic_classes)
         )
+
+    def make_mask_heads(self, channels: int) -> list[MaskHead]:
+        """See ``CascadeHeads.make_mask_heads``."""
+        config = self.config
+        return [
+            MaskHead(channels, config.mask_channels, config.mask_convolutions, config.num_classes, stage > 0)
+            for stage in range(config.num_stages)
+        ]
 
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
         """See ``CascadeHeads.embed``."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from longtail.detection.pooling import PyramidPooler
+from longtail.detection.stage import PyramidPooler
 
 STRIDES = (4, 8, 16, 32)
 
