@@ -1,5 +1,6 @@
 """MEC on cascades: it is the cascade where it should be, and learns where it should."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,7 +152,7 @@ def test_names_of_further_ensembles_that_are_taken_are_refused(method, name) -> 
 
 
 FREQUENCY = ClassFrequency.from_dict(
-    {"class_names": ["a", "b", "c"], "images": [40, 90, 0], "instances": [50, 900, 0], "num_images": 100}
+    {"class_names": ["a", "b", "c"], "images": [40, 90, 1], "instances": [50, 900, 1], "num_images": 100}
 )
 
 
@@ -232,3 +233,24 @@ def test_methods_from_settings() -> None:
         build_detection_method("mec", groups=GROUPS, detector={**TINY, "ious": (0.5, 0.6)})
     with pytest.raises(ConfigError, match="of 9 classes"):
         build_detection_method("mec", groups=GROUPS, detector={**TINY, "num_classes": 9})
+
+
+def test_groups_without_objects_are_refused_with_edges_that_work() -> None:
+    frequency = ClassFrequency(tuple("abc"), images=np.array([1, 3, 9]), instances=np.array([2, 4, 9]), num_images=9)
+    groups = CategoryGroups.by_count(frequency.instances, (10, 100))
+    with pytest.raises(ConfigError, match=r"group 'common' has an object .*: 3, 0, 0(.|\n)*such as \[4, 9\]"):
+        build_detection_method("mec", groups=groups, detector=TINY, frequency=frequency)
+    with pytest.raises(ConfigError, match="give every group a class"):
+        make_multi_expert(tiny_cascade(), groups)
+    fitting = CategoryGroups.by_count(frequency.instances, (4, 9))
+    assert build_detection_method("mec", groups=fitting, detector=TINY, frequency=frequency).num_stages == 3
+
+
+def test_a_detector_that_lacks_members_is_told_which() -> None:
+    class Half(torch.nn.Module):
+        num_classes = 3
+
+        def set_class_losses(self, losses) -> None: ...
+
+    with pytest.raises(ConfigError, match="Half is no MultiStageDetector: it lacks num_stages, set_ensembles"):
+        make_multi_expert(Half(), GROUPS)

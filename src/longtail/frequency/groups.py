@@ -73,6 +73,12 @@ class CategoryGroups:
         """bool (G, C): whether a class is in a group."""
         return self.group_of[None, :] == np.arange(self.num_groups)[:, None]
 
+    @property
+    def rarest_first(self) -> "CategoryGroups":
+        """Groups that were listed most frequent first in the order and with the names of detection."""
+        names = RARE_COMMON_FREQUENT if self.num_groups == 3 else [f"group_{g + 1}" for g in range(self.num_groups)]
+        return CategoryGroups(tuple(names), self.members[::-1])
+
     def to_dict(self) -> dict[str, list[int]]:
         """Group name -> class ids, as ``results.json`` and ``config.json`` hold it."""
         return {name: list(classes) for name, classes in zip(self.names, self.members, strict=True)}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +17,7 @@ from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency, Unit
+from longtail.frequency.edges import advice_on_edges, without_objects
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.mec.losses import Outside, expert_losses
@@ -81,7 +83,7 @@ def make_multi_expert(
 
     Source: MEC §3.
     """
-    _check_fit(detector, groups)
+    _check_fit(detector, groups, frequency)
     losses = expert_losses(groups, overall_weight=overall_weight, outside=outside, base=base)
     detector.set_class_losses(losses)
     if further is None:
@@ -243,7 +245,16 @@ def with_further(name: str, own: EnsembleSpec, further: Mapping[str, EnsembleSpe
     return {name: own, **further}
 
 
-def _check_fit(detector: MultiStageDetector, groups: CategoryGroups) -> None:
+_MEMBERS = ("num_classes", "num_stages", "set_class_losses", "set_ensembles")
+
+
+def _check_fit(detector: MultiStageDetector, groups: CategoryGroups, frequency: ClassFrequency | None) -> None:
+    lacking = [name for name in _MEMBERS if not hasattr(detector, name)]
+    if lacking:
+        raise ConfigError(
+            f"{type(detector).__name__} is no MultiStageDetector: it lacks {', '.join(lacking)}",
+            fix="add them (see longtail.mec.model.MultiStageDetector), or use a CascadeDetector",
+        )
     if detector.num_stages != groups.num_groups:
         raise ConfigError(
             f"{groups.num_groups} groups {groups.names} of sizes {groups.sizes} for {detector.num_stages} stages",
@@ -253,4 +264,12 @@ def _check_fit(detector: MultiStageDetector, groups: CategoryGroups) -> None:
         raise ConfigError(
             f"groups of {groups.num_classes} classes for a detector of {detector.num_classes}",
             fix="make the groups from the counts of the data set that the detector is for",
+        )
+    counts = np.ones(groups.num_classes) if frequency is None else frequency.counts("instances")
+    if empty := without_objects(groups, counts):
+        advice = "give every group a class" if frequency is None else advice_on_edges(counts, groups.num_groups)
+        raise ConfigError(
+            f"no class of group {empty[0]!r} has an object to train on (classes in the groups: "
+            f"{', '.join(map(str, groups.sizes))}); its stage would be the expert of nothing",
+            fix=f"{advice} (data.groups)",
         )

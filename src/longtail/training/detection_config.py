@@ -64,18 +64,24 @@ class DetectionGroupsConfig:
     """How the classes are put into groups, rarest first. Stage k of a multi-expert cascade is the expert of group k.
 
     Args:
-        by: training instances (the paper's), training images, LVIS's own groups (images, edges inclusive), or explicit
-            lists of class ids
+        by: training instances (the paper's), training images, LVIS's own groups (images, edges inclusive), rank or
+            cumulative mass by instances, or explicit lists of class ids
         edges: ascending counts that part the groups; of by = instances and images. Four stages: [10, 100, 500]
+        sizes: number of classes of each group, rarest first; of by = rank
+        masses: ascending shares of all instances that the most frequent classes hold, then the next; of by = mass
         members: group name to class ids; of by = explicit
     """
 
-    by: Literal["instances", "images", "lvis", "explicit"] = "instances"
+    by: Literal["instances", "images", "lvis", "rank", "mass", "explicit"] = "instances"
     edges: tuple[int, ...] = (10, 100)
+    sizes: tuple[int, ...] = ()
+    masses: tuple[float, ...] = (0.8, 0.95)
     members: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("data.groups.by", self.by, ("instances", "images", "lvis", "explicit"))
+        one_of("data.groups.by", self.by, ("instances", "images", "lvis", "rank", "mass", "explicit"))
+        if self.by == "rank" and not self.sizes:
+            raise ConfigError("data.groups.by is rank without sizes", fix="give data.groups.sizes, such as [20, 10, 5]")
         if self.by == "explicit" and not self.members:
             raise ConfigError(
                 "data.groups.by is explicit without members",
@@ -106,13 +112,16 @@ class DetectionDataConfig:
     """What to train and validate on.
 
     Args:
-        dataset: folder with a COCO- or LVIS-style annotation file, coco:ROOT, lvis:ROOT, longtail-scenes, or the
-            dotted path of your own class
+        dataset: folder of a layout that docs/guide/data.md lists, coco:ROOT, lvis:ROOT, yolo:ROOT, voc:ROOT, table:ROOT,
+            hf:FOLDER, longtail-scenes, or the dotted path of your own class
         train_split: split to train on
         val_split: split that chooses the best weights; none when empty
         options: further arguments of the data set
-        train_options: those of the training split alone, such as {annotations: FILE, images: FOLDER}
+        train_options: those of the training split alone, such as {annotations: FILE, images: FOLDER}; paths are
+            relative to the data set, or to where you stand
         val_options: those of the validation split alone
+        val_share: share of the images that is val, where the data have no splits [0.2]
+        split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
         frequency: file of class frequencies (`longtail count`); the training split is counted when not given
         groups: How the classes are put into groups, rarest first
         sampling: Which images a pass over the training data shows, and how often
@@ -125,6 +134,8 @@ class DetectionDataConfig:
     options: dict[str, Any] = field(default_factory=dict)
     train_options: dict[str, Any] = field(default_factory=dict)
     val_options: dict[str, Any] = field(default_factory=dict)
+    val_share: float | None = None
+    split_by: str | None = None
     frequency: str | None = None
     groups: DetectionGroupsConfig = field(default_factory=DetectionGroupsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

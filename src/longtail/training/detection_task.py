@@ -194,6 +194,7 @@ class DetectionTask:
                 "data",
                 f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images; {instances} objects",
             ),
+            *([("split", note)] if (note := self.train_data.dataset.note) else []),
             *([("masks", f"{data.val_split} has none: boxes alone are scored")] if unlike else []),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
             ("sampling", data.sampling.by.replace("_", " ")),
@@ -242,6 +243,7 @@ def open_detection(
     if not data.dataset:
         raise ConfigError("data.dataset is not given", fix="name a folder with an annotation file or a data set")
     options = as_arguments({**data.options, **(data.train_options if training else data.val_options)})
+    options |= {name: value for name in ("val_share", "split_by") if (value := getattr(data, name)) is not None}
     dataset = open_dataset(data.dataset, split, transform=transform, **{**options, "task": "detection"})
     if not isinstance(dataset, DetectionDataset) or getattr(dataset, "task", "detection") != "detection":
         raise ConfigError(
@@ -286,7 +288,12 @@ def detection_groups(settings: DetectionGroupsConfig, frequency: ClassFrequency)
         return groups
     if settings.by == "lvis":
         return CategoryGroups.lvis(frequency.counts("images"))
-    return CategoryGroups.by_count(frequency.counts(settings.by), settings.edges)
+    counts = frequency.counts("images" if settings.by == "images" else "instances")
+    if settings.by == "rank":
+        return CategoryGroups.by_rank(counts, settings.sizes[::-1]).rarest_first
+    if settings.by == "mass":
+        return CategoryGroups.by_mass(counts, settings.masses).rarest_first
+    return CategoryGroups.by_count(counts, settings.edges)
 
 
 def sampling_order(config: DetectionConfig, dataset: DetectionDataset, phase: str = "train") -> IndexOrder:

@@ -70,6 +70,8 @@ class DataConfig:
         train_split: split to train on
         val_split: split that chooses the best weights; none when empty
         options: further arguments of the data set
+        val_share: share of the images that is val, where the data have no splits [0.2]
+        split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
         frequency: file of class frequencies (`longtail count`); the training split is counted when not given
         groups: How the classes are put into groups
         sampling: Which images a pass over the training data shows, and how often
@@ -80,6 +82,8 @@ class DataConfig:
     train_split: str = "train"
     val_split: str = "val"
     options: dict[str, Any] = field(default_factory=dict)
+    val_share: float | None = None
+    split_by: str | None = None
     frequency: str | None = None
     groups: GroupsConfig = field(default_factory=GroupsConfig)
     sampling: PixelSamplingConfig = field(default_factory=PixelSamplingConfig)

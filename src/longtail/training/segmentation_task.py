@@ -224,7 +224,8 @@ def open_validation(config: SegmentationConfig, split: str | None = None) -> Seg
 
 
 def _open(config: SegmentationConfig, split: str, transform: Callable | None = None) -> SegmentationDataset:
-    options = {**as_arguments(config.data.options), "task": "segmentation"}
+    parting = {name: value for name in ("val_share", "split_by") if (value := getattr(config.data, name)) is not None}
+    options = {**as_arguments(config.data.options), **parting, "task": "segmentation"}
     return open_dataset(config.data.dataset, split, transform=transform, **options)
 
 

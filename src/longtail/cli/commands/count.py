@@ -15,7 +15,9 @@ def add_arguments(parser: Parser) -> None:
     from longtail.training.segmentation_config import GroupsConfig
 
     parser.add_argument("data", type=str, help="folder, cityscapes:ROOT, coco:ROOT …, or an annotation file (.json)")
-    parser.add_argument("--split", type=str, default="train", help="split to count; all, of folders")
+    parser.add_argument(
+        "--split", type=str | None, default=None, help="split to count [train]; all, of data without splits"
+    )
     parser.add_argument("--out", type=str | None, default=None, help="JSON file to write the counts to")
     parser.add_argument(
         "--plot", type=str | None, default=None, help="figure to draw the distribution in (svg, png, pdf)"
@@ -92,21 +94,19 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
     from longtail.training.config_file import as_arguments, from_dict
 
     options = as_arguments(arguments.options)
+    split = arguments.split or "train"
     if arguments.data.endswith(".json"):
-        from longtail.datasets.coco import Coco
-
-        file = Path(arguments.data)
-        options = {"check_files": False, "masks": False, **options}
-        dataset: Any = Coco(file.parent, arguments.split, annotations=file.name, **options)
+        dataset: Any = _annotation_file(arguments, split, options)
     else:
-        dataset = open_dataset(arguments.data, arguments.split, labels_only=True, **options)
+        dataset = open_dataset(arguments.data, split, labels_only=True, **options)
     both = isinstance(dataset, SegmentationDataset) and isinstance(dataset, DetectionDataset)
     if isinstance(dataset, DetectionDataset) and (not both or dataset.task == "detection"):  # type: ignore[attr-defined]
-        from longtail.frequency import CategoryGroups
         from longtail.frequency.count_instances import count_instances
 
+        if dataset.note:
+            Console(highlight=False).print(f"{dataset.note}\n")
         frequency = count_instances(dataset)
-        return frequency, CategoryGroups.by_count(frequency.counts("instances"), arguments.edges), "instances"
+        return frequency, _groups_of_instances(arguments, frequency), "instances"
     from longtail.cli.parser import say_warning
     from longtail.frequency.absent_classes import absent_classes
     from longtail.frequency.count_pixels import count_pixels
@@ -122,6 +122,38 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
         if dataset.note:
             Console(highlight=False).print(f"{dataset.note}; --split all counts both\n")
     return frequency, build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency), "pixels"
+
+
+def _annotation_file(arguments: Namespace, split: str, options: dict[str, Any]) -> Any:
+    """The data set of one annotation file, without its images."""
+    from longtail.datasets.coco import Coco
+    from longtail.errors import ConfigError
+
+    if arguments.split and "{split}" not in arguments.data and not {"val_share", "split_by"} & options.keys():
+        raise ConfigError(
+            f"--split {arguments.split} of {arguments.data}, which is counted whole",
+            fix="leave it out, write {split} into the path, or part the file with --options '{val_share: 0.2}'",
+        )
+    file = Path(arguments.data.replace("{split}", split))
+    return Coco(file.parent, split, annotations=file.name, **{"check_files": False, "masks": False, **options})
+
+
+def _groups_of_instances(arguments: Namespace, frequency: Any) -> Any:
+    """Groups of the classes, rarest first; says which edges would leave none empty."""
+    from longtail.cli.parser import say_warning
+    from longtail.frequency.edges import advice_on_edges, without_objects
+    from longtail.training.detection_config import DetectionGroupsConfig
+    from longtail.training.detection_task import detection_groups
+
+    given = arguments.groups.as_dict()
+    by = "instances" if given["by"] == "share" else given["by"]
+    wanted = {name: tuple(given[name]) for name in ("sizes", "masses")}
+    settings = DetectionGroupsConfig(by=by, edges=tuple(arguments.edges), members=given["members"], **wanted)
+    groups, counts = detection_groups(settings, frequency), frequency.counts("instances")
+    if empty := without_objects(groups, counts):
+        advice = advice_on_edges(counts, groups.num_groups)
+        say_warning(f"no class of group {', '.join(empty)} has an object: for experts, {advice}")
+    return groups
 
 
 def _number(value: object) -> str:
