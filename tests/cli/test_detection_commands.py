@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 def run(tmp_path_factory, data):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("runs")
-    settings = tiny_settings(data={"dataset": str(data), "groups": {"edges": [2, 5]}}, iterations={"train": 2})
+    settings = tiny_settings(data={"dataset": str(data), "groups": {"edges": [4, 5]}}, iterations={"train": 2})
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
     assert main(["train", "detection", "--config", str(folder / "tiny.yaml"), "--run", str(folder / "mec")]) == 0
     return folder / "mec"
@@ -123,3 +123,15 @@ def test_build_coco_lt(data, tmp_path, capsys):
     assert "objects of 12" in capsys.readouterr().out
     assert {p.name for p in out.iterdir()} == {"train.json", "images.txt", "counts.json", "distribution.svg"}
     assert json.loads((out / "train.json").read_text())["categories"][0]["name"] == "class 2"
+
+
+def test_count_proposes_edges_and_takes_ranks(data, capsys):
+    file = str(data / "annotations/train.json")
+    assert main(["count", file]) == 0
+    assert "no class of common, frequent has an object" in capsys.readouterr().err
+    assert main(["count", file, "--groups.by", "rank", "--groups.sizes", "[1, 1, 1]"]) == 0
+    assert not capsys.readouterr().err
+    assert main(["count", file, "--split", "val"]) == 2
+    assert "counted whole" in capsys.readouterr().err
+    assert main(["count", str(data / "annotations/{split}.json"), "--split", "val"]) == 0
+    assert main(["count", file, "--options", "{val_share: 0.5}", "--split", "all"]) == 0

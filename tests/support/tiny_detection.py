@@ -132,7 +132,7 @@ def write_coco(root: Path, split: str, count: int = 5, *, seed: int = 0, federat
     images, annotations = [], []
     for place in range(count):
         height, width = 40 + 4 * place, 60 - 4 * place
-        pixels = np.full((height, width, 3), 30 * place, np.uint8)
+        pixels = np.full((height, width, 3), 20 * place + (split != "train"), np.uint8)
         name = f"{split}/picture {place}.png"
         Image.fromarray(pixels).save(root / "images" / name)
         images.append({"id": 100 + place, "height": height, "width": width, "file_name": name})

@@ -16,7 +16,7 @@ from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.models.detector import Detector
 from longtail.training.config_file import from_dict, read_yaml, write_yaml
-from longtail.training.detection_config import DetectionConfig, DetectorConfig
+from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig, DetectorConfig
 from longtail.training.detection_task import (
     DetectionTask,
     detection_groups,
@@ -258,7 +258,7 @@ def test_says_that_the_validation_split_has_no_masks(tmp_path):
         left, top, width, height = a["bbox"]
         a["segmentation"] = [[left, top, left + width, top, left + width, top + height]]
     file.write_text(json.dumps(content))
-    task = DetectionTask(tiny_config(data={"dataset": str(tmp_path)}))
+    task = DetectionTask(tiny_config(data={"dataset": str(tmp_path), "groups": {"edges": [4, 5]}}))
     assert task.has_masks and ("masks", "val has none: boxes alone are scored") in task.describe()
 
 
@@ -271,3 +271,45 @@ def test_splits_of_other_classes_are_refused(tmp_path):
         DetectionTask(tiny_config(data={"dataset": str(tmp_path)}))
     with pytest.raises(ConfigError, match="no data set for detection"):
         open_detection(tiny_config(data={"dataset": "longtail.datasets.synthetic.LongTailScenes"}), "train")
+
+
+def test_one_file_for_both_splits_is_refused_unless_it_is_parted(tmp_path):
+    write_coco(tmp_path, "train", 12)
+    data = {"dataset": str(tmp_path), "options": {"annotations": "annotations/train.json"}, "groups": {"edges": [3, 5]}}
+    with pytest.raises(DataError, match=r"12 of the 12 images of 'val' are training images(.|\n)*data.val_share"):
+        DetectionTask(tiny_config(data=data))
+    task = DetectionTask(tiny_config(data={**data, "val_share": 0.4}, method={"name": "baseline"}))
+    assert len(task.val_data) + task.train_data.sampled == 12
+    assert any(subject == "split" and "val (40%)" in words for subject, words in task.describe())
+    by_picture = {**data, "split_by": r"picture (\d)", "val_share": 0.4}
+    assert len(open_detection(tiny_config(data=by_picture), "val"))
+
+
+def test_paths_of_options_are_of_the_data_or_of_the_working_folder(tmp_path, monkeypatch):
+    write_coco(tmp_path / "data", "train")
+    monkeypatch.chdir(tmp_path)
+    for given in (
+        "annotations/{split}.json",
+        "data/annotations/train.json",
+        str(tmp_path / "data/annotations/train.json"),
+    ):
+        data = {"dataset": "data", "train_options": {"annotations": given}}
+        assert len(open_detection(tiny_config(data=data), "train", training=True)) == 5
+    data = {"dataset": "data", "train_options": {"annotations": "elsewhere.json"}}
+    with pytest.raises(DataError, match=r"neither data/elsewhere.json nor .*elsewhere.json"):
+        open_detection(tiny_config(data=data), "train", training=True)
+
+
+def test_groups_by_rank_and_mass():
+    frequency = ClassFrequency(tuple("abcde"), images=np.ones(5), instances=np.array([80, 12, 5, 2, 1]))
+    rank = detection_groups(DetectionGroupsConfig(by="rank", sizes=(2, 2, 1)), frequency)
+    assert rank.to_dict() == {"rare": [3, 4], "common": [1, 2], "frequent": [0]}
+    # the most frequent class holds 80 % alone; b begins at 80 and c at 92 % of the instances, both before 95 %
+    mass = detection_groups(DetectionGroupsConfig(by="mass"), frequency)
+    assert mass.to_dict() == {"rare": [3, 4], "common": [1, 2], "frequent": [0]}
+    four = detection_groups(DetectionGroupsConfig(by="rank", sizes=(2, 1, 1, 1)), frequency)
+    assert four.names == ("group_1", "group_2", "group_3", "group_4") and four.members[0] == (3, 4)
+    with pytest.raises(ConfigError, match="rank without sizes"):
+        DetectionGroupsConfig(by="rank")
+    with pytest.raises(ConfigError, match="sum to 4"):
+        detection_groups(DetectionGroupsConfig(by="rank", sizes=(2, 2)), frequency)

@@ -10,7 +10,7 @@ from typing import Any
 
 from longtail.annotations.coco_file import annotation_table
 from longtail.datasets.annotated import Annotated, choose_file, place_images, read_lines, relative_name
-from longtail.datasets.coco import Coco
+from longtail.datasets.coco import Coco, path_for_split
 from longtail.datasets.coco_layouts import image_folders
 from longtail.datasets.image_files import image_sizes
 from longtail.errors import DataError
@@ -47,7 +47,7 @@ class BoxTable(Coco):
         return read_table(root, split, *found)
 
     def _named(self, root: Path, split: str, annotations: str | Path) -> Annotated:
-        return read_table(root, split, root / str(annotations).replace("{split}", split))
+        return read_table(root, split, path_for_split(root, annotations, split))
 
 
 def table_files(root: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
 from longtail.datasets.coco_layouts import find_coco, image_folders
 from longtail.datasets.image_files import read_image
 from longtail.datasets.palette import generate_palette
-from longtail.datasets.parting import in_split, parting_note
+from longtail.datasets.parting import ALL, in_split, parting_note
 from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map
 from longtail.errors import ConfigError, DataError
 
@@ -33,7 +33,8 @@ class Coco(DetectionDataset):
             ``SPLIT/_annotations.coco.json``, then among all files that name the split; the images in folders of the
             split, ``images`` and the folder itself, then by the ends of their paths.
         split: "train", "val" (``valid`` and ``validation`` are the same), …; "all" where there are no splits.
-        annotations: The annotation file, where it is elsewhere; relative to ``root``. ``{split}`` in it is the split.
+        annotations: The annotation file, where it is elsewhere; relative to ``root``, or to the working folder.
+            ``{split}`` in it is the split.
         images: Folder that the file names of the images are relative to; likewise.
         masks: Whether samples have masks; None for what all objects have.
         outside: Boxes that reach out of their image are cut at its border, or refused.
@@ -84,11 +85,11 @@ class Coco(DetectionDataset):
             tuple(str(c.get("name", c["id"])) for c in self.file.categories), generate_palette(self.file.num_classes)
         )
         self._paths = [self._image_path(record, file) for record in self.file.images]
-        self._root = _for_split(root, images, split) if images else root
+        self._root = path_for_split(root, images, split) if images else root
         self._folders = [self._root] if images else found.folders
         self._boxes, self._kept = self._clip(outside)
         self.has_masks = self._decide_masks(masks)
-        self.semantic = semantic if semantic in (None, FROM_OBJECTS) else root / semantic
+        self.semantic = semantic if semantic in (None, FROM_OBJECTS) else path_for_split(root, semantic, split)
         if semantic == FROM_OBJECTS and not self.has_masks:
             raise DataError(f"{file} has no masks to paint semantic maps from", fix="give a folder of maps instead")
         owner = np.repeat(np.arange(len(self.file.images)), np.diff(self.file.first))
@@ -167,7 +168,7 @@ class Coco(DetectionDataset):
 
     def _named(self, root: Path, split: str, annotations: str | Path) -> Annotated:
         """Annotations of the file that was named."""
-        file = _for_split(root, annotations, split)
+        file = path_for_split(root, annotations, split)
         return Annotated(read_coco_file(file), image_folders(root, split, file))
 
     def _part(self, has_splits: bool, named: bool, val_share: float | None, split_by: str | None) -> np.ndarray:
@@ -182,7 +183,7 @@ class Coco(DetectionDataset):
         share = 0.2 if val_share is None else val_share
         names = [PurePosixPath(path).with_suffix("").as_posix() for path in self._paths]
         inside = in_split(names, self.split, self.file.path, val_share=share, split_by=split_by)
-        if not all(inside):
+        if self.split != ALL:
             self.note = "; ".join(filter(None, (self.note, parting_note(self.file.path, share, split_by))))
         return np.array(inside, dtype=bool)
 
@@ -272,6 +273,18 @@ def _names_in(folder: Path) -> set[str]:
         return {entry.name for entry in entries}
 
 
-def _for_split(root: Path, path: str | Path, split: str) -> Path:
-    """A path relative to the data set in which ``{split}`` stands for the split."""
-    return root / str(path).replace("{split}", split)
+def path_for_split(root: Path, path: str | Path, split: str) -> Path:
+    """A path in which ``{split}`` stands for the split, relative to the data set or else to the working folder.
+
+    Raises:
+        DataError: There is nothing in either place.
+    """
+    name = Path(str(path).replace("{split}", split)).expanduser()
+    found = next((place for place in (root / name, name) if place.exists()), None)
+    if found is None:
+        places = f"{name}" if name.is_absolute() else f"{root / name} nor {name.absolute()}"
+        raise DataError(
+            f"there is {'no' if name.is_absolute() else 'neither'} {places}",
+            fix="give a path relative to the data set or to where you stand; {split} in it stands for the split",
+        )
+    return found

@@ -10,7 +10,12 @@ from longtail.errors import DataError
 _READ = 4096  # bytes from either end that tell most files of one size apart
 
 
-def refuse_shared_images(train: Sequence[Path], val: Sequence[Path], names: tuple[str, str] = ("train", "val")) -> None:
+def refuse_shared_images(
+    train: Sequence[Path],
+    val: Sequence[Path],
+    names: tuple[str, str] = ("train", "val"),
+    fix: str = "give each split images of its own ({split} in image_dir and label_dir stands for its name)",
+) -> None:
     """Refuse images that are trained on and validated with.
 
     Only files of one size are read, and only those whose ends agree are compared whole.
@@ -19,6 +24,7 @@ def refuse_shared_images(train: Sequence[Path], val: Sequence[Path], names: tupl
         train: Image files of the training split.
         val: Image files of the other split.
         names: Names of the splits.
+        fix: How to give each split its images.
 
     Raises:
         DataError: An image is in both, as one file or as copies.
@@ -42,8 +48,7 @@ def refuse_shared_images(train: Sequence[Path], val: Sequence[Path], names: tupl
         how = str(path) if other == path else f"{path}, a copy of {other},"
         raise DataError(
             f"{len(shared)} of the {len(val)} images of {names[1]!r} are training images, {how} one of them",
-            fix="give each split images of its own ({split} in image_dir and label_dir stands for its name); to train "
-            "without validation, set data.val_split ''",
+            fix=f"{fix}; to train without validation, set data.val_split ''",
         )
 
 

@@ -9,7 +9,7 @@ import yaml
 from longtail.annotations.coco_file import annotation_table
 from longtail.classes_file import distinct_names, read_classes_file
 from longtail.datasets.annotated import Annotated, read_lines, relative_name, spellings
-from longtail.datasets.coco import Coco
+from longtail.datasets.coco import Coco, path_for_split
 from longtail.datasets.image_files import image_sizes
 from longtail.datasets.pairing import IMAGE_SUFFIXES
 from longtail.errors import DataError
@@ -36,7 +36,7 @@ class Yolo(Coco):
         return read_yolo(root, split)
 
     def _named(self, root: Path, split: str, annotations: str | Path) -> Annotated:
-        return read_yolo(root, split, root / annotations)
+        return read_yolo(root, split, path_for_split(root, annotations, split))
 
 
 class _Description(NamedTuple):

@@ -248,7 +248,7 @@ def with_further(name: str, own: EnsembleSpec, further: Mapping[str, EnsembleSpe
 _MEMBERS = ("num_classes", "num_stages", "set_class_losses", "set_ensembles")
 
 
-def _check_fit(detector: MultiStageDetector, groups: CategoryGroups, frequency: ClassFrequency | None) -> None:
+def _check_fit(detector: Any, groups: CategoryGroups, frequency: ClassFrequency | None) -> None:
     lacking = [name for name in _MEMBERS if not hasattr(detector, name)]
     if lacking:
         raise ConfigError(

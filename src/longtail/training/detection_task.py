@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
 from longtail.datasets.image_files import fingerprint_of
+from longtail.datasets.shared_images import refuse_shared_images
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
@@ -86,6 +87,7 @@ class DetectionTask:
                 self.val_data.classes.names,
                 fix="give both annotation files the same categories",
             )
+            _check_apart(config, labelled, self.val_data)
             if hasattr(self.val_data, "file"):  # what the evaluator cannot read is refused before training
                 self.truth = truth_of(self.val_data, _size(self.val_data, config.data.limit))
         self.detector = self._build_detector(labelled)
@@ -241,13 +243,14 @@ def open_detection(
     """
     data = config.data
     if not data.dataset:
-        raise ConfigError("data.dataset is not given", fix="name a folder with an annotation file or a data set")
+        raise ConfigError("data.dataset is not given", fix="name a folder of boxes, or a data set")
     options = as_arguments({**data.options, **(data.train_options if training else data.val_options)})
     options |= {name: value for name in ("val_share", "split_by") if (value := getattr(data, name)) is not None}
     dataset = open_dataset(data.dataset, split, transform=transform, **{**options, "task": "detection"})
     if not isinstance(dataset, DetectionDataset) or getattr(dataset, "task", "detection") != "detection":
         raise ConfigError(
-            f"{data.dataset} is no data set for detection", fix="give coco:ROOT, lvis:ROOT or a class of your own"
+            f"{data.dataset} is no data set for detection",
+            fix="give boxes in one of the layouts of docs/guide/data.md, or a class of your own",
         )
     if not len(dataset):
         raise DataError(f"{data.dataset} has no images in split {split!r}", fix="check the annotation file")
@@ -259,6 +262,19 @@ def open_validation(config: DetectionConfig, split: str) -> DetectionDataset:
     settings = config.augmentation
     transform = detection_eval(settings.short_side, settings.max_side, **_normalisation(config))
     return open_detection(config, split, training=split == config.data.train_split, transform=transform)
+
+
+def _check_apart(config: DetectionConfig, train: DetectionDataset, val: DetectionDataset) -> None:
+    """Refuse images that are in both splits, unless the same split is named twice.
+
+    Raises:
+        DataError: There are such images.
+    """
+    names = config.data.train_split, config.data.val_split
+    files = [getattr(dataset, "image_files", None) for dataset in (train, val)]
+    if names[0] != names[1] and all(files):
+        fix = "name a file for each split ({split} in annotations stands for it), or part one file with data.val_share"
+        refuse_shared_images(files[0], files[1], names, fix)  # type: ignore[arg-type]
 
 
 def frequency_of(config: DetectionConfig, dataset: DetectionDataset) -> ClassFrequency:

@@ -152,7 +152,7 @@ def _groups_of_instances(arguments: Namespace, frequency: Any) -> Any:
     groups, counts = detection_groups(settings, frequency), frequency.counts("instances")
     if empty := without_objects(groups, counts):
         advice = advice_on_edges(counts, groups.num_groups)
-        say_warning(f"no class of group {', '.join(empty)} has an object: for experts, {advice}")
+        say_warning(f"no class of {', '.join(empty)} has an object: to train experts, {advice}")
     return groups
 
 
