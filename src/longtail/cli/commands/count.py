@@ -146,7 +146,7 @@ def _groups_of_instances(arguments: Namespace, frequency: Any) -> Any:
     from longtail.training.detection_task import detection_groups
 
     given = arguments.groups.as_dict()
-    by = "instances" if given["by"] == "share" else given["by"]
+    by: Any = "instances" if given["by"] == "share" else given["by"]
     wanted = {name: tuple(given[name]) for name in ("sizes", "masses")}
     settings = DetectionGroupsConfig(by=by, edges=tuple(arguments.edges), members=given["members"], **wanted)
     groups, counts = detection_groups(settings, frequency), frequency.counts("instances")
