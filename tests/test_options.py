@@ -148,7 +148,7 @@ wrong = [
     lambda: CrossEntropy(3, normalizer="al"),
     lambda: FocalLoss(3, kind="softmx"),
     lambda: FocalLoss(3, normalizer="al"),
-    lambda: BalancedSoftmax(torch.zeros(3), counts="sen"),
+    lambda: BalancedSoftmax(3, counts="sen"),
     lambda: variation_of_classes(torch.ones(3), "larges"),
     lambda: MultiExpertLoss([0], 3, outside="lamda"),
     lambda: SharedDecoderHeads(expert, 2, "copy", "al"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -23,3 +24,8 @@ def full_precision(device: str) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits in single precision: sums over a thousand classes need it."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -292,6 +292,8 @@ def test_score_stages_of_a_segmentation_run(run, capsys):
 def test_info(capsys):
     assert main(["info"]) == 0
     shown = capsys.readouterr().out
-    assert torch.__version__ in shown and "deeplabv3plus" in shown and "medoe" in shown
-    assert main(["info", "--model", "deeplabv3plus"]) == 0
-    assert "output_stride" in capsys.readouterr().out
+    assert torch.__version__ in shown and "deeplabv3plus" in shown and "focal" in shown
+    assert main(["info", "deeplabv3plus"]) == 0
+    assert "output_stride [8]: Stride of the deepest map" in capsys.readouterr().out
+    assert main(["info", "focl"]) == 2
+    assert "did you mean 'focal'" in capsys.readouterr().err

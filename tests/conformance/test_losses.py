@@ -10,7 +10,8 @@ import torch
 from longtail.errors import ConfigError
 from longtail.frequency import ClassFrequency
 from longtail.losses.base import ClassificationLoss
-from longtail.losses.build import LOSSES, build_loss, loss_options
+from longtail.losses.build import LOSSES, build_loss
+from longtail.losses.label_space import LabelSpace
 from support.packages import concrete_subclasses
 
 C = 5
@@ -24,12 +25,12 @@ FREQUENCY = ClassFrequency(
 #: Those that need the background that every box may be.
 BOXES_ONLY = {"balanced_group_softmax", "federated"}
 #: Made of other losses by what trains with them, not from settings.
-COMPOSED = {"longtail.losses.two_heads:TwoHeadsLoss"}
+COMPOSED = {"longtail.detection.two_heads:TwoHeadsLoss"}
 #: Factors that pass no gradient: numerical differences see them.
 DETACHED = {"seesaw", "equalization_v2"}
 #: Every loss as it comes, and settings that take another way through the code.
 SPECS = [
-    *LOSSES,
+    *LOSSES.names(),
     {"name": "focal", "kind": "softmax", "gamma": 0.5},
     {"name": "focal", "kind": "sigmoid", "gamma": 0.5, "alpha": None},
     {"name": "class_balanced", "loss": {"name": "focal", "gamma": 1.0}, "beta": 0.9},
@@ -45,7 +46,7 @@ def name_of(spec) -> str:
 
 
 def build(spec, task: str) -> ClassificationLoss:
-    return build_loss(spec, FREQUENCY, background=task == "boxes", ignore_index=-100 if task == "boxes" else 255)
+    return build_loss(spec, LabelSpace.of_boxes(FREQUENCY) if task == "boxes" else LabelSpace.of_pixels(FREQUENCY))
 
 
 def batch(loss: ClassificationLoss, task: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,10 +75,8 @@ contract = pytest.mark.parametrize(("spec", "task"), CASES)
 
 
 def test_every_loss_has_a_name():
-    classes = {f"{c.__module__}:{c.__qualname__}" for c in concrete_subclasses(ClassificationLoss, "longtail.losses")}
-    assert set(LOSSES.values()) <= classes and classes - set(LOSSES.values()) <= COMPOSED
-    for name in LOSSES:
-        assert set(loss_options(name)).isdisjoint({"frequency", "num_classes", "background", "ignore_index"})
+    classes = set(concrete_subclasses(ClassificationLoss, "longtail.losses"))
+    assert {LOSSES.find(name) for name in LOSSES.names()} == classes
 
 
 @pytest.mark.parametrize("name", sorted(BOXES_ONLY))

@@ -7,6 +7,7 @@ from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.detection.build import build_detector
 from longtail.detection.stage import BoxStage
 from longtail.losses.seesaw import SeesawLoss
+from support.labels import boxes
 
 from .conftest import tiny_cascade, tiny_htc
 
@@ -39,7 +40,7 @@ def test_in_a_detector(make, batch):
 
 
 def test_it_knows_what_is_no_class():
-    seesaw = SeesawLoss(4, -100, background=True)
+    seesaw = SeesawLoss(boxes(3))
     detector = build_detector(
         num_classes=3,
         classifier="deconfound",

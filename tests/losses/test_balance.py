@@ -9,6 +9,7 @@ import torch
 from longtail.frequency import ClassFrequency
 from longtail.losses.build import build_loss
 from longtail.losses.classifier import start_bias
+from longtail.losses.label_space import LabelSpace
 
 COUNTS = [1000, 300, 90, 27, 8]
 C = len(COUNTS)
@@ -26,7 +27,8 @@ def features(counts: list[int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 @cache
 def recalls(name: str, background: bool) -> torch.Tensor:
     """Recall of every class, the most frequent first."""
-    loss = build_loss(name, FREQUENCY, background=background)
+    labels = LabelSpace.of_boxes(FREQUENCY) if background else LabelSpace.of_pixels(FREQUENCY)
+    loss = build_loss(name, labels)
     inputs, labels = features(COUNTS, 0)
     if background:
         others = 0.7 * torch.randn(2000, C, generator=torch.Generator().manual_seed(7)) - 0.5

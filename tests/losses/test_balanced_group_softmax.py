@@ -5,15 +5,16 @@ import torch
 import torch.nn.functional as F
 
 from longtail.errors import ConfigError
-from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.balanced_group_softmax import BalancedGroupSoftmax, sample_others
+from support.labels import boxes, pixels
 
 C = 6
-GROUPS = CategoryGroups(("rare", "none", "frequent"), ((1, 4), (), (0, 2, 3, 5)))
+#: Rare classes 1 and 4, none of ten to a hundred, frequent all others.
+LABELS = boxes(C, instances=[500, 5, 500, 500, 5, 500])
 
 
 def bags(ratio=1e9):
-    return BalancedGroupSoftmax(C + 1, groups=GROUPS, ratio=ratio)
+    return BalancedGroupSoftmax(LABELS, edges=(10, 100), ratio=ratio)
 
 
 def rows(count=40, dtype=torch.float64):
@@ -56,7 +57,7 @@ def test_equals_the_literal_sum():
 
 
 def test_one_group_with_certain_objects_is_cross_entropy():
-    loss = BalancedGroupSoftmax(C + 1, groups=CategoryGroups(("all",), (tuple(range(C)),)))
+    loss = BalancedGroupSoftmax(LABELS, edges=())
     logits, target = torch.randn(30, C + 3), torch.randint(0, C, (30,))
     logits[:, C], logits[:, C + 2] = -1e4, -1e4  # no background, no others
     torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits[:, :C], target))
@@ -110,15 +111,15 @@ def test_gradcheck_and_state():
     assert not loss.state_dict()
 
 
-def test_from_frequency():
-    counted = ClassFrequency.from_dict({"class_names": "abcd", "images": [1] * 4, "instances": [9, 10, 5000, 99]})
-    loss = BalancedGroupSoftmax.from_frequency(counted, background=True)
+def test_groups_of_counted_data():
+    labels = boxes(4, instances=[9, 10, 5000, 99])
+    loss = BalancedGroupSoftmax(labels)
     assert loss.sizes == (1, 2, 1) and loss.num_logits == 4 + 2 + 3
-    assert BalancedGroupSoftmax.from_frequency(counted, background=True, edges=(50,), ratio=2).sizes == (2, 2)
+    assert BalancedGroupSoftmax(labels, edges=(50,), ratio=2).sizes == (2, 2)
     with pytest.raises(ConfigError, match="for boxes"):
-        BalancedGroupSoftmax.from_frequency(counted)
-    with pytest.raises(ConfigError, match="groups of 6 classes"):
-        BalancedGroupSoftmax(4, groups=GROUPS)
+        BalancedGroupSoftmax(pixels(2, instances=[1, 2]))
+    with pytest.raises(ConfigError, match="has no counts"):
+        BalancedGroupSoftmax(boxes(4))
     with pytest.raises(ConfigError, match="ratio"):
         bags(-1.0)
 

@@ -9,6 +9,7 @@ from longtail.frequency import ClassFrequency
 from longtail.losses.blv import variation_of_classes
 from longtail.losses.build import build_loss
 from longtail.losses.cross_entropy import cross_entropy
+from longtail.losses.label_space import LabelSpace
 
 FREQUENCY = ClassFrequency(
     tuple("abc"), images=np.array([8, 4, 1]), instances=np.array([100, 10, 1]), pixels=np.array([10_000, 100, 1])
@@ -25,7 +26,7 @@ def test_variation_by_hand():
 
 def test_value_by_hand():
     # draws beyond the limit are the limit: σ so large that all of them are 1
-    loss = build_loss({"name": "blv", "sigma": 1e9}, FREQUENCY)
+    loss = build_loss({"name": "blv", "sigma": 1e9}, LabelSpace.of_pixels(FREQUENCY))
     logits, target = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
     target[0, 0] = 255
     moved = logits + torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1)
@@ -36,7 +37,7 @@ def test_without_variation_it_is_cross_entropy():
     logits, target = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 3, -100])
     expected = cross_entropy(logits, target, ignore_index=-100)
     for options in ({"sigma": 0}, {}):
-        loss = build_loss({"name": "blv", **options}, FREQUENCY, background=True, ignore_index=-100)
+        loss = build_loss({"name": "blv", **options}, LabelSpace.of_boxes(FREQUENCY))
         assert torch.equal(loss.train(not options)(logits, target), expected) == bool(options)
         assert torch.equal(loss.eval()(logits, target), expected)
     assert loss.variation.tolist() == [0, 0.5, 1, 0]
@@ -44,7 +45,7 @@ def test_without_variation_it_is_cross_entropy():
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_draws_against_a_slow_reference(signed):
-    loss = build_loss({"name": "blv", "sigma": 0.7, "limit": 0.9, "signed": signed}, FREQUENCY)
+    loss = build_loss({"name": "blv", "sigma": 0.7, "limit": 0.9, "signed": signed}, LabelSpace.of_pixels(FREQUENCY))
     logits, target = torch.randn(4, 3), torch.tensor([0, 1, 2, 2])
     torch.manual_seed(5)
     found = loss(logits, target)
@@ -59,7 +60,7 @@ def test_draws_against_a_slow_reference(signed):
 
 
 def test_signed_draws_have_no_mean():
-    loss = build_loss({"name": "blv", "sigma": 1, "limit": None, "signed": True}, FREQUENCY)
+    loss = build_loss({"name": "blv", "sigma": 1, "limit": None, "signed": True}, LabelSpace.of_pixels(FREQUENCY))
     torch.manual_seed(0)
     draws = loss._draw(torch.zeros(20_000, 3))
     assert draws.mean().abs() < 0.02 and abs(draws.std().item() - 1) < 0.02
@@ -67,4 +68,4 @@ def test_signed_draws_have_no_mean():
 
 def test_refusals():
     with pytest.raises(ConfigError, match="sigma=-1"):
-        build_loss({"name": "blv", "sigma": -1}, FREQUENCY)
+        build_loss({"name": "blv", "sigma": -1}, LabelSpace.of_pixels(FREQUENCY))

@@ -9,6 +9,7 @@ from longtail.frequency import ClassFrequency
 from longtail.losses.build import build_loss
 from longtail.losses.class_balanced import effective_number_weights
 from longtail.losses.cross_entropy import cross_entropy
+from longtail.losses.label_space import LabelSpace
 
 FREQUENCY = ClassFrequency(
     tuple("abc"), images=np.array([8, 4, 2]), instances=np.array([10, 5, 0]), pixels=np.array([900, 90, 10])
@@ -39,7 +40,7 @@ def test_slow_reference():
 
 
 def test_boxes_weigh_by_instances_and_the_background_by_one():
-    loss = build_loss({"name": "class_balanced", "beta": 0.5}, FREQUENCY, background=True, ignore_index=-100)
+    loss = build_loss({"name": "class_balanced", "beta": 0.5}, LabelSpace.of_boxes(FREQUENCY))
     expected = effective_number_weights(counts(10, 5, 1), 0.5)  # a class that never occurs counts as one sample
     torch.testing.assert_close(loss.weights, torch.cat([expected, counts(1)]).float())
     logits, target = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 3, -100])
@@ -49,28 +50,28 @@ def test_boxes_weigh_by_instances_and_the_background_by_one():
 
 
 def test_pixels_weigh_by_images():
-    loss = build_loss({"name": "class_balanced", "beta": 0.9}, FREQUENCY)
+    loss = build_loss({"name": "class_balanced", "beta": 0.9}, LabelSpace.of_pixels(FREQUENCY))
     torch.testing.assert_close(loss.weights, effective_number_weights(counts(8, 4, 2), 0.9).float())
-    loss = build_loss({"name": "class_balanced", "beta": 0.9, "unit": "pixels"}, FREQUENCY)
+    loss = build_loss({"name": "class_balanced", "beta": 0.9, "unit": "pixels"}, LabelSpace.of_pixels(FREQUENCY))
     torch.testing.assert_close(loss.weights, effective_number_weights(counts(900, 90, 10), 0.9).float())
 
 
 def test_any_loss_is_weighted():
     options = {"name": "class_balanced", "loss": {"name": "focal", "gamma": 1}, "beta": 0.0}
-    loss = build_loss(options, FREQUENCY, background=True, ignore_index=-100)
-    plain = build_loss({"name": "focal", "gamma": 1}, FREQUENCY, background=True, ignore_index=-100)
+    loss = build_loss(options, LabelSpace.of_boxes(FREQUENCY))
+    plain = build_loss({"name": "focal", "gamma": 1}, LabelSpace.of_boxes(FREQUENCY))
     assert loss.num_logits == plain.num_logits == 3
     torch.testing.assert_close(loss.initial_bias, plain.initial_bias)
     logits, target = torch.randn(6, 3), torch.tensor([0, 1, 2, 3, 3, -100])
     torch.testing.assert_close(loss(logits, target), plain(logits, target))
     torch.testing.assert_close(loss.probabilities(logits), plain.probabilities(logits))
-    deferred = build_loss({"name": "class_balanced", "loss": "ldam"}, FREQUENCY)
+    deferred = build_loss({"name": "class_balanced", "loss": "ldam"}, LabelSpace.of_pixels(FREQUENCY))
     deferred.set_progress(0.9)
     assert deferred.loss.progress == 0.9
 
 
 def test_refusals():
     with pytest.raises(ConfigError, match="beta of the effective number is 2"):
-        build_loss({"name": "class_balanced", "beta": 2}, FREQUENCY)
+        build_loss({"name": "class_balanced", "beta": 2}, LabelSpace.of_pixels(FREQUENCY))
     with pytest.raises(ConfigError, match="no option 'gamma'"):
-        build_loss({"name": "class_balanced", "loss": {"name": "ldam", "gamma": 2}}, FREQUENCY)
+        build_loss({"name": "class_balanced", "loss": {"name": "ldam", "gamma": 2}}, LabelSpace.of_pixels(FREQUENCY))

@@ -48,9 +48,9 @@ def test_ignored_positions_get_no_gradient_and_rows_sum_to_zero():
 
 
 def test_module_with_class_weights_and_extreme_logits():
-    loss = CrossEntropy(3, class_weight=torch.tensor([1.0, 2.0, 3.0]))
+    loss = CrossEntropy(3, class_weight=[1.0, 2.0, 3.0])
     logits = torch.tensor([[100.0, -100.0, 0.0]])
     assert loss(logits, torch.tensor([1])).item() == pytest.approx(200)
     assert loss.num_logits == 3
     with pytest.raises(ConfigError, match="2 class weights for 3"):
-        CrossEntropy(3, class_weight=torch.ones(2))
+        CrossEntropy(3, class_weight=[1.0, 1.0])

@@ -7,10 +7,14 @@ import torch.nn.functional as F
 from longtail.errors import ConfigError
 from longtail.frequency import ClassFrequency
 from longtail.losses.equalization import EqualizationLoss, equalization_loss, softmax_equalization_logits
+from longtail.losses.label_space import LabelSpace
+from support.labels import boxes, counted, pixels
 
 C = 5
 RARE = torch.tensor([False, True, False, True, False])
-SHARE = torch.where(RARE, 1e-4, 0.5)
+#: Of 10,000 images, or of the pixels: two rare classes.
+COUNTS = {"images": [5000, 1, 5000, 1, 5000], "pixels": [5000, 1, 5000, 1, 5000], "num_images": 10_000}
+EVEN = {"images": [5000] * C, "pixels": [5000] * C, "num_images": 10_000}
 
 
 def rows(count=30, background=False):
@@ -32,14 +36,14 @@ def literal(logits, target):
 
 def test_value_by_hand():
     # logits 0: every binary cross-entropy is log 2. Five classes, two rare.
-    loss = EqualizationLoss(C + 1, -100, share=SHARE, background=True)
+    loss = EqualizationLoss(boxes(C, **COUNTS))
     zeros = torch.zeros(1, C)
     for target, terms in ((0, 3), (1, 4), (C, 5)):  # common: both rare are spared; rare: the other; background: none
         assert loss(zeros, torch.tensor([target])).item() == pytest.approx(terms * math.log(2))
     # softmax: label 0 and both rare classes spared leaves three equal classes
-    pixels = EqualizationLoss(C, share=SHARE, spared=1.0)
-    assert pixels(zeros, torch.tensor([0])).item() == pytest.approx(math.log(3))
-    assert pixels(zeros, torch.tensor([1])).item() == pytest.approx(math.log(4))
+    softmax = EqualizationLoss(pixels(C, **COUNTS), spared=1.0)
+    assert softmax(zeros, torch.tensor([0])).item() == pytest.approx(math.log(3))
+    assert softmax(zeros, torch.tensor([1])).item() == pytest.approx(math.log(4))
 
 
 def test_equals_the_literal_equation():
@@ -59,19 +63,19 @@ def test_softmax_form_equals_the_literal_equation():
 
 def test_without_rare_classes_it_is_the_plain_loss():
     logits, target = rows(background=True)
-    loss = EqualizationLoss(C + 1, -100, share=torch.ones(C), background=True)
+    loss = EqualizationLoss(boxes(C, **EVEN))
     wanted = F.one_hot(target, C + 1)[:, :C].double()
     expected = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
     torch.testing.assert_close(loss(logits, target), expected)
-    pixels, labels = torch.randn(2, C, 3, 4), torch.randint(0, C, (2, 3, 4))
+    maps, labels = torch.randn(2, C, 3, 4), torch.randint(0, C, (2, 3, 4))
     labels[0, 0] = 255
-    expected = F.cross_entropy(pixels, labels, ignore_index=255)
-    torch.testing.assert_close(EqualizationLoss(C, share=torch.ones(C))(pixels, labels), expected)
-    torch.testing.assert_close(EqualizationLoss(C, share=SHARE, spared=0.0)(pixels, labels), expected)
+    expected = F.cross_entropy(maps, labels, ignore_index=255)
+    torch.testing.assert_close(EqualizationLoss(pixels(C, **EVEN))(maps, labels), expected)
+    torch.testing.assert_close(EqualizationLoss(pixels(C, **COUNTS), spared=0.0)(maps, labels), expected)
 
 
 def test_a_rare_class_is_spared_at_the_given_rate():
-    loss = EqualizationLoss(2, share=torch.tensor([0.9, 1e-4]), spared=0.75)
+    loss = EqualizationLoss(pixels(2, pixels=[9000, 1]), spared=0.75)
     logits = torch.zeros(40_000, 2, requires_grad=True)
     loss(logits, torch.zeros(40_000, dtype=torch.long)).backward()
     assert (logits.grad[:, 1] == 0).float().mean().item() == pytest.approx(0.75, abs=0.02)
@@ -80,47 +84,48 @@ def test_a_rare_class_is_spared_at_the_given_rate():
 def test_objects_of_other_classes_send_no_gradient_to_rare_ones():
     logits, target = rows(background=True)
     logits.requires_grad_()
-    EqualizationLoss(C + 1, -100, share=SHARE, background=True)(logits, target).backward()
+    EqualizationLoss(boxes(C, **COUNTS))(logits, target).backward()
     others = (target[:, None] != torch.arange(C)) & (target < C)[:, None] & RARE
     assert not logits.grad[others].any() and logits.grad[~others].all()
 
 
 def test_gradcheck():
     logits, target = rows(6, background=True)
-    loss = EqualizationLoss(C + 1, -100, share=SHARE, background=True)
+    loss = EqualizationLoss(boxes(C, **COUNTS))
     assert torch.autograd.gradcheck(lambda o: loss(o, target), logits.requires_grad_())
-    pixels = EqualizationLoss(C, share=SHARE, spared=1.0)
-    assert torch.autograd.gradcheck(lambda o: pixels(o, target.clamp(max=C - 1)), logits)
+    softmax = EqualizationLoss(pixels(C, **COUNTS), spared=1.0)
+    assert torch.autograd.gradcheck(lambda o: softmax(o, target.clamp(max=C - 1)), logits)
 
 
-def test_from_frequency():
-    counted = ClassFrequency.from_dict(
+def test_rare_classes_by_images_or_pixels():
+    frequency = ClassFrequency.from_dict(
         {"class_names": "abc", "images": [1, 2, 900], "pixels": [5, 1, 994], "num_images": 1000}
     )
-    assert EqualizationLoss.from_frequency(counted, background=True).rare.tolist() == [True, False, False]
-    assert EqualizationLoss.from_frequency(counted, background=True, threshold=0.01).rare.tolist() == [
+    assert EqualizationLoss(LabelSpace.of_boxes(frequency)).rare.tolist() == [True, False, False]
+    assert EqualizationLoss(LabelSpace.of_boxes(frequency), threshold=0.01).rare.tolist() == [
         True,
         True,
         False,
     ]
-    assert EqualizationLoss.from_frequency(counted).rare.tolist() == [False, True, False]
+    assert EqualizationLoss(LabelSpace.of_pixels(frequency)).rare.tolist() == [False, True, False]
     with pytest.raises(ConfigError, match="of how many"):
-        EqualizationLoss.from_frequency(ClassFrequency.from_dict({"class_names": "a", "images": [1]}), background=True)
-    with pytest.raises(ConfigError, match="2 shares for 3"):
-        EqualizationLoss(3, share=torch.ones(2))
+        EqualizationLoss(boxes(1, images=[1]))
+    with pytest.raises(ConfigError, match="has no counts"):
+        EqualizationLoss(boxes(2))
 
 
 def test_reading_and_start():
-    loss = EqualizationLoss(3, background=True, share=torch.ones(2))
+    loss = EqualizationLoss(boxes(2, images=[9, 9], num_images=10))
     assert loss.num_logits == 2
     torch.testing.assert_close(loss.probabilities(torch.tensor([[0.0, -100.0]])), torch.tensor([[0.5, 0.0, 0.5]]))
     torch.testing.assert_close(loss.initial_bias.sigmoid(), torch.full((2,), 0.001))
-    assert EqualizationLoss(2, share=torch.ones(2)).initial_bias is None
+    assert EqualizationLoss(pixels(2, pixels=[1, 1])).initial_bias is None
 
 
 @pytest.mark.parametrize("background", [False, True])
 def test_ignored_weighted_and_extreme(background):
-    loss = EqualizationLoss(C + background, -100, share=SHARE, background=background, spared=1.0)
+    labels = LabelSpace(C + background, background, -100, counted(C, **COUNTS))
+    loss = EqualizationLoss(labels, spared=1.0)
     logits = (100 * torch.randn(20, C).sign()).requires_grad_()
     target = torch.randint(0, C, (20,))
     target[:4] = -100

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from longtail.errors import ConfigError
 from longtail.frequency import ClassFrequency
 from longtail.losses.federated import FederatedLoss, federated_loss, sample_classes
+from longtail.losses.label_space import LabelSpace
+from support.labels import boxes, pixels
 
 C = 6
+LABELS = boxes(C, images=[1] * C)
 
 
 def rows(count=20):
@@ -18,7 +21,7 @@ def rows(count=20):
 
 def test_value_by_hand():
     # logits 0, the batch shows class 2 only and draws one class more: two binary cross-entropies for each box
-    loss = FederatedLoss(C + 1, chance=torch.ones(C), sampled=2)
+    loss = FederatedLoss(LABELS, sampled=2)
     assert loss(torch.zeros(3, C), torch.tensor([2, 2, C])).item() == pytest.approx(2 * math.log(2))
 
 
@@ -38,8 +41,8 @@ def test_all_classes_are_binary_cross_entropy():
     wanted = F.one_hot(target, C + 1)[:, :C].double()
     expected = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
     for loss in (
-        FederatedLoss(C + 1, chance=torch.ones(C)),
-        FederatedLoss(C + 1, chance=torch.ones(C), sampled=1).eval(),
+        FederatedLoss(LABELS),
+        FederatedLoss(LABELS, sampled=1).eval(),
     ):
         torch.testing.assert_close(loss(logits, target), expected)
 
@@ -56,7 +59,7 @@ def test_the_labels_stay_and_the_background_is_none():
 
 def test_a_class_that_no_image_shows_is_drawn_as_if_one_did():
     frequency = ClassFrequency(("a", "b"), images=np.array([4, 0]), num_images=9, instances=np.array([5, 0]))
-    assert FederatedLoss.from_frequency(frequency, background=True).chance.tolist() == [2.0, 1.0]
+    assert FederatedLoss(LabelSpace.of_boxes(frequency)).chance.tolist() == [2.0, 1.0]
 
 
 def test_drawn_in_proportion():
@@ -67,7 +70,7 @@ def test_drawn_in_proportion():
 
 def test_seeded_by_torch_and_other_classes_get_no_gradient():
     logits, target = torch.randn(5, C, requires_grad=True), torch.tensor([0, 0, 1, C, C])
-    loss = FederatedLoss(C + 1, chance=torch.ones(C), sampled=3)
+    loss = FederatedLoss(LABELS, sampled=3)
     values = []
     for _ in range(2):
         torch.manual_seed(5)
@@ -79,24 +82,24 @@ def test_seeded_by_torch_and_other_classes_get_no_gradient():
 
 def test_gradcheck():
     logits, target = rows(6)
-    loss = FederatedLoss(C + 1, chance=torch.ones(C)).eval()
+    loss = FederatedLoss(LABELS).eval()
     assert torch.autograd.gradcheck(lambda o: loss(o, target), logits.requires_grad_())
 
 
-def test_from_frequency():
-    counted = ClassFrequency.from_dict({"class_names": "ab", "images": [4, 9], "num_images": 20})
-    assert FederatedLoss.from_frequency(counted, background=True).chance.tolist() == [2, 3]
-    assert FederatedLoss.from_frequency(counted, background=True, power=1, sampled=7).sampled == 7
+def test_chances_of_counted_data():
+    labels = boxes(2, images=[4, 9])
+    assert FederatedLoss(labels).chance.tolist() == [2, 3]
+    assert FederatedLoss(labels, power=1, sampled=7).sampled == 7
     with pytest.raises(ConfigError, match="for boxes"):
-        FederatedLoss.from_frequency(counted)
-    with pytest.raises(ConfigError, match="3 chances"):
-        FederatedLoss(3, chance=torch.ones(3))
+        FederatedLoss(pixels(2, images=[1, 2]))
+    with pytest.raises(ConfigError, match="has no counts"):
+        FederatedLoss(boxes(3))
     with pytest.raises(ConfigError, match="at least one"):
-        FederatedLoss(3, chance=torch.ones(2), sampled=0)
+        FederatedLoss(labels, sampled=0)
 
 
 def test_ignored_weighted_and_extreme():
-    loss = FederatedLoss(C + 1, chance=torch.ones(C))
+    loss = FederatedLoss(LABELS)
     logits = (100 * torch.randn(20, C).sign()).requires_grad_()
     target = torch.randint(0, C + 1, (20,))
     target[:4] = -100

@@ -6,6 +6,7 @@ import torch
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import cross_entropy
 from longtail.losses.focal import FocalLoss, sigmoid_focal, softmax_focal
+from support.labels import boxes
 
 
 def test_softmax_by_hand():
@@ -50,7 +51,7 @@ def test_boxes_against_a_slow_reference_and_their_divisors():
     logits, target = torch.randn(9, 4), torch.tensor([0, 4, 1, 3, 4, 4, 2, 0, -100])
     total = slow(logits[:8].tolist(), target[:8].tolist(), 0.3, 1.5)
     for normalizer, divisor in ((None, 5), ("foreground", 5), ("valid", 8), ("all", 9), ("sum", 1)):
-        loss = FocalLoss(5, -100, kind="sigmoid", gamma=1.5, alpha=0.3, background=True, normalizer=normalizer)
+        loss = FocalLoss(boxes(4), kind="sigmoid", gamma=1.5, alpha=0.3, normalizer=normalizer)
         assert loss(logits, target).item() == pytest.approx(total / divisor, rel=1e-5)
 
 
@@ -63,17 +64,17 @@ def test_torchvision_agrees():
 
 
 def test_the_background_is_what_the_best_class_leaves():
-    loss = FocalLoss(4, -100, kind="sigmoid", background=True)
+    loss = FocalLoss(boxes(3), kind="sigmoid")
     read = loss.probabilities(torch.tensor([[math.log(3), 0.0, -9.0]]))
     assert loss.num_logits == 3
     torch.testing.assert_close(read[0, [0, 1, 3]], torch.tensor([0.75, 0.5, 0.25]))
-    softmax = FocalLoss(4, -100, background=True)
+    softmax = FocalLoss(boxes(3), kind="softmax")
     assert softmax.num_logits == 4 and softmax.initial_bias is None
     assert FocalLoss(4, kind="sigmoid").num_logits == 4
 
 
 def test_sigmoids_start_at_the_prior():
-    loss = FocalLoss(1204, -100, kind="sigmoid", background=True, prior=0.01)
+    loss = FocalLoss(boxes(1203), kind="sigmoid", prior=0.01)
     torch.testing.assert_close(loss.initial_bias.sigmoid(), torch.full((1203,), 0.01))
     # at the start a thousand classes then cost a background box less than one class costs an object
     start = loss.initial_bias.expand(2, -1)

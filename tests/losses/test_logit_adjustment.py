@@ -8,6 +8,7 @@ from longtail.errors import ConfigError
 from longtail.frequency import ClassFrequency
 from longtail.losses.build import build_loss
 from longtail.losses.cross_entropy import cross_entropy
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.logit_adjustment import log_prior
 
 FREQUENCY = ClassFrequency(
@@ -17,7 +18,7 @@ FREQUENCY = ClassFrequency(
 
 def test_value_by_hand():
     # equal logits: the adjusted softmax is the prior itself
-    loss = build_loss("logit_adjustment", FREQUENCY)
+    loss = build_loss("logit_adjustment", LabelSpace.of_pixels(FREQUENCY))
     logits = torch.zeros(1, 3, 1, 3)
     expected = -(math.log(0.8) + math.log(0.16) + math.log(0.04)) / 3
     assert loss(logits, torch.tensor([[[0, 1, 2]]])).item() == pytest.approx(expected, rel=1e-5)
@@ -28,14 +29,17 @@ def test_no_adjustment_is_cross_entropy():
     logits, target = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
     target[0, 0] = 255
     torch.testing.assert_close(
-        build_loss({"name": "logit_adjustment", "tau": 0}, FREQUENCY)(logits, target), cross_entropy(logits, target)
+        build_loss({"name": "logit_adjustment", "tau": 0}, LabelSpace.of_pixels(FREQUENCY))(logits, target),
+        cross_entropy(logits, target),
     )
     even = ClassFrequency(tuple("abc"), images=np.ones(3), pixels=np.full(3, 70))
-    torch.testing.assert_close(build_loss("logit_adjustment", even)(logits, target), cross_entropy(logits, target))
+    torch.testing.assert_close(
+        build_loss("logit_adjustment", LabelSpace.of_pixels(even))(logits, target), cross_entropy(logits, target)
+    )
 
 
 def test_slow_reference():
-    loss = build_loss({"name": "logit_adjustment", "tau": 1.5}, FREQUENCY, background=True, ignore_index=-100)
+    loss = build_loss({"name": "logit_adjustment", "tau": 1.5}, LabelSpace.of_boxes(FREQUENCY))
     # a class that never occurs counts as one sample: shares 6, 3, 1 of 10; the background's logit is left alone
     prior = [3 * 0.6, 3 * 0.3, 3 * 0.1, 1.0]
     logits, target = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 3, -100])
@@ -65,7 +69,7 @@ def test_a_known_share_of_background_is_a_prior_like_others():
 
 def test_balanced_data_are_recovered():
     """Features that say nothing: the classifier learns to give every class the same logit, not the prior."""
-    loss = build_loss("logit_adjustment", FREQUENCY)
+    loss = build_loss("logit_adjustment", LabelSpace.of_pixels(FREQUENCY))
     bias = torch.zeros(3, requires_grad=True)
     target = torch.tensor([0] * 80 + [1] * 16 + [2] * 4).view(1, 10, 10)
     optimizer = torch.optim.SGD([bias], 1.0)
@@ -78,4 +82,4 @@ def test_balanced_data_are_recovered():
 
 def test_refusals():
     with pytest.raises(ConfigError, match="tau"):
-        build_loss({"name": "logit_adjustment", "tau": -1}, FREQUENCY)
+        build_loss({"name": "logit_adjustment", "tau": -1}, LabelSpace.of_pixels(FREQUENCY))

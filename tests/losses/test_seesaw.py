@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.seesaw import SeesawLoss, seesaw_logits
+from support.labels import boxes
 
 C = 5
 
@@ -56,13 +58,13 @@ def test_without_powers_it_is_cross_entropy():
     torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits, target, ignore_index=255))
     torch.testing.assert_close(loss.probabilities(logits), logits.softmax(1))
     # boxes: background against object over all, classes over the objects, both divided by all
-    boxes = SeesawLoss(C + 1, -100, background=True, mitigation=0, compensation=0)
+    of_boxes = SeesawLoss(boxes(C), mitigation=0, compensation=0)
     logits, target = rows(logits=C + 2, classes=C + 1)
     objects = target < C
     expected = F.cross_entropy(logits[:, C:], objects.long(), reduction="sum")
     expected += F.cross_entropy(logits[objects, :C], target[objects], reduction="sum")
-    assert boxes.num_logits == C + 2
-    torch.testing.assert_close(boxes(logits, target), expected / len(target))
+    assert of_boxes.num_logits == C + 2
+    torch.testing.assert_close(of_boxes(logits, target), expected / len(target))
 
 
 def test_equal_counts_and_a_certain_label_leave_cross_entropy():
@@ -72,7 +74,7 @@ def test_equal_counts_and_a_certain_label_leave_cross_entropy():
 
 
 def test_counts_in_training_only_and_never_the_background():
-    loss = SeesawLoss(C + 1, -100, background=True)
+    loss = SeesawLoss(boxes(C))
     target = torch.tensor([0, 0, 3, C, -100])
     loss(torch.randn(5, C + 2), target)
     assert loss.counts.tolist() == [2, 0, 0, 1, 0]
@@ -99,13 +101,13 @@ def test_state_survives():
 
 
 def test_probabilities_of_boxes():
-    loss = SeesawLoss(3, background=True)
+    loss = SeesawLoss(boxes(2))
     logits = torch.tensor([[math.log(3), 0.0, math.log(1), math.log(4)]])  # background 1/5, object 4/5
     torch.testing.assert_close(loss.probabilities(logits), torch.tensor([[0.6, 0.2, 0.2]]))
 
 
 def test_position_weight():
-    loss = SeesawLoss(C + 1, -100, background=True).eval()
+    loss = SeesawLoss(boxes(C)).eval()
     logits, target = rows(logits=C + 2, classes=C + 1)
     target[:3] = -100
     weight = torch.rand(len(target), dtype=torch.float64)
@@ -129,7 +131,7 @@ def test_gradient_takes_the_factors_as_constants():
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("shape", [(0,), (4,), (2, 3, 3)])
 def test_nothing_labelled(background, shape):
-    loss = SeesawLoss(C + background, -100, background=background)
+    loss = SeesawLoss(LabelSpace(C + background, background, -100))
     logits = torch.randn(shape[0], loss.num_logits, *shape[1:], requires_grad=True)
     value = loss(logits, torch.full(shape, -100))
     value.backward()
@@ -138,7 +140,7 @@ def test_nothing_labelled(background, shape):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_extreme_logits(dtype):
-    loss = SeesawLoss(C + 1, -100, background=True)
+    loss = SeesawLoss(boxes(C))
     logits = (100 * torch.randn(20, C + 2).sign()).to(dtype).requires_grad_()
     value = loss(logits, torch.randint(0, C + 1, (20,)))
     value.backward()

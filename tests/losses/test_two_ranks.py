@@ -7,6 +7,7 @@ from longtail.detection.stage import class_loss
 from longtail.losses.balanced_softmax import BalancedSoftmax
 from longtail.losses.equalization_v2 import EqualizationLossV2
 from longtail.losses.seesaw import SeesawLoss
+from support.labels import boxes
 from support.two_ranks import run_on_two_ranks
 
 C = 3
@@ -23,10 +24,10 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def train(parts: list[slice]) -> dict[str, torch.Tensor]:
     """State after a step on each part of the batch."""
-    seesaw = SeesawLoss(C + 1, -100, background=True)
-    own = SeesawLoss(C + 1, -100, background=True, across_ranks=False)
-    equalization = EqualizationLossV2(C + 1, -100, background=True)
-    balanced = BalancedSoftmax(torch.zeros(C + 1), -100, counts="seen")
+    seesaw = SeesawLoss(boxes(C))
+    own = SeesawLoss(boxes(C), across_ranks=False)
+    equalization = EqualizationLossV2(boxes(C))
+    balanced = BalancedSoftmax(boxes(C), counts="seen")
     classifier = DeconfoundClassifier(4, C + 1)
     for part in parts:
         logits, target, features = (values[part] for values in batch())

@@ -10,6 +10,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.mec.losses import MultiExpertLoss, expert_losses
+from support.labels import boxes
 
 C = 7  # foreground classes; 7 is the background
 GROUPS = ((0, 3, 6), (1, 2), (4, 5))
@@ -73,9 +74,7 @@ def test_injected_base_equals_the_built_in_one(weight: float, outside: str) -> N
     logits, target = sample()
     target[:5] = -100
     plain = MultiExpertLoss(GROUPS[0], C + 1, overall_weight=weight, outside=outside)
-    base = MultiExpertLoss(
-        GROUPS[0], C + 1, overall_weight=weight, outside=outside, base=CrossEntropy(C + 1, ignore_index=-100)
-    )
+    base = MultiExpertLoss(GROUPS[0], C + 1, overall_weight=weight, outside=outside, base=CrossEntropy(boxes(C)))
     assert torch.allclose(plain(logits, target), base(logits, target), rtol=1e-12)
 
 
@@ -124,12 +123,12 @@ def test_positions_with_a_grid() -> None:
     logits, target = torch.randn(2, C + 1, 3, 4, dtype=torch.float64), torch.randint(0, C + 1, (2, 3, 4))
     target[0, 0] = -100
     rows = logits.movedim(1, -1).flatten(0, -2)
-    for base in (None, CrossEntropy(C + 1, ignore_index=-100)):
+    for base in (None, CrossEntropy(boxes(C))):
         loss = MultiExpertLoss(GROUPS[2], C + 1, base=base)
         assert torch.allclose(loss(logits, target), loss(rows, target.flatten()), rtol=1e-12)
 
 
-@pytest.mark.parametrize("base", [None, CrossEntropy(C + 1, ignore_index=-100)])
+@pytest.mark.parametrize("base", [None, CrossEntropy(boxes(C))])
 def test_gradcheck(base: ClassificationLoss | None) -> None:
     logits, target = sample(6)
     target[0], target[1] = 0, -100
@@ -147,7 +146,7 @@ def test_finite_at_large_logits(size: float) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 5])
-@pytest.mark.parametrize("base", [None, CrossEntropy(C + 1, ignore_index=-100)])
+@pytest.mark.parametrize("base", [None, CrossEntropy(boxes(C))])
 def test_nothing_labelled(rows: int, base: ClassificationLoss | None) -> None:
     logits = torch.randn(rows, C + 1, requires_grad=True)
     loss = MultiExpertLoss(GROUPS[0], C + 1, base=base)(logits, torch.full((rows,), -100))
@@ -156,7 +155,7 @@ def test_nothing_labelled(rows: int, base: ClassificationLoss | None) -> None:
 
 
 def test_base_owns_the_reading_of_the_logits() -> None:
-    loss = MultiExpertLoss(GROUPS[0], C + 1, base=FirstColumns(C + 1, ignore_index=-100))
+    loss = MultiExpertLoss(GROUPS[0], C + 1, base=FirstColumns(boxes(C)))
     assert loss.num_logits == C + 2
     logits = torch.randn(3, C + 2)
     assert torch.equal(loss.probabilities(logits), logits[:, :-1].softmax(1))
@@ -167,7 +166,7 @@ def test_base_owns_the_reading_of_the_logits() -> None:
 
 def test_stage_k_is_the_expert_of_group_k() -> None:
     groups = CategoryGroups.by_count([3, 50, 20, 9, 400, 100, 0])
-    losses = expert_losses(groups, overall_weight=0.2, base=lambda: CrossEntropy(C + 1, ignore_index=-100))
+    losses = expert_losses(groups, overall_weight=0.2, base=lambda: CrossEntropy(boxes(C)))
     assert [loss.group for loss in losses] == [(0, 3, 6), (1, 2), (4, 5)]
     assert len({id(loss.base) for loss in losses}) == 3
     assert all(loss.overall_weight == 0.2 and loss.num_classes == C + 1 for loss in losses)
@@ -189,7 +188,7 @@ def test_more_classes_than_255() -> None:
         {"group": (0, C)},
         {"group": (1, 1)},
         {"ignore_index": 5},
-        {"base": CrossEntropy(C, ignore_index=-100)},
+        {"base": CrossEntropy(boxes(C - 1))},
     ],
 )
 def test_refusals(arguments: dict) -> None:

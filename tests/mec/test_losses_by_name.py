@@ -7,6 +7,7 @@ import torch
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.build import LOSSES, build_loss
+from longtail.losses.label_space import LabelSpace
 from longtail.mec.losses import MultiExpertLoss
 from longtail.models.detection_methods import build_detection_method
 
@@ -41,10 +42,10 @@ def batch():
 
 
 @pytest.mark.parametrize("method", ["baseline", "mec"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", LOSSES.names())
 def test_a_cascade_trains_and_reads_with_every_loss(loss, method, batch):
     detector = build(method, loss)
-    of_stage = build_loss(loss, FREQUENCY, background=True, ignore_index=-100)
+    of_stage = build_loss(loss, LabelSpace.of_boxes(FREQUENCY))
     classifier = detector.heads.stages[0].classifier
     assert classifier.weight.shape[0] == of_stage.num_logits
     if of_stage.initial_bias is not None:

@@ -14,6 +14,7 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.mec.model import MultiStageDetector, _check_fit, build_ensemble, make_multi_expert
 from longtail.models.detection_methods import build_detection_method
+from support.labels import boxes
 
 from ..detection.conftest import scene, tiny_cascade, tiny_htc
 
@@ -27,7 +28,7 @@ def batch():
 
 
 @pytest.mark.parametrize("make", [tiny_cascade, tiny_htc])
-@pytest.mark.parametrize("base", [None, lambda: CrossEntropy(4, ignore_index=-100)])
+@pytest.mark.parametrize("base", [None, lambda: CrossEntropy(boxes(3))])
 def test_weight_one_and_the_plain_average_are_the_cascade_exactly(make, base, batch) -> None:
     plain, ours = make(), make()
     average = {"name": "average", "average": ours.config.average}

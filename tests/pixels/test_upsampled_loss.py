@@ -52,7 +52,7 @@ class Total(ClassificationLoss):
 
 def test_any_other_loss_sees_the_map():
     logits, target = random_case()
-    weighted = CrossEntropy(5, class_weight=torch.rand(5).double(), normalizer="all")
+    weighted = CrossEntropy(5, class_weight=torch.rand(5).tolist(), normalizer="all").double()
     for loss in (CrossEntropy(5), weighted, Doubled(5), Total(5)):
         found = loss_of_upsampled(loss, logits, target, UPSAMPLING)
         torch.testing.assert_close(found, loss(UPSAMPLING(logits), target))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
-from longtail.options import check_fields, from_dict
+from longtail.settings import check_fields, from_dict
 
 BoxStds = tuple[float, float, float, float]
 _FIRST_STDS: BoxStds = (0.1, 0.1, 0.2, 0.2)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
-from longtail.options import one_of
+from longtail.precision import at_least_float32
+from longtail.settings import one_of
 
 #: What becomes of the background, which the paper does not say (SPEC §2.14):
 #:
@@ -139,11 +140,6 @@ class GroupLayout(nn.Module):
         background = at_least_float32(logits).softmax(dim=2)[:, :, self.num_classes :].mean(dim=0)
         foreground = combined[:, : self.num_classes].softmax(dim=1)
         return torch.cat([foreground * (1.0 - background), background], dim=1)
-
-
-def at_least_float32(logits: Tensor) -> Tensor:
-    """Half-precision logits in single precision: sums over a thousand classes need it."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def _along(index: Tensor, values: Tensor, dim: int) -> Tensor:

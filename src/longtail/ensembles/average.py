@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from longtail.ensembles.alignment import Activation, Background, GroupLayout, at_least_float32
+from longtail.ensembles.alignment import Activation, Background, GroupLayout
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
-from longtail.options import one_of
+from longtail.precision import at_least_float32
+from longtail.settings import one_of
 
 Averaged = Literal["probabilities", "logits"]
 

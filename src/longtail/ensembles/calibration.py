@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from longtail.ensembles.alignment import at_least_float32
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency, Unit
+from longtail.precision import at_least_float32
 
 
 def size_divisors(counts: Float[Tensor, " c"], gamma: float = 0.6) -> Float[Tensor, " c"]:

@@ -10,7 +10,7 @@ from longtail.ensembles.alignment import Activation, Background, GroupLayout
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
-from longtail.options import one_of
+from longtail.settings import one_of
 
 WeighBy = Literal["aligned", "raw"]
 

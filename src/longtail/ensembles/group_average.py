@@ -9,7 +9,7 @@ from torch import Tensor
 from longtail.ensembles.average import Averaged
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
-from longtail.options import one_of
+from longtail.settings import one_of
 
 
 class GroupAverage(Ensemble):

@@ -14,7 +14,7 @@ from longtail.ensembles.blockwise import blocks_of, cut, sum_over_blocks
 from longtail.ensembles.labels import most_probable
 from longtail.ensembles.learned_sums import Inputs, Piece, calibrate, summed_loss
 from longtail.errors import ConfigError
-from longtail.options import one_of
+from longtail.settings import one_of
 
 Outer = Literal["weight", "none", "convex"]
 Objective = Literal["likelihood", "scores", "literal"]

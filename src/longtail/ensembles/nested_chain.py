@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from longtail.ensembles.alignment import at_least_float32
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
+from longtail.precision import at_least_float32
 
 
 class NestedChain(Ensemble):

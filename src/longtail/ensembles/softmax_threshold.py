@@ -9,7 +9,7 @@ from torch import Tensor
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.most_confident import select_expert
 from longtail.errors import ConfigError
-from longtail.options import one_of
+from longtail.settings import one_of
 
 Order = Literal["surest", "tail_first", "head_first"]
 

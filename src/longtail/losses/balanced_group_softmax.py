@@ -1,7 +1,6 @@
 """Balanced group softmax: classes compete with classes of like size only."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +8,9 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 
 
@@ -43,10 +42,12 @@ class BalancedGroupSoftmax(ClassificationLoss):
     taken of. The paper trains it as a new classifier on a finished detector.
 
     Args:
-        num_classes: C and the background.
-        ignore_index: Target value of positions without a label.
-        groups: Partition of the C classes, by instances; empty groups are left out.
-        ratio: β, others for each box of a group.
+        labels: What the target may hold, with counts; of boxes.
+        edges: numbers of training instances at which a new group of classes begins; empty groups are left out
+        ratio: β, others for each box of a group
+
+    Raises:
+        ConfigError: The loss is built for pixels, or β is below 0.
 
     Source: Balanced group softmax (Li 2020), Eqs. 4-7; PEERS part 2, 4.
     """
@@ -55,59 +56,28 @@ class BalancedGroupSoftmax(ClassificationLoss):
     place: Tensor
     absolute_logits = True
 
-    def __init__(
-        self, num_classes: int, ignore_index: int = -100, *, groups: CategoryGroups, ratio: float = 8.0
-    ) -> None:
-        super().__init__(num_classes, ignore_index)
-        self.num_foreground = num_classes - 1
-        if groups.num_classes != self.num_foreground:
-            raise ConfigError(
-                f"groups of {groups.num_classes} classes for {self.num_foreground} classes and the background",
-                fix="make the groups of all foreground classes",
-            )
-        if not ratio >= 0:
-            raise ConfigError(f"ratio (beta) is {ratio}", fix="give a number of at least 0")
-        self.ratio = ratio
-        members = [m for m in groups.members if m]
-        self.sizes = tuple(len(m) for m in members)
-        # class -> its column within its group; "others" and all else stay at 0
-        place = torch.zeros(len(members), num_classes, dtype=torch.long)
-        for group, ids in enumerate(members):
-            place[group, list(ids)] = torch.arange(1, len(ids) + 1)
-        columns = [c for group, ids in enumerate(members) for c in (num_classes + 1 + group, *ids)]
-        self.register_buffer("place", place, persistent=False)
-        self.register_buffer("order", torch.tensor(columns, dtype=torch.long), persistent=False)
-
-    @classmethod
-    def from_frequency(
-        cls,
-        frequency: ClassFrequency,
-        *,
-        background: bool = False,
-        ignore_index: int = -100,
-        edges: Sequence[int] = (10, 100, 1000),
-        **options: Any,
-    ) -> "BalancedGroupSoftmax":
-        """See ``ClassificationLoss``.
-
-        Args:
-            frequency: Its instances are read.
-            background: Must be True.
-            ignore_index: Target value of positions without a label.
-            edges: Numbers of instances at which a new group begins.
-            **options: Further arguments of the class.
-
-        Raises:
-            ConfigError: The loss is wanted for pixels.
-        """
-        if not background:
+    def __init__(self, labels: LabelSpace, *, edges: Sequence[int] = (10, 100, 1000), ratio: float = 8.0) -> None:
+        super().__init__(labels)
+        if not labels.background:
             raise ConfigError(
                 "balanced group softmax is for boxes: its scores rest on a background that joins the groups",
                 fix="choose another loss for segmentation, such as 'seesaw' or 'balanced_softmax'",
             )
+        if not ratio >= 0:
+            raise ConfigError(f"ratio (beta) is {ratio}", fix="give a number of at least 0")
+        self.num_foreground = labels.num_foreground
+        self.ratio = ratio
         names = [f"from {edge}" for edge in (0, *edges)]
-        groups = CategoryGroups.by_count(frequency.counts("instances"), edges, names)
-        return cls(frequency.num_classes + 1, ignore_index, groups=groups, **options)
+        groups = CategoryGroups.by_count(labels.counted().counts("instances"), edges, names)
+        members = [m for m in groups.members if m]
+        self.sizes = tuple(len(m) for m in members)
+        # class -> its column within its group; "others" and all else stay at 0
+        place = torch.zeros(len(members), self.num_classes, dtype=torch.long)
+        for group, ids in enumerate(members):
+            place[group, list(ids)] = torch.arange(1, len(ids) + 1)
+        columns = [c for group, ids in enumerate(members) for c in (self.num_classes + 1 + group, *ids)]
+        self.register_buffer("place", place, persistent=False)
+        self.register_buffer("order", torch.tensor(columns, dtype=torch.long), persistent=False)
 
     @property
     def num_logits(self) -> int:

@@ -1,13 +1,11 @@
 """The contract of a classification loss, for pixels and boxes alike."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency
+from longtail.losses.label_space import LabelSpace
 
 
 class ClassificationLoss(nn.Module, ABC):
@@ -20,36 +18,18 @@ class ClassificationLoss(nn.Module, ABC):
     with the model.
 
     Args:
-        num_classes: Number of classes that ``target`` may name (background included for boxes).
-        ignore_index: Target value of positions without a label.
-
-    Raises:
-        ConfigError: ``ignore_index`` is the id of a class.
+        labels: What the target may hold; a number for so many classes of pixels.
     """
 
     #: Whether the logit of a class is read against 0 or an output of its own rather than against all other classes:
     #: sigmoids, groups with "others". Group alignment then keeps its level.
     absolute_logits: bool = False
 
-    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+    def __init__(self, labels: LabelSpace | int) -> None:
         super().__init__()
-        check_ignored(ignore_index, num_classes)
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-
-    @classmethod
-    def from_frequency(
-        cls, frequency: ClassFrequency, *, background: bool = False, ignore_index: int = 255, **options: Any
-    ) -> "ClassificationLoss":
-        """The loss for counted data; losses that read the counts override it.
-
-        Args:
-            frequency: Counts of the C foreground classes.
-            background: Targets may also be C, the background: boxes.
-            ignore_index: Target value of positions without a label.
-            **options: Further arguments of the class.
-        """
-        return cls(frequency.num_classes + background, ignore_index, **options)
+        self.labels = LabelSpace(labels) if isinstance(labels, int) else labels
+        self.num_classes = self.labels.num_classes
+        self.ignore_index = self.labels.ignore_index
 
     @property
     def num_logits(self) -> int:
@@ -83,16 +63,3 @@ class ClassificationLoss(nn.Module, ABC):
 
     def set_progress(self, fraction: float) -> None:
         """Told before every step which part of the phase is done, in [0, 1); losses with a schedule override it."""
-
-
-def check_ignored(ignore_index: int, num_classes: int) -> None:
-    """Refuse an ``ignore_index`` that is a class, which would then never be trained.
-
-    Raises:
-        ConfigError: It is in 0 … C-1.
-    """
-    if 0 <= ignore_index < num_classes:
-        raise ConfigError(
-            f"ignore_index {ignore_index} is the id of a class ({num_classes} classes)",
-            fix=f"ignore a value that is none: a negative one such as -100, or one from {num_classes} on",
-        )

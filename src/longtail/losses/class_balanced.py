@@ -1,17 +1,13 @@
 """Class-balanced loss: any loss, its positions weighted by the effective number of samples of their class."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency, Unit
-from longtail.losses.base import ClassificationLoss
-from longtail.losses.build import build_loss
-from longtail.losses.class_counts import append_background, training_counts
+from longtail.frequency.counts import Unit
+from longtail.losses.build import LossSpec, build_loss
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.wrapped import WrappedLoss
 
 
@@ -51,45 +47,27 @@ class ClassBalancedLoss(WrappedLoss):
     apart.
 
     Args:
-        loss: The loss that is weighted; it owns the logits.
-        weights: Weight of each class that the target may name.
-
-    Raises:
-        ConfigError: Not one weight a class.
+        labels: What the target may hold, with counts.
+        loss: the loss that is weighted, by name or as {name: focal, gamma: 1}; it owns the logits
+        beta: β in [0, 1]: 0 weighs all classes alike, 1 by the inverse counts
+        unit: what a sample is: images, instances or pixels; instances of boxes and images of pixels when not given
 
     Source: Cui et al. 2019.
     """
 
     weights: Tensor
 
-    def __init__(self, loss: ClassificationLoss, weights: Float[Tensor, " classes"]) -> None:
-        super().__init__(loss)
-        self.register_buffer("weights", self._one_a_class(weights, "class weights", "weight"), persistent=False)
-
-    @classmethod
-    def from_frequency(  # type: ignore[override]
-        cls,
-        frequency: ClassFrequency,
+    def __init__(
+        self,
+        labels: LabelSpace,
         *,
-        background: bool = False,
-        ignore_index: int = 255,
-        loss: str | Mapping[str, Any] = "cross_entropy",
+        loss: LossSpec = "cross_entropy",
         beta: float = 0.9999,
         unit: Unit | None = None,
-    ) -> "ClassBalancedLoss":
-        """The loss for counted data.
-
-        Args:
-            frequency: Counts of the training split.
-            background: Boxes are classified.
-            ignore_index: Target value of positions without a label.
-            loss: The loss that is weighted, as ``build_loss`` reads it: ``cross_entropy``, ``focal``, ….
-            beta: See ``effective_number_weights``.
-            unit: What a sample is; None for an instance of boxes, an image of pixels.
-        """
-        counts = training_counts(frequency, background=background, unit=unit or sample_unit(background))
-        weights = append_background(effective_number_weights(counts, beta), background, 1.0)
-        return cls(build_loss(loss, frequency, background=background, ignore_index=ignore_index), weights)
+    ) -> None:
+        super().__init__(build_loss(loss, labels))
+        weights = effective_number_weights(labels.independent_samples(unit), beta)
+        self.register_buffer("weights", labels.append_background(weights, 1.0), persistent=False)
 
     def forward(
         self,
@@ -98,10 +76,5 @@ class ClassBalancedLoss(WrappedLoss):
         position_weight: Float[Tensor, "n *grid"] | None = None,
     ) -> Float[Tensor, ""]:
         target = target.long()
-        weight = self.weights[target.where(target != self.ignore_index, 0)]
+        weight = self._of_labels(self.weights, target)
         return self.loss(logits, target, weight if position_weight is None else weight * position_weight)
-
-
-def sample_unit(background: bool) -> Unit:
-    """What an independent sample of a class is."""
-    return "instances" if background else "images"

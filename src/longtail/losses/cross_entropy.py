@@ -1,5 +1,6 @@
 """Softmax cross-entropy with the three normalisers of the field."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
-from longtail.options import one_of
+from longtail.losses.label_space import LabelSpace
+from longtail.precision import at_least_float32
+from longtail.settings import one_of
 
 #: ``valid`` divides by the labelled positions, ``all`` by every position (mmsegmentation's default), ``sum`` by 1.
 Normalizer = Literal["valid", "all", "sum"]
@@ -40,7 +43,7 @@ def cross_entropy(
     Source: MEDOE Eq. 3 for one label set; the choice of normaliser, SPEC §2.3.
     """
     target = target.long()
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    logits = at_least_float32(logits)
     if position_weight is None:
         total = F.cross_entropy(logits, target, weight, ignore_index=ignore_index, reduction="sum")
     else:
@@ -77,43 +80,18 @@ def normalised(
     return total / mass.where(mass > 0, 1)
 
 
-def known_normalizer(normalizer: Normalizer) -> Normalizer:
-    """The normaliser itself.
-
-    Raises:
-        ConfigError: There is no such normaliser.
-    """
-    return one_of("normalizer", normalizer, get_args(Normalizer))
-
-
-class CrossEntropy(ClassificationLoss):
-    """``cross_entropy`` as a module.
+class SoftmaxLoss(ClassificationLoss, ABC):
+    """Cross-entropy of logits that are adjusted in training; a plain softmax reads them.
 
     Args:
-        num_classes: Number of classes that the target may name.
-        ignore_index: Target value of positions without a label.
-        normalizer: See ``Normalizer``.
-        class_weight: (C,) factor of each class; positions with ``ignore_index`` never read it.
+        labels: What the target may hold.
+        normalizer: What the sum over the labelled positions is divided by: valid (their number), all (the number of
+            positions) or sum (1).
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_index: int = 255,
-        *,
-        normalizer: Normalizer = "valid",
-        class_weight: Float[Tensor, " c"] | Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(num_classes, ignore_index)
-        if class_weight is not None:
-            class_weight = torch.as_tensor(class_weight)
-        if class_weight is not None and len(class_weight) != num_classes:
-            raise ConfigError(
-                f"{len(class_weight)} class weights for {num_classes} classes", fix="give one weight for each class"
-            )
-        self.normalizer = known_normalizer(normalizer)
-        self.register_buffer("class_weight", class_weight)
-        self.class_weight: Tensor | None
+    def __init__(self, labels: LabelSpace | int, normalizer: Normalizer = "valid") -> None:
+        super().__init__(labels)
+        self.normalizer = one_of("normalizer", normalizer, get_args(Normalizer))
 
     def forward(
         self,
@@ -121,11 +99,65 @@ class CrossEntropy(ClassificationLoss):
         target: Integer[Tensor, "n *grid"],
         position_weight: Float[Tensor, "n *grid"] | None = None,
     ) -> Float[Tensor, ""]:
+        target, weight = target.long(), self.current_weight()
+        logits = self.adjusted(at_least_float32(logits), target)
         return cross_entropy(
             logits,
             target,
             ignore_index=self.ignore_index,
             normalizer=self.normalizer,
-            weight=self.class_weight,
+            weight=None if weight is None else weight.to(logits.dtype),
             position_weight=position_weight,
         )
+
+    @abstractmethod
+    def adjusted(
+        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
+    ) -> Float[Tensor, "n logits *grid"]:
+        """The logits that cross-entropy is taken of."""
+
+    def current_weight(self) -> Float[Tensor, " logits"] | None:
+        """Factor of each class now; None for 1."""
+        return None
+
+
+def over_classes(values: Float[Tensor, " logits"], logits: Float[Tensor, "n logits *grid"]) -> Tensor:
+    """One value a logit, shaped to be added to logits."""
+    return values.view(-1, *[1] * (logits.ndim - 2))
+
+
+class CrossEntropy(SoftmaxLoss):
+    """``cross_entropy`` as a module.
+
+    Args:
+        labels: What the target may hold.
+        normalizer: What the sum over the labelled positions is divided by: valid (their number), all (the number of
+            positions) or sum (1).
+        class_weight: factor of each class
+
+    Source: MEDOE Eq. 3 for one label set.
+    """
+
+    def __init__(
+        self,
+        labels: LabelSpace | int,
+        *,
+        normalizer: Normalizer = "valid",
+        class_weight: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(labels, normalizer)
+        if class_weight is not None and len(class_weight) != self.num_classes:
+            raise ConfigError(
+                f"{len(class_weight)} class weights for {self.num_classes} classes",
+                fix="give one weight for each class",
+            )
+        self.register_buffer("class_weight", None if class_weight is None else torch.tensor(class_weight))
+        self.class_weight: Tensor | None
+
+    def adjusted(
+        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
+    ) -> Float[Tensor, "n logits *grid"]:
+        return logits
+
+    def current_weight(self) -> Float[Tensor, " logits"] | None:
+        return self.class_weight

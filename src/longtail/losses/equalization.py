@@ -1,18 +1,17 @@
 """Equalization loss: the classes of other objects do not push down rare classes."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 from longtail.losses.sigmoid import one_hot, prior_logit, with_background
+from longtail.precision import at_least_float32
 
 #: λ where none is given: of the images that show a class (LVIS v1), and of the labelled pixels.
 _IMAGE_THRESHOLD, _PIXEL_THRESHOLD = 1.1e-3, 3e-3
@@ -56,12 +55,13 @@ class EqualizationLoss(ClassificationLoss):
     Boxes have C sigmoids and no logit of the background; see ``sigmoid.with_background`` for its probability.
 
     Args:
-        num_classes: Number of classes that the target may name.
-        ignore_index: Target value of positions without a label.
-        share: (C,), share of the images that show each class; of pixels, share of the labelled pixels.
-        background: The last class is the background: boxes.
-        threshold: λ, classes below this share are rare; None for 0.0011 (images), 0.003 (pixels).
-        spared: γ, how probably a rare class is spared at a pixel.
+        labels: What the target may hold, with counts: images that show each class for boxes, pixels for pixels.
+        threshold: λ, classes below this share are rare: of the images for boxes (0.0011 when not given), of the
+            labelled pixels for pixels (0.003)
+        spared: γ, how probably a rare class is spared at a pixel
+
+    Raises:
+        ConfigError: A setting out of its range, or it is not known how many images were counted.
 
     Source: Equalization loss (Tan 2020); PEERS part 2, 4.
     """
@@ -70,44 +70,18 @@ class EqualizationLoss(ClassificationLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        ignore_index: int = 255,
+        labels: LabelSpace,
         *,
-        share: Float[Tensor, " c"],
-        background: bool = False,
         threshold: float | None = None,
         spared: float = 0.95,
     ) -> None:
-        super().__init__(num_classes, ignore_index)
-        if len(share) != num_classes - background:
-            raise ConfigError(
-                f"{len(share)} shares for {num_classes - background} classes", fix="give one share for each class"
-            )
+        super().__init__(labels)
         if not 0 <= spared <= 1:
             raise ConfigError(f"spared (gamma) is {spared}", fix="give a probability")
-        self.background = background
-        self.absolute_logits = background
+        self.background = self.absolute_logits = labels.background
         self.spared = spared
-        self.threshold = (_IMAGE_THRESHOLD if background else _PIXEL_THRESHOLD) if threshold is None else threshold
-        self.register_buffer("rare", share < self.threshold, persistent=False)
-
-    @classmethod
-    def from_frequency(
-        cls, frequency: ClassFrequency, *, background: bool = False, ignore_index: int = 255, **options: Any
-    ) -> "EqualizationLoss":
-        """See ``ClassificationLoss``: the images that show each class (boxes), or its pixels.
-
-        Raises:
-            ConfigError: It is not known how many images were counted.
-        """
-        if background and not frequency.num_images:
-            raise ConfigError(
-                "the equalization loss needs the share of images, but the frequency does not say of how many",
-                fix="count the data set again (num_images)",
-            )
-        counts = frequency.images / max(frequency.num_images, 1) if background else frequency.share("pixels")
-        share = torch.tensor(counts, dtype=torch.float32)
-        return cls(frequency.num_classes + background, ignore_index, share=share, background=background, **options)
+        self.threshold = (_IMAGE_THRESHOLD if self.background else _PIXEL_THRESHOLD) if threshold is None else threshold
+        self.register_buffer("rare", _shares(labels) < self.threshold, persistent=False)
 
     @property
     def num_logits(self) -> int:
@@ -138,9 +112,21 @@ class EqualizationLoss(ClassificationLoss):
         return f"rare classes: {int(self.rare.sum())} of {len(self.rare)}, threshold={self.threshold}"
 
     def _pixel_loss(self, logits: Tensor, target: Tensor, position_weight: Tensor | None) -> Tensor:
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        logits = at_least_float32(logits)
         rare = self.rare.nonzero().squeeze(1)
         drawn = torch.rand_like(logits.index_select(1, rare)) < self.spared
         spared = torch.zeros_like(logits, dtype=torch.bool).index_copy_(1, rare, drawn)
         adjusted = softmax_equalization_logits(logits, target.where(target != self.ignore_index, 0), spared)
         return cross_entropy(adjusted, target, ignore_index=self.ignore_index, position_weight=position_weight)
+
+
+def _shares(labels: LabelSpace) -> Float[Tensor, " c"]:
+    """Share of the images that show each class (boxes), or of its pixels."""
+    frequency = labels.counted()
+    if labels.background and not frequency.num_images:
+        raise ConfigError(
+            "the equalization loss needs the share of images, but the frequency does not say of how many",
+            fix="count the data set again (num_images)",
+        )
+    shares = frequency.images / max(frequency.num_images, 1) if labels.background else frequency.share("pixels")
+    return torch.tensor(shares, dtype=torch.float32)

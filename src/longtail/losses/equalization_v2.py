@@ -1,15 +1,13 @@
 """Equalization loss v2: positive and negative gradients of every class are brought into balance."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.distributed import all_reduce_sum
-from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 from longtail.losses.sigmoid import one_hot, prior_logit
 
@@ -55,12 +53,10 @@ class EqualizationLossV2(ClassificationLoss):
     part of the gradient.
 
     Args:
-        num_classes: Number of classes that the target may name.
-        ignore_index: Target value of positions without a label.
-        background: The last class is the background: boxes.
-        steepness: γ of ``gradient_weights``.
-        centre: μ.
-        alpha: α.
+        labels: What the target may hold.
+        steepness: γ, how steeply the weights change with the ratio of positive to negative gradient
+        centre: μ, the ratio at which they are halfway
+        alpha: α, how much more positive gradients may weigh
 
     Source: Equalization loss v2 (Tan 2021); PEERS part 2, 4.
     """
@@ -71,27 +67,17 @@ class EqualizationLossV2(ClassificationLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        ignore_index: int = 255,
+        labels: LabelSpace | int,
         *,
-        background: bool = False,
         steepness: float = 12.0,
         centre: float = 0.8,
         alpha: float = 4.0,
     ) -> None:
-        super().__init__(num_classes, ignore_index)
-        self.background = background
+        super().__init__(labels)
+        self.background, self.num_foreground = self.labels.background, self.labels.num_foreground
         self.steepness, self.centre, self.alpha = steepness, centre, alpha
-        self.num_foreground = num_classes - background
         self.register_buffer("positive", torch.zeros(self.num_foreground))
         self.register_buffer("negative", torch.zeros(self.num_foreground))
-
-    @classmethod
-    def from_frequency(
-        cls, frequency: ClassFrequency, *, background: bool = False, ignore_index: int = 255, **options: Any
-    ) -> "EqualizationLossV2":
-        """See ``ClassificationLoss``; only the number of classes is read."""
-        return cls(frequency.num_classes + background, ignore_index, background=background, **options)
 
     @property
     def initial_bias(self) -> Float[Tensor, " logits"]:

@@ -1,15 +1,13 @@
 """Federated loss: a batch trains its own classes and a few others."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 from longtail.losses.sigmoid import one_hot, prior_logit, with_background
 
@@ -54,10 +52,13 @@ class FederatedLoss(ClassificationLoss):
     drawn by their number of images are trained. Out of training mode every class takes part.
 
     Args:
-        num_classes: C and the background.
-        ignore_index: Target value of positions without a label.
-        chance: (C,), relative probability of being drawn.
-        sampled: Classes that take part in a step.
+        labels: What the target may hold, with counts; of boxes.
+        sampled: classes that take part in a step
+        power: a class is drawn in proportion to this power of the images that show it; one that no image shows, as if
+            one did, or it would keep its first probability for ever
+
+    Raises:
+        ConfigError: The loss is built for pixels, or no class takes part.
 
     Source: Probabilistic two-stage detection (Zhou 2021); PEERS part 2, 4.
     """
@@ -65,50 +66,18 @@ class FederatedLoss(ClassificationLoss):
     chance: Tensor
     absolute_logits = True
 
-    def __init__(
-        self, num_classes: int, ignore_index: int = -100, *, chance: Float[Tensor, " c"], sampled: int = 50
-    ) -> None:
-        super().__init__(num_classes, ignore_index)
-        if len(chance) != num_classes - 1:
-            raise ConfigError(
-                f"{len(chance)} chances for {num_classes - 1} classes and the background",
-                fix="give one chance for each foreground class",
-            )
-        if sampled < 1:
-            raise ConfigError(f"sampled is {sampled}", fix="let at least one class take part")
-        self.sampled = sampled
-        self.register_buffer("chance", chance, persistent=False)
-
-    @classmethod
-    def from_frequency(
-        cls,
-        frequency: ClassFrequency,
-        *,
-        background: bool = False,
-        ignore_index: int = -100,
-        power: float = 0.5,
-        **options: Any,
-    ) -> "FederatedLoss":
-        """See ``ClassificationLoss``.
-
-        Args:
-            frequency: Its images are read.
-            background: Must be True.
-            ignore_index: Target value of positions without a label.
-            power: A class is drawn in proportion to this power of the images that show it; one that no image shows as
-                if one did, or it would keep its first probability for ever.
-            **options: Further arguments of the class.
-
-        Raises:
-            ConfigError: The loss is wanted for pixels.
-        """
-        if not background:
+    def __init__(self, labels: LabelSpace, *, sampled: int = 50, power: float = 0.5) -> None:
+        super().__init__(labels)
+        if not labels.background:
             raise ConfigError(
                 "the federated loss is for boxes: every labelled pixel says no to all classes but its own",
                 fix="choose another loss for segmentation, such as 'seesaw' or 'equalization'",
             )
-        chance = torch.tensor(frequency.images, dtype=torch.float32).clamp(min=1) ** power
-        return cls(frequency.num_classes + 1, ignore_index, chance=chance, **options)
+        if sampled < 1:
+            raise ConfigError(f"sampled is {sampled}", fix="let at least one class take part")
+        self.sampled = sampled
+        chance = torch.tensor(labels.counted().images, dtype=torch.float32).clamp(min=1) ** power
+        self.register_buffer("chance", chance, persistent=False)
 
     @property
     def num_logits(self) -> int:

@@ -1,6 +1,6 @@
 """Focal loss: samples that are already right weigh little. Of a softmax, or of one sigmoid a class."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -8,12 +8,13 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import Normalizer
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import check_labels
 from longtail.losses.sigmoid import prior_logit, with_background
-from longtail.options import one_of
+from longtail.precision import at_least_float32
+from longtail.settings import one_of
 
 Kind = Literal["softmax", "sigmoid"]
 
@@ -35,7 +36,7 @@ def softmax_focal(
 
     Source: Lin et al. 2017, Eq. 4, with the softmax's probability of the label for p_t.
     """
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    logits = at_least_float32(logits)
     surprise = F.cross_entropy(logits, target.long(), ignore_index=ignore_index, reduction="none")
     if gamma == 0:
         return surprise
@@ -67,7 +68,7 @@ def sigmoid_focal(
     Source: Lin et al. 2017, Eq. 5.
     """
     target = target.long()
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    logits = at_least_float32(logits)
     absent, present = (1.0, 1.0) if alpha is None else (1.0 - alpha, alpha)
     labelled = target != ignore_index
     positive = labelled & (target < logits.shape[1])
@@ -88,15 +89,13 @@ class FocalLoss(ClassificationLoss):
     vanishes for a thousand small p.) The probabilities of sigmoids do not sum to 1.
 
     Args:
-        num_classes: Number of values that the target may take.
-        ignore_index: Target value of positions without a label.
-        kind: ``softmax`` or ``sigmoid``.
-        gamma: γ >= 0.
-        alpha: See ``sigmoid_focal``; a softmax does not read it.
-        background: The last class is the background.
-        normalizer: See ``cross_entropy.Normalizer``; ``foreground`` divides by the labelled positions that are not
-            background. None: ``foreground`` for sigmoids, as in the paper, and ``valid`` for a softmax.
-        prior: Probability that every sigmoid should start from; ``initial_bias`` is its logit.
+        labels: What the target may hold.
+        kind: softmax, or sigmoid: one yes or no for each class; when not given, sigmoid for boxes and softmax for pixels
+        gamma: γ >= 0, how little well classified positions weigh; 0 is cross-entropy
+        alpha: weight of the label, 1 - α for every other class; null for weights of 1; of sigmoids [0.25]
+        normalizer: what the sum is divided by: valid (labelled positions), foreground (those that are not background),
+            all (positions) or sum (1); when not given, foreground for sigmoids, as in the paper, and valid for a softmax
+        prior: probability that every sigmoid should start from; of sigmoids
 
     Raises:
         ConfigError: A setting out of its range.
@@ -107,38 +106,28 @@ class FocalLoss(ClassificationLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        ignore_index: int = 255,
+        labels: LabelSpace | int,
         *,
-        kind: Kind = "softmax",
+        kind: Kind | None = None,
         gamma: float = 2.0,
         alpha: float | None = 0.25,
-        background: bool = False,
         normalizer: Normalizer | Literal["foreground"] | None = None,
         prior: float = 0.01,
     ) -> None:
-        super().__init__(num_classes, ignore_index)
+        super().__init__(labels)
         if gamma < 0 or not 0 <= (alpha or 0) <= 1 or not 0 < prior < 1:
             raise ConfigError(
                 f"the focal loss has gamma={gamma}, alpha={alpha}, prior={prior}",
                 fix="give gamma >= 0, alpha in [0, 1] or null, and a prior between 0 and 1",
             )
-        self.kind: Kind = one_of("kind", kind, get_args(Kind))
-        self.absolute_logits = kind == "sigmoid"
+        self.background = self.labels.background
+        self.kind: Kind = one_of("kind", kind or ("sigmoid" if self.background else "softmax"), get_args(Kind))
+        self.absolute_logits = self.kind == "sigmoid"
         self.gamma = gamma
         self.alpha = alpha
-        self.background = background
-        chosen = normalizer or ("foreground" if kind == "sigmoid" else "valid")
+        chosen = normalizer or ("foreground" if self.kind == "sigmoid" else "valid")
         self.normalizer = one_of("normalizer", chosen, ("foreground", *get_args(Normalizer)))
         self.prior = prior
-
-    @classmethod
-    def from_frequency(
-        cls, frequency: ClassFrequency, *, background: bool = False, ignore_index: int = 255, **options: Any
-    ) -> "FocalLoss":
-        """Sigmoids for boxes and a softmax for pixels, unless ``kind`` says otherwise; counts are not read."""
-        options.setdefault("kind", "sigmoid" if background else "softmax")
-        return cls(frequency.num_classes + background, ignore_index, background=background, **options)
 
     @property
     def num_logits(self) -> int:

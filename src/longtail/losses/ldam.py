@@ -1,17 +1,13 @@
 """Label-distribution-aware margins, with re-weighting deferred to the end of training."""
 
-from typing import Any
-
-import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency, Unit
-from longtail.losses.base import ClassificationLoss
-from longtail.losses.class_balanced import effective_number_weights, sample_unit
-from longtail.losses.class_counts import append_background, training_counts
-from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
+from longtail.frequency.counts import Unit
+from longtail.losses.class_balanced import effective_number_weights
+from longtail.losses.cross_entropy import Normalizer, SoftmaxLoss
+from longtail.losses.label_space import LabelSpace
 
 
 def class_margins(counts: Float[Tensor, " c"], max_margin: float = 0.5) -> Float[Tensor, " c"]:
@@ -27,7 +23,7 @@ def class_margins(counts: Float[Tensor, " c"], max_margin: float = 0.5) -> Float
     return max_margin * margins / margins.max()
 
 
-class LDAMLoss(ClassificationLoss):
+class LDAMLoss(SoftmaxLoss):
     """Cross-entropy in which the logit of the label must lead by a margin, the larger the rarer the class.
 
     With the logits :math:`o = s\\,z`, where z is a cosine,
@@ -44,15 +40,19 @@ class LDAMLoss(ClassificationLoss):
     The background of boxes has no margin and weighs 1.
 
     Args:
-        margins: Margin of each class that the target may name, in units of the cosine.
-        weights: Weight of each such class at the end of training; None for no re-weighting.
-        ignore_index: Target value of positions without a label.
-        scale: s > 0.
-        defer: Fraction of the phase from which the classes weigh; 1 for never.
-        normalizer: See ``cross_entropy.Normalizer``; ``valid`` divides by the sum of the weights.
+        labels: What the target may hold, with counts.
+        max_margin: margin of the rarest class, in units of the cosine
+        scale: s > 0, the classifier's temperature
+        beta: β of the effective number by which classes weigh at the end of training (see class_balanced); null for no
+            re-weighting
+        unit: what a sample is for the weights: images, instances or pixels; instances of boxes and images of pixels
+            when not given
+        defer: fraction of the phase from which the classes weigh; 1 for never
+        normalizer: what the sum over the labelled positions is divided by: valid (the sum of their weights), all (the
+            number of positions) or sum (1)
 
     Raises:
-        ConfigError: Numbers of margins and weights that differ, or a setting out of its range.
+        ConfigError: A setting out of its range, or a ``unit`` that is not read.
 
     Source: Cao et al. 2019, Eq. 10-13 and Algorithm 1; s = 30, C = 0.5, β = 0.9999 and the re-weighting of the last
     fifth are their code's. MEDOE Table 2 says nothing about its own (SPEC M22).
@@ -63,78 +63,42 @@ class LDAMLoss(ClassificationLoss):
 
     def __init__(
         self,
-        margins: Float[Tensor, " classes"],
-        weights: Float[Tensor, " c"] | None = None,
-        ignore_index: int = 255,
+        labels: LabelSpace,
         *,
+        max_margin: float = 0.5,
         scale: float = 30.0,
+        beta: float | None = 0.9999,
+        unit: Unit | None = None,
         defer: float = 0.8,
         normalizer: Normalizer = "valid",
     ) -> None:
-        super().__init__(len(margins), ignore_index)
-        if weights is not None and len(weights) != len(margins):
-            raise ConfigError(
-                f"{len(weights)} class weights for {len(margins)} margins", fix="give one of both for each class"
-            )
+        super().__init__(labels, normalizer)
         if not scale > 0 or not 0 <= defer <= 1:
             raise ConfigError(
                 f"LDAM has scale={scale}, defer={defer}", fix="give a scale above 0 and a fraction of the phase"
             )
+        if beta is None and unit is not None:
+            raise ConfigError(f"LDAM has unit={unit!r} without beta", fix="give beta, or leave unit out")
         self.scale = scale
         self.defer = defer
-        self.normalizer = known_normalizer(normalizer)
         self.progress = 0.0
-        self.register_buffer("margins", margins.float(), persistent=False)
-        self.register_buffer("weights", None if weights is None else weights.float(), persistent=False)
-
-    @classmethod
-    def from_frequency(
-        cls,
-        frequency: ClassFrequency,
-        *,
-        background: bool = False,
-        ignore_index: int = 255,
-        max_margin: float = 0.5,
-        beta: float | None = 0.9999,
-        unit: Unit | None = None,
-        **options: Any,
-    ) -> "LDAMLoss":
-        """The loss for counted data.
-
-        Args:
-            frequency: Counts of the training split.
-            background: Boxes are classified.
-            ignore_index: Target value of positions without a label.
-            max_margin: See ``class_margins``; the counts are instances of boxes, pixels of pixels.
-            beta: See ``effective_number_weights``; None for no re-weighting.
-            unit: What a sample is for the weights; see ``ClassBalancedLoss``.
-            **options: ``scale``, ``defer``, ``normalizer``.
-        """
-        margins = class_margins(training_counts(frequency, background=background), max_margin)
+        margins = labels.append_background(class_margins(labels.counts(), max_margin), 0.0)
+        self.register_buffer("margins", margins, persistent=False)
         weights = None
         if beta is not None:
-            counts = training_counts(frequency, background=background, unit=unit or sample_unit(background))
-            weights = append_background(effective_number_weights(counts, beta), background, 1.0)
-        return cls(append_background(margins, background, 0.0), weights, ignore_index, **options)
+            weights = effective_number_weights(labels.independent_samples(unit), beta)
+            weights = labels.append_background(weights, 1.0)
+        self.register_buffer("weights", weights, persistent=False)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
-        target = target.long()
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    def adjusted(
+        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
+    ) -> Float[Tensor, "n logits *grid"]:
         label = target.where(target != self.ignore_index, 0)
         margin = (-self.scale * self.margins[label]).to(logits.dtype)
-        return cross_entropy(
-            logits.scatter_add(1, label.unsqueeze(1), margin.unsqueeze(1)),
-            target,
-            ignore_index=self.ignore_index,
-            normalizer=self.normalizer,
-            weight=self.weights.to(logits.dtype) if self.weights is not None and self.progress >= self.defer else None,
-            position_weight=position_weight,
-        )
+        return logits.scatter_add(1, label.unsqueeze(1), margin.unsqueeze(1))
+
+    def current_weight(self) -> Float[Tensor, " logits"] | None:
+        return self.weights if self.progress >= self.defer else None
 
     def set_progress(self, fraction: float) -> None:
         """Classes weigh from ``defer`` on."""

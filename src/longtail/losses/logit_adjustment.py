@@ -7,10 +7,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency
-from longtail.losses.base import ClassificationLoss
-from longtail.losses.class_counts import training_counts
-from longtail.losses.cross_entropy import Normalizer, cross_entropy, known_normalizer
+from longtail.losses.cross_entropy import Normalizer, SoftmaxLoss, over_classes
+from longtail.losses.label_space import LabelSpace
 
 
 def log_prior(
@@ -42,14 +40,18 @@ def log_prior(
     return (torch.log(every) + math.log(len(every))).float()
 
 
-class LogitAdjustedLoss(ClassificationLoss):
+class LogitAdjustedLoss(SoftmaxLoss):
     """``CE(o + τ log π, y)``: consistent for the balanced error where τ = 1; τ = 0 is cross-entropy.
 
+    The prior π is the share of instances for boxes, of labelled pixels for pixels.
+
     Args:
-        prior: Logarithm of each class's share, up to a constant: ``log_prior``.
-        ignore_index: Target value of positions without a label.
-        tau: τ >= 0.
-        normalizer: See ``cross_entropy.Normalizer``.
+        labels: What the target may hold, with counts.
+        tau: τ >= 0, the weight of the prior
+        background_share: share of the background among the boxes that are classified, to balance it as well; when not
+            given, classes are balanced among each other and objects against background are left as they are
+        normalizer: what the sum over the labelled positions is divided by: valid (their number), all (the number of
+            positions) or sum (1)
 
     Raises:
         ConfigError: τ below 0.
@@ -61,59 +63,20 @@ class LogitAdjustedLoss(ClassificationLoss):
 
     def __init__(
         self,
-        prior: Float[Tensor, " classes"],
-        ignore_index: int = 255,
+        labels: LabelSpace,
         *,
         tau: float = 1.0,
+        background_share: float | None = None,
         normalizer: Normalizer = "valid",
     ) -> None:
-        super().__init__(len(prior), ignore_index)
+        super().__init__(labels, normalizer)
         if tau < 0:
             raise ConfigError(f"tau of the logit adjustment is {tau}", fix="give a value >= 0; usual is 1")
         self.tau = tau
-        self.normalizer = known_normalizer(normalizer)
-        self.register_buffer("prior", prior.float(), persistent=False)
+        prior = log_prior(labels.counts(), background=labels.background, background_share=background_share)
+        self.register_buffer("prior", prior, persistent=False)
 
-    @classmethod
-    def from_frequency(  # type: ignore[override]
-        cls,
-        frequency: ClassFrequency,
-        *,
-        background: bool = False,
-        ignore_index: int = 255,
-        background_share: float | None = None,
-        tau: float = 1.0,
-        normalizer: Normalizer = "valid",
-    ) -> "LogitAdjustedLoss":
-        """The loss for counted data: shares of instances for boxes, of labelled pixels for pixels.
-
-        Args:
-            frequency: Counts of the training split.
-            background: Boxes are classified.
-            ignore_index: Target value of positions without a label.
-            background_share: See ``log_prior``.
-            tau: τ >= 0.
-            normalizer: See ``cross_entropy.Normalizer``.
-        """
-        counts = training_counts(frequency, background=background)
-        prior = log_prior(counts, background=background, background_share=background_share)
-        return cls(prior, ignore_index, tau=tau, normalizer=normalizer)
-
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
-        return cross_entropy(
-            logits + self.tau * over_classes(self.prior, logits),
-            target,
-            ignore_index=self.ignore_index,
-            normalizer=self.normalizer,
-            position_weight=position_weight,
-        )
-
-
-def over_classes(values: Float[Tensor, " logits"], logits: Float[Tensor, "n logits *grid"]) -> Tensor:
-    """One value a logit, shaped to be added to logits."""
-    return values.view(-1, *[1] * (logits.ndim - 2))
+    def adjusted(
+        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
+    ) -> Float[Tensor, "n logits *grid"]:
+        return logits + self.tau * over_classes(self.prior, logits)

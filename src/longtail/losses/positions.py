@@ -7,6 +7,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.errors import DataError
+from longtail.precision import at_least_float32
 
 
 class Rows(NamedTuple):
@@ -60,10 +61,8 @@ def labelled_rows(
         DataError: See ``check_labels``.
     """
     check_labels(target, num_classes, ignore_index)
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
     labels = target.flatten().long()
-    rows = logits.movedim(1, -1).flatten(0, -2)
+    rows = at_least_float32(logits).movedim(1, -1).flatten(0, -2)
     kept = (labels != ignore_index).nonzero().squeeze(1)
     weight = None if position_weight is None else position_weight.flatten().to(rows.dtype)[kept]
     return Rows(rows.index_select(0, kept), labels[kept], weight)

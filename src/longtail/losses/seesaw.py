@@ -1,7 +1,6 @@
 """Seesaw loss: rare classes are pushed down less, mistaken ones more."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +8,11 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from longtail.distributed import all_reduce_sum
-from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
+from longtail.precision import at_least_float32
 
 
 def seesaw_logits(
@@ -64,14 +64,12 @@ class SeesawLoss(ClassificationLoss):
     The counts grow in training mode only, the batch at hand included.
 
     Args:
-        num_classes: Number of classes that the target may name.
-        ignore_index: Target value of positions without a label.
-        background: The last class is the background: boxes.
-        mitigation: p; 0 for none.
-        compensation: q; 0 for none.
-        eps: Least probability of the label that compensation divides by.
-        across_ranks: Count the labels of all ranks (the original counts each rank's own; DDP then hands on those of
-            the first).
+        labels: What the target may hold.
+        mitigation: p, how little rare classes are pushed down; 0 for none
+        compensation: q, how much mistaken classes are pushed down; 0 for none
+        eps: least probability of the label that compensation divides by
+        across_ranks: count the labels of all ranks (the original counts each rank's own; DDP then hands on those of the
+            first)
 
     Source: Seesaw loss (Wang 2021); PEERS part 2, 4.
     """
@@ -80,28 +78,18 @@ class SeesawLoss(ClassificationLoss):
 
     def __init__(
         self,
-        num_classes: int,
-        ignore_index: int = 255,
+        labels: LabelSpace | int,
         *,
-        background: bool = False,
         mitigation: float = 0.8,
         compensation: float = 2.0,
         eps: float = 0.01,
         across_ranks: bool = True,
     ) -> None:
-        super().__init__(num_classes, ignore_index)
-        self.background = background
-        self.num_foreground = num_classes - background
+        super().__init__(labels)
+        self.background, self.num_foreground = self.labels.background, self.labels.num_foreground
         self.mitigation, self.compensation, self.eps = mitigation, compensation, eps
         self.across_ranks = across_ranks
         self.register_buffer("counts", torch.zeros(self.num_foreground, dtype=torch.int64))
-
-    @classmethod
-    def from_frequency(
-        cls, frequency: ClassFrequency, *, background: bool = False, ignore_index: int = 255, **options: Any
-    ) -> "SeesawLoss":
-        """See ``ClassificationLoss``; the counts are those of training, not of the data set."""
-        return cls(frequency.num_classes + background, ignore_index, background=background, **options)
 
     @property
     def num_logits(self) -> int:
@@ -141,7 +129,7 @@ class SeesawLoss(ClassificationLoss):
         labelled = target != self.ignore_index
         if self.training:
             self._count(target[labelled])
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        logits = at_least_float32(logits)
         adjusted = self._adjusted(logits, target.where(labelled, 0))
         return cross_entropy(adjusted, target, ignore_index=self.ignore_index, position_weight=position_weight)
 

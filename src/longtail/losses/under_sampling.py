@@ -1,17 +1,13 @@
 """Under-sampling: positions of frequent classes are left out at random."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency, Unit
-from longtail.losses.base import ClassificationLoss
-from longtail.losses.build import build_loss
-from longtail.losses.class_counts import append_background, training_counts
+from longtail.frequency.counts import Unit
+from longtail.losses.build import LossSpec, build_loss
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.wrapped import WrappedLoss
 
 
@@ -40,45 +36,28 @@ class UnderSamplingLoss(WrappedLoss):
     from torch's generator. The background of boxes, which the detector's own sampling thins, is always kept.
 
     Args:
-        loss: The loss of the positions kept; it owns the logits.
-        keep: Probability of each class that the target may name.
-
-    Raises:
-        ConfigError: Not one probability a class.
+        labels: What the target may hold, with counts.
+        loss: the loss of the positions kept, by name or as {name: focal, gamma: 1}; it owns the logits
+        quantile: classes with more samples than this quantile of the counts are thinned to it: 0 thins every class to
+            the rarest, 0.5 to the median, 1 none
+        unit: what is counted: pixels, instances or images; instances of boxes and pixels of pixels when not given
 
     Source: MEDOE Table 2 (under-sampling).
     """
 
     keep: Tensor
 
-    def __init__(self, loss: ClassificationLoss, keep: Float[Tensor, " classes"]) -> None:
-        super().__init__(loss)
-        self.register_buffer("keep", self._one_a_class(keep, "probabilities", "probability"), persistent=False)
-
-    @classmethod
-    def from_frequency(  # type: ignore[override]
-        cls,
-        frequency: ClassFrequency,
+    def __init__(
+        self,
+        labels: LabelSpace,
         *,
-        background: bool = False,
-        ignore_index: int = 255,
-        loss: str | Mapping[str, Any] = "cross_entropy",
+        loss: LossSpec = "cross_entropy",
         quantile: float = 0.5,
         unit: Unit | None = None,
-    ) -> "UnderSamplingLoss":
-        """The loss for counted data.
-
-        Args:
-            frequency: Counts of the training split.
-            background: Boxes are classified.
-            ignore_index: Target value of positions without a label.
-            loss: The loss of the positions kept, as ``build_loss`` reads it.
-            quantile: See ``keep_probabilities``.
-            unit: What is counted; None for pixels, or instances of boxes.
-        """
-        counts = training_counts(frequency, background=background, unit=unit)
-        keep = append_background(keep_probabilities(counts, quantile), background, 1.0)
-        return cls(build_loss(loss, frequency, background=background, ignore_index=ignore_index), keep)
+    ) -> None:
+        super().__init__(build_loss(loss, labels))
+        keep = keep_probabilities(labels.counts(unit), quantile)
+        self.register_buffer("keep", labels.append_background(keep, 1.0), persistent=False)
 
     def forward(
         self,
@@ -88,6 +67,6 @@ class UnderSamplingLoss(WrappedLoss):
     ) -> Float[Tensor, ""]:
         target = target.long()
         if self.training:
-            keep = self.keep[target.where(target != self.ignore_index, 0)]
+            keep = self._of_labels(self.keep, target)
             target = target.where(torch.rand_like(keep) < keep, self.ignore_index)
         return self.loss(logits, target, position_weight)

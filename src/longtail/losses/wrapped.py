@@ -2,10 +2,9 @@
 
 from abc import ABC
 
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 
 
@@ -17,7 +16,7 @@ class WrappedLoss(ClassificationLoss, ABC):
     """
 
     def __init__(self, loss: ClassificationLoss) -> None:
-        super().__init__(loss.num_classes, loss.ignore_index)
+        super().__init__(loss.labels)
         self.loss = loss
         self.absolute_logits = loss.absolute_logits
 
@@ -39,14 +38,6 @@ class WrappedLoss(ClassificationLoss, ABC):
         """Hand on to the other loss."""
         self.loss.set_progress(fraction)
 
-    def _one_a_class(self, values: Float[Tensor, " classes"], what: str, one: str) -> Float[Tensor, " classes"]:
-        """The values in single precision.
-
-        Raises:
-            ConfigError: Not one a class.
-        """
-        if len(values) != self.num_classes:
-            raise ConfigError(
-                f"{len(values)} {what} for {self.num_classes} classes", fix=f"give one {one} for each class"
-            )
-        return values.float()
+    def _of_labels(self, values: Float[Tensor, " classes"], target: Integer[Tensor, "n *grid"]) -> Tensor:
+        """The value of each position's label; any value where there is no label."""
+        return values[target.where(target != self.ignore_index, 0)]

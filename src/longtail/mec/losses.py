@@ -12,7 +12,9 @@ from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
-from longtail.options import one_of
+from longtail.losses.label_space import LabelSpace
+from longtail.precision import at_least_float32
+from longtail.settings import one_of
 
 Outside = Literal["plain", "lambda"]
 
@@ -60,7 +62,7 @@ class MultiExpertLoss(ClassificationLoss):
         base: ClassificationLoss | None = None,
         ignore_index: int = _NO_CLASS,
     ) -> None:
-        super().__init__(num_classes, ignore_index)
+        super().__init__(LabelSpace(num_classes, background=True, ignore_index=ignore_index))
         _check_arguments(group, num_classes, overall_weight, base)
         self.group = tuple(sorted(int(c) for c in group))
         self.overall_weight = overall_weight
@@ -103,7 +105,7 @@ class MultiExpertLoss(ClassificationLoss):
             position_weight: Factor on each position's share of the loss; None for 1.
         """
         target = target.long()
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        logits = at_least_float32(logits)
         labelled = target != self.ignore_index
         place = torch.where(labelled, self.place[target.where(labelled, target.new_zeros(()))], _NO_CLASS)
         loss = self._overall(logits, target, place, position_weight)

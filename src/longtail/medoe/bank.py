@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
-from longtail.options import one_of
 from longtail.segmentation.encoder_decoder import Expert, ExpertOutput, Features, decode
+from longtail.settings import one_of
 
 Initialise = Literal["copy", "reset"]
 Gradient = Literal["first", "all"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups
 from longtail.losses.positions import check_labels
-from longtail.options import one_of
+from longtail.settings import one_of
 
 Overlap = Literal["nested", "disjoint_tail", "fully_disjoint"]
 

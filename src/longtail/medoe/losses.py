@@ -11,9 +11,9 @@ from longtail.distributed import all_reduce_sum, sum_over_ranks, world_size
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
-from longtail.options import check_fields
 from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
 from longtail.pixels.upsampling import Upsampling
+from longtail.settings import check_fields
 
 Scope = Literal["all", "set"]
 _PRIOR_FLOOR = 1e-8

@@ -9,12 +9,14 @@ import torch
 from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.second_head import SecondHead
 from longtail.detection.stage import CLASSIFIERS, StageLosses
+from longtail.detection.two_heads import TwoHeadsLoss
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.classifier import start_bias
-from longtail.losses.two_heads import TwoHeadsLoss
+from longtail.losses.cross_entropy import CrossEntropy
+from longtail.losses.label_space import LabelSpace
 
 
 def add_classifier_phase(
@@ -59,11 +61,9 @@ def add_classifier_phase(
         raise ConfigError(f"classifier_phase with a {classifier!r} classifier", fix="choose linear or cosine")
     if head not in ("classifier", "box"):
         raise ConfigError(f"classifier_phase.head is {head!r}", fix="choose 'classifier' or 'box'")
-    plain: Callable[[], ClassificationLoss] = partial(
-        build_loss, "cross_entropy", frequency, background=True, ignore_index=-100
-    )
-    first = base or plain
-    second = first if loss is None else partial(build_loss, loss, frequency, background=True, ignore_index=-100)
+    labels = LabelSpace.of_boxes(frequency)
+    first: Callable[[], ClassificationLoss] = base or partial(CrossEntropy, labels)
+    second = first if loss is None else partial(build_loss, loss, labels)
     counts = torch.from_numpy(frequency.counts("instances").copy())
     losses: list[Any] = []
     heads = []

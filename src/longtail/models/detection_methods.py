@@ -13,6 +13,7 @@ from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
+from longtail.losses.label_space import LabelSpace
 from longtail.mec.losses import Outside, expert_losses
 from longtail.mec.model import EnsembleSpec, check_reading, make_multi_expert, named_ensembles, with_further
 from longtail.models.classifier_phase import add_classifier_phase
@@ -114,4 +115,4 @@ def _stage_loss(
             f"the loss {loss!r} comes {'without a frequency' if frequency is None else 'beside another, base'}",
             fix="pass frequency=, the counts of the training split" if frequency is None else "leave one of them out",
         )
-    return partial(build_loss, loss, frequency, background=True, ignore_index=-100)
+    return partial(build_loss, loss, LabelSpace.of_boxes(frequency))

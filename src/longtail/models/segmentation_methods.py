@@ -21,6 +21,7 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.cross_entropy import CrossEntropy, Normalizer
+from longtail.losses.label_space import LabelSpace
 from longtail.medoe.bank import ExpertDecoders, Gradient, Initialise, SharedDecoderHeads, copies
 from longtail.medoe.experts import LabelSets, Overlap
 from longtail.medoe.losses import ExpertLossOptions
@@ -119,10 +120,12 @@ def baseline(
             fix="give it to the loss: {name: …, normalizer: …}",
         )
 
+    labels = LabelSpace.of_pixels(frequency, ignore_index)
+
     def build(spec: LossSpec | None) -> ClassificationLoss:
         if spec is None:
-            return CrossEntropy(model.num_classes, ignore_index, normalizer=normalizer)
-        return build_loss(spec, frequency, ignore_index=ignore_index)
+            return CrossEntropy(labels, normalizer=normalizer)
+        return build_loss(spec, labels)
 
     if classifier_phase is None:
         first = build(loss)

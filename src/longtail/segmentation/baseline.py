@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longtail.ensembles.base import Ensemble, named
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
+from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import check_labels
 from longtail.pixels.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
 from longtail.pixels.upsampling import Upsampling
@@ -37,7 +38,7 @@ class Baseline(SegmentationMethod):
     ) -> None:
         super().__init__(model.num_classes, ignore_index)
         self.model = model
-        self.loss = loss or CrossEntropy(model.num_classes, ignore_index)
+        self.loss = loss or CrossEntropy(LabelSpace(model.num_classes, ignore_index=ignore_index))
         model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
         self.further = named(further, taken=["baseline"])
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from longtail.losses.base import check_ignored
+from longtail.losses.label_space import LabelSpace
 from longtail.phases import PhasedMethod
 
 
@@ -46,7 +46,7 @@ class SegmentationMethod(PhasedMethod, ABC):
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         super().__init__()
-        check_ignored(ignore_index, num_classes)
+        LabelSpace(num_classes, ignore_index=ignore_index)  # refuses to ignore a class
         self.num_classes = num_classes
         self.ignore_index = ignore_index
 

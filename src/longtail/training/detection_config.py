@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from longtail.errors import ConfigError
-from longtail.options import one_of
+from longtail.settings import one_of
 from longtail.training.config import OptimiserConfig, RunConfig, not_negative, positive, within
 
 #: How the groups to score by are chosen, see ``DetectionEvaluationConfig``.

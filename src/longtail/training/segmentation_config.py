@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
-from longtail.options import one_of
+from longtail.settings import one_of
 from longtail.training.config import RunConfig, not_negative, positive, within
 
 

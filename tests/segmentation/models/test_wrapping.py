@@ -107,7 +107,7 @@ def test_model_libraries_are_not_imported_for_others():
     import sys
 
     code = (
-        "import sys; from longtail.segmentation.models import MODELS, build_model; import longtail.segmentation; "
+        "import sys; from longtail.segmentation.models import NETWORKS, build_model; import longtail.segmentation; "
         "assert 'torch' not in sys.modules, 'torch'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

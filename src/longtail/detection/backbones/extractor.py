@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
-from longtail.options import one_of
+from longtail.settings import one_of
 
 #: ``frozen``: statistics and affine weights fixed. ``fixed_statistics``: statistics fixed, weights trained (norm_eval
 #: of MMDetection). ``trained``: ordinary batch norm. ``synchronised``: ordinary, over all ranks.

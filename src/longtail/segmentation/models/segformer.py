@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
-from longtail.options import one_of
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize_concat
 from longtail.segmentation.models.folding import convolve_projected
+from longtail.settings import one_of
 
 Projection = Literal["linear", "conv"]
 

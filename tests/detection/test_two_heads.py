@@ -1,15 +1,16 @@
 import pytest
 import torch
 
+from longtail.detection.two_heads import TwoHeadsLoss
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import CrossEntropy
-from longtail.losses.two_heads import TwoHeadsLoss
+from support.labels import boxes
 
 C = 3  # foreground classes; 3 is the background
 
 
 def build(threshold=10) -> TwoHeadsLoss:
-    plain = [CrossEntropy(C + 1, ignore_index=-100) for _ in range(2)]
+    plain = [CrossEntropy(boxes(C)) for _ in range(2)]
     return TwoHeadsLoss(*plain, torch.tensor([100, 10, 1]), threshold)
 
 
@@ -35,7 +36,7 @@ def test_loss_trains_the_second_alone():
     logits = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
     target = torch.tensor([0, 1, 2, 3, -100, 1])
     value = loss(logits, target)
-    torch.testing.assert_close(value, CrossEntropy(C + 1, ignore_index=-100)(logits[:, 4:], target))
+    torch.testing.assert_close(value, CrossEntropy(boxes(C))(logits[:, 4:], target))
     value.backward()
     assert (logits.grad[:, :4] == 0).all()
     assert torch.autograd.gradcheck(lambda x: loss(x, target), logits)
@@ -49,6 +50,6 @@ def test_extremes_and_nothing_labelled():
 
 def test_refusals():
     with pytest.raises(ConfigError, match="2 counts"):
-        TwoHeadsLoss(CrossEntropy(4, -100), CrossEntropy(4, -100), torch.tensor([1, 2]))
+        TwoHeadsLoss(CrossEntropy(boxes(3)), CrossEntropy(boxes(3)), torch.tensor([1, 2]))
     with pytest.raises(ConfigError, match="heads of 3 and 4"):
-        TwoHeadsLoss(CrossEntropy(3, -100), CrossEntropy(4, -100), torch.tensor([1, 2, 3]))
+        TwoHeadsLoss(CrossEntropy(boxes(2)), CrossEntropy(boxes(3)), torch.tensor([1, 2, 3]))

@@ -35,7 +35,7 @@ class TwoHeadsLoss(ClassificationLoss):
         counts: Shaped[Tensor, " c"],
         threshold: int = 300,
     ) -> None:
-        super().__init__(second.num_classes, second.ignore_index)
+        super().__init__(second.labels)
         if first.num_classes != second.num_classes or len(counts) != second.num_classes - 1:
             raise ConfigError(
                 f"heads of {first.num_classes} and {second.num_classes} classes with {len(counts)} counts",

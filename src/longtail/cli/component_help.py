@@ -1,0 +1,64 @@
+"""Options, defaults and source of components, read from their signatures and docstrings."""
+
+import inspect
+import textwrap
+
+from longtail.components import Components
+from longtail.errors import ConfigError
+from longtail.losses.build import LOSSES
+from longtail.segmentation.models import NETWORKS
+from longtail.settings import SettingsParser, nearest
+
+#: All kinds of components, of both tasks.
+KINDS: tuple[Components, ...] = (LOSSES, NETWORKS)
+
+
+def describe(name: str) -> str:
+    """What a component is, its options and where it comes from; of every kind that has one of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    found = [kind for kind in KINDS if name in kind.names()]
+    if not found and ("." in name or ":" in name):
+        found = [kind for kind in KINDS if _finds(kind, name)][:1]
+    if not found:
+        known = [known for kind in KINDS for known in kind.names()]
+        raise ConfigError(f"there is no component {name!r}", fix=f"{nearest(name, known)}`longtail info` lists them")
+    return "\n".join(f"{kind.kind} {name}\n\n{_explained(kind, name)}" for kind in found)
+
+
+def options_help(kind: Components, name: str, nested: str) -> str:
+    """The options of a component as ``--help`` of a command shows them.
+
+    Args:
+        kind: Its kind.
+        name: Its name.
+        nested: Key under which they are set, such as ``method``.
+    """
+    parser = SettingsParser(add_help=False, usage=" ")
+    parser.add_target(kind.find(name), kind.given, nested)
+    return "\n".join(line for line in parser.format_help().splitlines() if line.strip() and "CONFIG" not in line)
+
+
+def _explained(kind: Components, name: str) -> str:
+    target = kind.find(name)
+    text = inspect.getdoc(target) or ""
+    summary, _, rest = text.partition("\nArgs:")
+    source = rest[rest.index("\nSource:") + 1 :] if "\nSource:" in rest else ""
+    parser = SettingsParser(add_help=False, usage=" ")
+    parser.add_target(target, kind.given)
+    lines = []
+    for key, action in parser.options().items():
+        default = "required" if action.required else f"[{action.default}]"
+        lines.append(textwrap.fill(f"{key} {default}: {action.help or ''}", 100, subsequent_indent="    "))
+    options = "\n".join(f"  {line}" for line in lines) or "  no options"
+    return "\n\n".join(part for part in (summary.strip(), options, source.strip()) if part) + "\n"
+
+
+def _finds(kind: Components, name: str) -> bool:
+    try:
+        kind.find(name)
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,293 @@
+"""Settings: typed arguments of a class or function, read and checked by jsonargparse.
+
+The signature says which options there are, of what type and with what default; the docstring explains them. Everything
+that a user sets, on the command line, in YAML or JSON or as a dictionary in Python, is checked here and nowhere else.
+This module does not import torch.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from longtail.errors import ConfigError
+
+Kind = TypeVar("Kind")
+Word = TypeVar("Word")
+
+
+class SettingsParser(ArgumentParser):
+    """jsonargparse's parser, without abbreviations; what it refuses is a ``ConfigError`` that names key and value.
+
+    Args:
+        subject: What has the settings, such as "loss 'focal'".
+        source: File that they come from.
+        where: Dotted path of the settings in the whole configuration.
+        values: The settings, to show a refused one as it was given.
+        options: Further arguments of jsonargparse's parser.
+    """
+
+    def __init__(
+        self,
+        *,
+        subject: str = "",
+        source: str = "",
+        where: str = "",
+        values: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(allow_abbrev=False, **options)
+        self.subject, self.source, self.where = subject, source, where
+        self.values = values or {}
+
+    def add_target(self, target: Callable[..., Any], given: Collection[str] = (), nested: str | None = None) -> None:
+        """Add the arguments of a class or function.
+
+        Args:
+            target: The class or function.
+            given: Names of arguments that are no settings.
+            nested: Key of the group that they form.
+        """
+        known = inspect.signature(target).parameters
+        add = self.add_class_arguments if inspect.isclass(target) else self.add_function_arguments
+        add(target, nested, skip={name for name in given if name in known}, fail_untyped=False, as_group=True)
+
+    def options(self) -> dict[str, Any]:
+        """Key -> argparse's action of every setting."""
+        return {action.dest: action for action in self._actions if action.dest not in ("help", "config")}
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the refusal as a ``ConfigError``."""
+        problem, fix = self._refusal(" ".join(str(message).split()))
+        raise ConfigError(f"{self.source}: {problem}" if self.source else problem, fix=fix) from None
+
+    def _refusal(self, message: str) -> tuple[str, str]:
+        """What is wrong and how to mend it, from a message of jsonargparse."""
+        known = self.options()
+        if within := re.search(r"[Kk]ey \"([\w.]+)\": (.*) fix: (.*)", message):  # of settings in a list
+            return f"{dotted(self.where, within[1])}: {within[2]}", within[3]
+        unknown = re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
+        word = re.search(r"unrecognized arguments: (\S+)", message)
+        missing = re.search(r"[Kk]ey \"([\w.]+)\" is required|required: (\w+)", message)
+        wrong = re.search(r"[Kk]ey \"([\w.]+)\": .*?(?:Got|Given) value: (.*)", message)
+        if missing:
+            key = missing[1] or missing[2]
+            return f"{self.subject or self.prog} lacks {dotted(self.where, key)}", f"give {key}"
+        if unknown or (word and word[1].startswith("--")):
+            key = dotted(unknown[1] or "", unknown[2]) if unknown else word[1][2:].split("=")[0]  # type: ignore[index]
+            return self._unknown(key, known, "--" if word else "")
+        if word:
+            return f"there is no argument {word[1]!r}", f"`{self.prog} --help` lists them; quote values with spaces"
+        if wrong:
+            key, shown = wrong[1], wrong[2]
+            given = _at(self.values, key)
+            value = repr(given) if given is not None else repr(shown) if shown != "None" else shown
+            subject = f"{self.subject}: " if self.subject else ""
+            kind = getattr(known.get(key), "_typehint", None) or getattr(known.get(key), "type", None)
+            return f"{subject}{dotted(self.where, key)} is {value}", _what_fits(kind, shown)
+        return message, f"`{self.prog} --help` lists the options"
+
+    def _unknown(self, key: str, known: Mapping[str, Any], dashes: str) -> tuple[str, str]:
+        group, _, name = key.rpartition(".")
+        here = [k for k in known if k.rpartition(".")[0] == group] or list(known)
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+        # an option that is known by another name says so in its help: learning_rate is lr
+        close = close or [k for k in here if name.replace("_", " ") in str(known[k].help)][:1]
+        hint = f"did you mean {dashes}{dotted(self.where, close[0])}? " if close else ""
+        if self.subject:
+            return f"{self.subject} has no option {key!r}", f"{hint}it takes {', '.join(here) or 'none'}"
+        lists = f"`{self.prog} --help` lists the options" if dashes else f"choose from {', '.join(here)}"
+        return f"unknown setting {dashes}{dotted(self.where, key)}", hint.strip() or lists
+
+
+def read(
+    target: Callable[..., Any],
+    values: Mapping[str, Any],
+    *,
+    subject: str = "",
+    source: str = "",
+    where: str = "",
+    given: Collection[str] = (),
+) -> dict[str, Any]:
+    """Settings as the arguments of a class or function.
+
+    Args:
+        target: The class or function. If it takes ``**options``, names that it does not list pass unchecked.
+        values: Name -> plain value.
+        subject: See ``SettingsParser``.
+        source: See ``SettingsParser``.
+        where: See ``SettingsParser``.
+        given: Names of arguments that are no settings.
+
+    Raises:
+        ConfigError: An unknown name, a value of another type, or a missing one.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or subject or 'the configuration'} is {values!r}", fix="give a mapping of settings")
+    parser = SettingsParser(add_help=False, subject=subject, source=source, where=where, values=values)
+    parser.add_target(target, given)
+    values = {name: _plain(value) for name, value in values.items()}
+    _refuse_plain_groups(target, values, where)
+    unlisted: dict[str, Any] = {}
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values()):
+        heads = {key.partition(".")[0] for key in parser.options()}
+        unlisted = {name: value for name, value in values.items() if name not in heads}
+    listed = {str(name): value for name, value in values.items() if name not in unlisted}
+    found = parser.instantiate(parser.parse_object(listed, defaults=False))
+    return {**vars(found), **unlisted}
+
+
+def _refuse_plain_groups(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
+    """Refuse a group of settings that is no mapping, which jsonargparse lets pass."""
+    for name, parameter in inspect.signature(target).parameters.items():
+        kind, value = parameter.annotation, values.get(name)
+        if value is not None and inspect.isclass(kind) and is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{dotted(where, name)} is {value!r}", fix="give a mapping of settings")
+            _refuse_plain_groups(kind, value, dotted(where, name))
+
+
+def from_dict(kind: type[Kind], values: Mapping[str, Any], where: str = "", source: str = "") -> Kind:
+    """Build a configuration dataclass, nested ones included, from plain values.
+
+    Args:
+        kind: A dataclass.
+        values: Field name -> value; fields that are not named keep their default.
+        where: See ``SettingsParser``.
+        source: See ``SettingsParser``.
+
+    Raises:
+        ConfigError: An unknown key, or a value of another type or out of range.
+    """
+    return kind(**read(kind, values, where=where, source=source))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The plain values of a configuration: ``from_dict`` gives an equal one back."""
+    return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return value.to_dict() if hasattr(value, "to_dict") else to_dict(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def check_fields(config: Any) -> None:
+    """Refuse a dataclass with a field that does not fit its annotation.
+
+    Raises:
+        ConfigError: Names the field.
+    """
+    read(type(config), {f.name: getattr(config, f.name) for f in fields(config)})
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: The file is missing, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read settings from {path}: {error}", fix="give a YAML file of settings") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no settings", fix="write `setting: value` lines into it, or leave it out")
+    return values
+
+
+def write_yaml(config: Any, path: str | Path) -> None:
+    """Write a configuration so that ``--config PATH`` replays it."""
+    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], where: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value before, value after) of every setting in which two configurations differ."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in [*before, *(k for k in after if k not in before)]:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= differences(old, new, dotted(where, key))
+        elif old != new:
+            found[dotted(where, key)] = (old, new)
+    return found
+
+
+def one_of(name: str, value: Word, known: Iterable[Any]) -> Word:
+    """The value itself.
+
+    Args:
+        name: What it is the value of.
+        value: Any.
+        known: The values that there are: ``get_args`` of a ``Literal``.
+
+    Raises:
+        ConfigError: It is none of them.
+    """
+    known = tuple(known)
+    if value not in known:
+        raise ConfigError(
+            f"{name} is {value!r}", fix=f"{nearest(value, known)}choose one of {', '.join(map(str, known))}"
+        )
+    return value
+
+
+def nearest(word: Any, known: Iterable[Any]) -> str:
+    """``did you mean …? `` where one of the known words is near, else nothing."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def dotted(where: str, key: Any) -> str:
+    """Path of a nested setting."""
+    return f"{where}.{key}" if where else str(key)
+
+
+def _at(values: Any, key: str) -> Any:
+    """Value at a dotted key; None where there is none."""
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else getattr(values, name, None)
+    return values
+
+
+def _what_fits(kind: Any, shown: str) -> str:
+    """What a setting takes, in words, for one that was given something else."""
+    words = [word for part in _parts(kind) if get_origin(part) is Literal for word in get_args(part)]
+    if words and len(words) == sum(len(get_args(part)) for part in _parts(kind)):
+        return f"{nearest(shown, words)}choose one of {', '.join(map(str, words))}"
+    if shown.count("{") != shown.count("}") or shown.count("[") != shown.count("]"):
+        return f"quote it, so that the shell keeps it together: '{shown} …'"
+    if re.search(r"\{.*?\w:\S", shown):
+        return "write a space after the colon: {name: value}"
+    return f"give {' or '.join(dict.fromkeys(_in_words(part) for part in _parts(kind)))}"
+
+
+def _parts(kind: Any) -> list[Any]:
+    """Alternatives of an annotation, without None."""
+    union = get_origin(kind) in (Union, UnionType)
+    return [part for part in (get_args(kind) if union else (kind,)) if part is not type(None)]
+
+
+def _in_words(kind: Any) -> str:
+    plain = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", dict: "a mapping"}
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple and Ellipsis not in arguments:
+        return f"a list of {len(arguments)}"
+    origin = get_origin(kind) or kind
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping"
+    if inspect.isclass(origin) and issubclass(origin, Iterable) and origin is not str:
+        return "a list"
+    return plain.get(origin, f"a {getattr(origin, '__name__', 'value')}")
