@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from longtail.datasets.image_files import read_image
+from longtail.datasets.photographs import RGB
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.models import build_model
@@ -89,7 +89,7 @@ def reader(transform: Callable[[Any], Any], files: Sequence[Path], truth: dict[s
     def run() -> None:
         for seed, file in enumerate(files):
             torch.manual_seed(seed)
-            transform({"image": read_image(file), **truth})
+            transform({"image": RGB.read(file), **truth})
 
     return run
 
@@ -107,7 +107,7 @@ def measure_samples(name: str, size: tuple[int, int], options: Any, detection: b
             {
                 "torchvision v2": reader(stock, files, truth),
                 "longtail": reader(ours, files, truth),
-                "decoding alone": lambda: [read_image(file) for file in files],
+                "decoding alone": lambda: [RGB.read(file) for file in files],
             },
             options,
             note=f"{SAMPLES} samples from JPEGs of {size[0]}x{size[1]}" + (f", {OBJECTS} masks each" * detection),

@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from longtail.datasets import SegmentationFolder
-from longtail.datasets.image_files import read_image
 from longtail.datasets.pairs import ImageLabelPairs
+from longtail.datasets.photographs import RGB
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import count_pixels
 from longtail.frequency.label_format import LabelFormat
@@ -255,7 +255,7 @@ def test_headers_of_turned_photographs(tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (6, 8)).save(tmp_path / "images" / f"x.{suffix}", exif=exif)
-    label(tmp_path / "masks" / "x.png", size=read_image(tmp_path / "images" / f"x.{suffix}").shape[-2:])
+    label(tmp_path / "masks" / "x.png", size=RGB.read(tmp_path / "images" / f"x.{suffix}").shape[-2:])
     SegmentationFolder(tmp_path, None, names=["a", "b"]).check_images()
 
 

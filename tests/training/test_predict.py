@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from longtail.datasets.photographs import RGB
 from longtail.errors import ConfigError, DataError
 from longtail.training.predict import find_images, predict
 
@@ -10,6 +11,7 @@ from longtail.training.predict import find_images, predict
 class Bands:
     """A segmenter whose labels are known: the red value of each pixel over 32."""
 
+    photos = RGB
     palette = ((0, 0, 0), (250, 0, 0), (0, 250, 0), (0, 0, 250), *((i, i, i) for i in range(4)))
 
     def __init__(self, weights: str = "old") -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from longtail.datasets.photographs import PhotoFormat
 from longtail.frequency.label_format import PLAIN, LabelFormat
 
 
@@ -18,7 +19,7 @@ class SegmentationSample(TypedDict):
     """One image with its label map.
 
     Attributes:
-        image: uint8 (3, h, w), RGB.
+        image: uint8 (3, h, w), RGB; of other bands and types as ``PhotoFormat`` reads them.
         mask: (h, w), class ids and ``ignore_index``; uint8 for up to 255 classes, else int32.
         name: File stem or index: names predictions and errors.
     """
@@ -57,6 +58,8 @@ class SegmentationDataset(Dataset, ABC):
     classes: ClassInfo
     ignore_index: int = 255
     transform: Callable[[SegmentationSample], SegmentationSample] | None = None
+    #: How image files are read; None where there are none, or another way.
+    photos: PhotoFormat | None = None
     #: What whoever trains on these samples should know of how they were chosen.
     note: str = ""
 
@@ -90,7 +93,7 @@ class DetectionSample(TypedDict):
     """One image with its objects.
 
     Attributes:
-        image: uint8 (3, h, w), RGB.
+        image: uint8 (3, h, w), RGB; of other bands and types as ``PhotoFormat`` reads them.
         boxes: float32 (n, 4), xyxy in pixels of the image.
         labels: int64 (n,), class ids 0 … C-1.
         masks: bool (n, h, w); absent where the annotations have boxes only.
@@ -116,6 +119,8 @@ class DetectionDataset(Dataset, ABC):
 
     classes: ClassInfo
     transform: Callable[[DetectionSample], DetectionSample] | None = None
+    #: How image files are read; None where there are none, or another way.
+    photos: PhotoFormat | None = None
     #: What whoever trains on these samples should know of how they were chosen or read.
     note: str = ""
 

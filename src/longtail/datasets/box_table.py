@@ -12,7 +12,7 @@ from longtail.annotations.coco_file import annotation_table
 from longtail.datasets.annotated import Annotated, choose_file, place_images, read_lines, relative_name
 from longtail.datasets.coco import Coco, path_for_split
 from longtail.datasets.coco_layouts import image_folders
-from longtail.datasets.image_files import image_sizes
+from longtail.datasets.photographs import image_sizes
 from longtail.errors import DataError
 from longtail.folders import is_hidden
 from longtail.json_files import check_kind, read_json, read_text

@@ -15,9 +15,9 @@ from longtail.annotations.coco_file import CocoFile, read_coco_file, whole_numbe
 from longtail.datasets.annotated import Annotated, place_images
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
 from longtail.datasets.coco_layouts import find_coco, image_folders
-from longtail.datasets.image_files import read_image
 from longtail.datasets.palette import generate_palette
 from longtail.datasets.parting import ALL, in_split, parting_note
+from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map
 from longtail.errors import ConfigError, DataError
 
@@ -53,6 +53,8 @@ class Coco(DetectionDataset):
         DataError: The annotations are missing or wrong, some objects have masks and some none, or an image file is
             missing.
     """
+
+    photos: PhotoFormat = RGB
 
     def __init__(
         self,
@@ -201,7 +203,7 @@ class Coco(DetectionDataset):
 
     def _read(self, place: int) -> tv_tensors.Image:
         record, path = self.file.images[place], self._files[place]
-        image = read_image(path)
+        image = self.photos.read(path)
         expected = (record.get("height"), record.get("width"))
         if None not in expected and tuple(image.shape[-2:]) != expected:
             raise DataError(

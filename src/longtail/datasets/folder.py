@@ -16,6 +16,7 @@ from longtail.datasets.layouts import Layout, all_pairs, find_folders, find_spli
 from longtail.datasets.pairing import Pair
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.parting import ALL, in_split, parting_note
+from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import ConfigError, DataError
 from longtail.json_files import read_text
 
@@ -59,6 +60,7 @@ class SegmentationFolder(ImageLabelPairs):
         ignore_index: Value of pixels without class; None takes that of ``classes.json``, or 255.
         label_map: What stored values mean, see ``ImageLabelPairs``.
         reduce_zero_label: Label images store class i as i + 1, and 0 for no class.
+        photos: How the photographs are read: bands, range of values.
 
     Raises:
         ConfigError: ``val_share`` is not in [0, 1], or options do not go together.
@@ -85,6 +87,7 @@ class SegmentationFolder(ImageLabelPairs):
         ignore_index: int | None = None,
         label_map: Mapping[int | str, int] | None = None,
         reduce_zero_label: bool = False,
+        photos: PhotoFormat = RGB,
     ) -> None:
         root = Path(root).expanduser()
         if not root.is_dir():
@@ -112,6 +115,7 @@ class SegmentationFolder(ImageLabelPairs):
             label_format=file.label_format(ignored, ignore_classes),
             label_map=label_map,
             reduce_zero_label=reduce_zero_label,
+            photos=photos,
             transform=transform,
         )
         self.root, self.split = root, split

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtail.datasets.layouts import is_labelled_folder
+from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import ConfigError, DataError
 
 Task = Literal["segmentation", "detection"]
@@ -30,6 +31,7 @@ def open_dataset(
     transform: Callable[[Any], Any] | None = None,
     task: Task | None = None,
     labels_only: bool = False,
+    photos: PhotoFormat | None = None,
     **options: Any,
 ) -> Any:
     """Open one split of a data set.
@@ -42,6 +44,7 @@ def open_dataset(
         transform: Applied to every sample dict.
         task: What the data are for, where they hold label images and boxes (Pascal VOC, synthetic scenes).
         labels_only: Classes will be read and nothing else: a COCO-style data set needs neither image files nor masks.
+        photos: How photographs are read that are no RGB bytes.
         options: Passed on to the data set's class.
 
     Raises:
@@ -64,7 +67,12 @@ def open_dataset(
         options = {"task": task, **options}
     if labels_only and "check_files" in signature(make).parameters:
         options = {"check_files": False, "masks": False, **options}
-    return make(*arguments, split=split, transform=transform, **options)
+    dataset = make(*arguments, split=split, transform=transform, **options)
+    if photos is not None and photos != RGB:
+        if getattr(dataset, "photos", None) is None:
+            raise ConfigError(f"{text} reads no bands or ranges", fix="leave data.bands and data.value_range out")
+        dataset.photos = photos
+    return dataset
 
 
 def _layout(root: Path, task: Task | None = None) -> str:

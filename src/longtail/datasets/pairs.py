@@ -10,12 +10,14 @@ import torch
 from torchvision import tv_tensors
 
 from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample
-from longtail.datasets.image_files import fingerprint_of, read_image, upright_size
+from longtail.datasets.fingerprint import fingerprint_of
+from longtail.datasets.photographs import RGB, PhotoFormat, is_turned, upright_size
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import num_cores, process_pool, quiet_forks
 from longtail.frequency.label_format import PLAIN, LabelFormat, class_table
 from longtail.frequency.label_image import class_ids, open_label
 
+_TURN = "turn the label likewise, or store the photograph upright without the tag"
 _CHUNK = 1024  # pairs of files that one process checks before it takes others
 
 
@@ -30,6 +32,7 @@ class ImageLabelPairs(SegmentationDataset):
         label_map: Stored value, or a range such as ``"3-9"``, to the class id that it means or to ``ignore_index``:
             ``{0: 255, 255: 1}`` for masks of 0 and 255. Other values mean what they mean without the map.
         reduce_zero_label: Value 0 means "no class", value v the class v - 1.
+        photos: How the photographs are read.
         transform: Applied to the whole sample dict.
 
     Raises:
@@ -46,6 +49,7 @@ class ImageLabelPairs(SegmentationDataset):
         label_format: LabelFormat = PLAIN,
         label_map: Mapping[int | str, int] | None = None,
         reduce_zero_label: bool = False,
+        photos: PhotoFormat = RGB,
         transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
     ) -> None:
         if ignore_index < classes.num_classes:
@@ -58,6 +62,7 @@ class ImageLabelPairs(SegmentationDataset):
         self.classes = classes
         self.ignore_index = ignore_index
         self.transform = transform
+        self.photos: PhotoFormat = photos
         if label_map or reduce_zero_label:
             table = class_table(
                 classes.num_classes,
@@ -75,7 +80,7 @@ class ImageLabelPairs(SegmentationDataset):
 
     def __getitem__(self, index: int) -> SegmentationSample:
         name, image_file, label_file = self.pairs[index]
-        image, mask = read_image(image_file), self.mask(index)
+        image, mask = self.photos.read(image_file), self.mask(index)
         _check_sizes(image_file, image.shape[-2:], label_file, mask.shape)
         sample: SegmentationSample = {"image": image, "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
         return sample if self.transform is None else self.transform(sample)
@@ -103,7 +108,10 @@ class ImageLabelPairs(SegmentationDataset):
         else:
             doubtful = [_doubtful(chunk) for chunk in chunks]
         for _, image_file, label_file in [pair for pairs in doubtful for pair in pairs]:
-            image, label = read_image(image_file), open_label(label_file)  # headers may mislead: the pixels do not
+            image, label = (
+                self.photos.read(image_file),
+                open_label(label_file),
+            )  # headers may mislead: the pixels do not
             _check_sizes(image_file, image.shape[-2:], label_file, (label.height, label.width))
 
     @property
@@ -134,5 +142,7 @@ def _check_sizes(image_file: Path, image: Sequence[int], label_file: Path, label
     if tuple(image) != tuple(label):
         raise DataError(
             f"label {label_file} is {label[1]}x{label[0]}, its image {image_file} {image[1]}x{image[0]} pixels",
-            fix="give both the same size; a photograph is turned upright by its EXIF orientation first",
+            fix=f"the EXIF orientation of the photograph turns it: {_TURN}"
+            if tuple(image) == tuple(label[::-1]) and is_turned(image_file)
+            else "give both the same size",
         )

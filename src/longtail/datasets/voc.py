@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from longtail.annotations.coco_file import annotation_table
 from longtail.datasets.annotated import Annotated, place_images, read_lines, relative_name, spellings
 from longtail.datasets.coco import Coco
-from longtail.datasets.image_files import image_sizes
+from longtail.datasets.photographs import image_sizes
 from longtail.errors import ConfigError, DataError
 
 _OF_CLASS = ("_train", "_val", "_trainval", "_test")  # lists of one class, such as cat_train.txt

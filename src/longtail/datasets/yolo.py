@@ -10,8 +10,8 @@ from longtail.annotations.coco_file import annotation_table
 from longtail.classes_file import distinct_names, read_classes_file
 from longtail.datasets.annotated import Annotated, read_lines, relative_name, spellings
 from longtail.datasets.coco import Coco, path_for_split
-from longtail.datasets.image_files import image_sizes
 from longtail.datasets.pairing import IMAGE_SUFFIXES
+from longtail.datasets.photographs import image_sizes
 from longtail.errors import DataError
 from longtail.folders import files_in
 from longtail.json_files import read_text

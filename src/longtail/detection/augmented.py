@@ -43,7 +43,7 @@ class AugmentedDetector(DetectionMethod):
         self.views = [_View(float(s), mirrored) for s in scales for mirrored in ((False, True) if flip else (False,))]
 
     def losses(
-        self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
+        self, images: Sequence[Float[Tensor, "_bands _h _w"]], targets: Sequence[DetectionTarget]
     ) -> dict[str, Float[Tensor, ""]]:
         """The detector's losses, without augmentation."""
         return self.detector.losses(images, targets)
@@ -52,14 +52,14 @@ class AugmentedDetector(DetectionMethod):
         """The detector's readouts."""
         return self.detector.readouts()
 
-    def stage_outputs(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[StageOutputs]:
+    def stage_outputs(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[StageOutputs]:
         """Stage outputs on the boxes of all views together."""
         return self._look(images)[1]
 
     @torch.no_grad()
     def predict_readouts(
         self,
-        images: Sequence[Float[Tensor, "3 _h _w"]],
+        images: Sequence[Float[Tensor, "_bands _h _w"]],
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
     ) -> dict[str, list[Detections]]:
@@ -105,7 +105,7 @@ class AugmentedDetector(DetectionMethod):
         return [t / len(seen) for t in total]
 
 
-def _through(view: _View, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
+def _through(view: _View, image: Float[Tensor, "bands h w"]) -> Float[Tensor, "bands h2 w2"]:
     """The image as a view sees it."""
     if view.scale != 1.0:
         size = [max(1, round(side * view.scale)) for side in image.shape[-2:]]

@@ -31,7 +31,7 @@ class CascadeDetector(DetectionMethod):
     ``stage_1`` … ``stage_N``, each stage's classifier alone on the final boxes.
 
     Args:
-        backbone: Padded batch (n, 3, h, w) -> feature pyramid, finest level first, one level more than is pooled.
+        backbone: Padded batch (n, bands, h, w) -> feature pyramid, finest level first, one level more than is pooled.
         proposals: Region proposal network.
         heads: The stages.
         ensembles: Name -> ensemble of the stages' logits; the first is the method's own prediction. None: the plain
@@ -142,7 +142,7 @@ class CascadeDetector(DetectionMethod):
         return self
 
     def losses(
-        self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
+        self, images: Sequence[Float[Tensor, "_bands _h _w"]], targets: Sequence[DetectionTarget]
     ) -> dict[str, Float[Tensor, ""]]:
         """See ``DetectionMethod.losses``."""
         batch, sizes = pad_images(images, self.config.size_divisor)
@@ -158,12 +158,12 @@ class CascadeDetector(DetectionMethod):
             return {name: value for name, value in losses.items() if name.endswith("_class")}
         return losses
 
-    def stage_outputs(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[StageOutputs]:
+    def stage_outputs(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[StageOutputs]:
         """See ``DetectionMethod.stage_outputs``."""
         return self.run_stages(images)[1]
 
     @torch.no_grad()
-    def run_stages(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> tuple[Pyramid, list[StageOutputs]]:
+    def run_stages(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> tuple[Pyramid, list[StageOutputs]]:
         """Features of the padded batch, and the stage outputs of every image.
 
         Raises:
@@ -206,7 +206,7 @@ class CascadeDetector(DetectionMethod):
     @torch.no_grad()
     def predict_readouts(
         self,
-        images: Sequence[Float[Tensor, "3 _h _w"]],
+        images: Sequence[Float[Tensor, "_bands _h _w"]],
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
     ) -> dict[str, list[Detections]]:
@@ -288,8 +288,8 @@ def _masks_of_all(
 
 
 def pad_images(
-    images: Sequence[Float[Tensor, "3 _h _w"]], divisor: int
-) -> tuple[Float[Tensor, "n 3 h w"], list[tuple[int, int]]]:
+    images: Sequence[Float[Tensor, "_bands _h _w"]], divisor: int
+) -> tuple[Float[Tensor, "n bands h w"], list[tuple[int, int]]]:
     """One batch of images of different sizes: padded right and below with zeros, the mean colour, to the largest
     height and width, rounded up to a multiple of ``divisor``; and the size of each before."""
     sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]

@@ -80,12 +80,12 @@ class DetectionMethod(PhasedMethod, ABC):
 
     @abstractmethod
     def losses(
-        self, images: Sequence[Float[Tensor, "3 _h _w"]], targets: Sequence[DetectionTarget]
+        self, images: Sequence[Float[Tensor, "_bands _h _w"]], targets: Sequence[DetectionTarget]
     ) -> dict[str, Float[Tensor, ""]]:
         """Named, already weighted losses of the current phase; their sum is what to minimise."""
 
     @abstractmethod
-    def stage_outputs(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[StageOutputs]:
+    def stage_outputs(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[StageOutputs]:
         """Logits of every stage and the final boxes of every image, without masks."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class DetectionMethod(PhasedMethod, ABC):
     @abstractmethod
     def predict_readouts(
         self,
-        images: Sequence[Float[Tensor, "3 _h _w"]],
+        images: Sequence[Float[Tensor, "_bands _h _w"]],
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
     ) -> dict[str, list[Detections]]:
@@ -109,13 +109,13 @@ class DetectionMethod(PhasedMethod, ABC):
         """
 
     def predict(
-        self, images: Sequence[Float[Tensor, "3 _h _w"]], original_sizes: Sequence[tuple[int, int]] | None = None
+        self, images: Sequence[Float[Tensor, "_bands _h _w"]], original_sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[Detections]:
         """The method's own detections; arguments as of ``predict_readouts``."""
         own = next(iter(self.readouts()))
         return self.predict_readouts(images, original_sizes, [own])[own]
 
     @torch.no_grad()
-    def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[Detections]:
+    def forward(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[Detections]:
         """The method's own detections in pixels of the images given."""
         return self.predict(images)

@@ -43,7 +43,7 @@ class ProposalNetwork(RegionProposalNetwork):
 
     def propose(
         self,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n bands h w"],
         sizes: Sequence[tuple[int, int]],
         features: Sequence[Float[Tensor, "n c _ _"]],
         objects: Sequence[Objects] | None = None,

@@ -4,7 +4,7 @@ from torch import nn
 
 
 class Encoder(nn.Module):
-    """Normalised image (n, 3, h, w) -> list of feature maps (n, c, h / stride, w / stride), shallow to deep.
+    """Normalised image (n, bands, h, w) -> list of feature maps (n, c, h / stride, w / stride), shallow to deep.
 
     Attributes:
         channels: Channels of each feature map.

@@ -54,7 +54,7 @@ class TimmEncoder(Encoder):
         self.size_divisor = max(32 if name.startswith("hrnet") else 1, self.reductions[-1]) if rigid else 1
         self._channels_last = str(getattr(self.body, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Feature maps, shallow to deep."""
         maps = self.body(image)
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self._channels_last else list(maps)

@@ -61,7 +61,7 @@ class MixTransformer(Encoder):
         self.channels = tuple(fields["hidden_sizes"])
         self.reductions = (4, 8, 16, 32)
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Feature maps, shallow to deep."""
         return list(self.body(image, output_hidden_states=True).hidden_states)
 

@@ -46,7 +46,7 @@ class MobileNetV2(Encoder):
         self.features[: self._frozen_blocks].eval()
         return self
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Feature maps at strides 2, 4, 8, 16, 32 (the deeper ones at ``output_stride``)."""
         maps = []
         for index, block in enumerate(self.features):

@@ -115,7 +115,9 @@ class Medoe(SegmentationMethod):
     def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
         return self.ensemble(logits)
 
-    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+    def losses(
+        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
+    ) -> dict[str, Float[Tensor, ""]]:
         if self.phase == "ensemble":
             return self._ensemble_losses(image, target)
         features = self.encoder(pad_to_multiple(image, self.size_divisor))
@@ -162,7 +164,7 @@ class Medoe(SegmentationMethod):
             terms[f"ensemble.{name}"] = value
         return terms
 
-    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
         outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
         return self._maps(outputs, self._upsampling(image))
 
@@ -172,11 +174,11 @@ class Medoe(SegmentationMethod):
         features = torch.stack([output.decoded for output in outputs]) if wanted else None
         return ExpertMaps(logits, features)
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
         return self.ensemble(*self.expert_maps(image))
 
     @torch.no_grad()
-    def labels(self, image: Float[Tensor, "n 3 h w"]) -> Integer[Tensor, "n h w"]:
+    def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
         if self.ensemble.needs_features:
             return super().labels(image)
         logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))

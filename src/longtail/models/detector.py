@@ -14,11 +14,12 @@ from torchvision import tv_tensors
 from longtail.detection.augmented import AugmentedDetector
 from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.method import DetectionMethod, Detections
+from longtail.encoders import adapt_bands
 from longtail.errors import CheckpointError, ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.detection_methods import build_detection_method
-from longtail.models.pretrained import PretrainedModel, picture_pixels
-from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval
+from longtail.models.pretrained import PretrainedModel, photos_of, picture_pixels
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, normalisation
 
 #: How pictures are brought to the network where ``input`` does not say.
 DETECTION_INPUT: dict[str, Any] = {
@@ -44,7 +45,8 @@ class Detector(
         groups: ``{"names": [...], "members": [[class ids], ...]}``, rarest first (lists: JSON files may sort keys).
         frequency: ``ClassFrequency.to_dict()`` of the training split.
         input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), ``short_side`` and ``max_side``: pixels
-            to which the image is scaled before the network.
+            to which the image is scaled before the network; ``bands``, ``value_range`` and ``pages`` of
+            ``PhotoFormat`` where pictures are no RGB bytes.
         task: Tells this configuration from a segmenter's.
         network: A trained ``DetectionMethod`` of your own instead of ``model`` and ``method``; pass it to
             ``from_pretrained`` again.
@@ -72,15 +74,19 @@ class Detector(
         self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
         self.frequency = ClassFrequency.from_dict(frequency)
         self.input: dict[str, Any] = DETECTION_INPUT | dict(input or {})
+        self.photos = photos_of(self.input)
+        self.input |= normalisation(self.photos.num_bands, (input or {}).get("mean"), (input or {}).get("std"))
         self.settings = {"model": dict(model), "method": dict(method)}
         self.method = (
             network if network is not None else build_from_settings(model, method, self.groups, self.frequency)
         )
+        if network is None:
+            adapt_bands(self.method, self.photos.num_bands)
         self._resize = detection_eval(
             self.input["short_side"], self.input["max_side"], mean=self.input["mean"], std=self.input["std"]
         )
 
-    def forward(self, images: Sequence[Float[Tensor, "3 _h _w"]]) -> list[Detections]:
+    def forward(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[Detections]:
         """Detections in normalised images, in their pixels."""
         return self.method(images)
 
@@ -95,7 +101,8 @@ class Detector(
         """Objects in one picture, in its pixels, best first.
 
         Args:
-            image: A file, a PIL image, or uint8 RGB values as an (h, w, 3) array or a (3, h, w) tensor.
+            image: A file, a PIL image, or uint8 RGB values as an (h, w, 3) array or a (3, h, w) tensor;
+                of other bands see ``picture_pixels``.
             scales: Look at the picture at several sizes, factors on the input's (test-time augmentation).
             flip: Look at it mirrored, too.
 
@@ -103,13 +110,13 @@ class Detector(
             ConfigError: No picture, or a method of your own is to be augmented.
         """
         self.eval()
-        pixels = picture_pixels(image)
+        pixels = picture_pixels(image, self.photos)
         size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         method = self.method if scales is None and not flip else augmented(self.method, scales or (1.0,), flip)
         return method.predict([self.preprocess(pixels)], [size])[0]
 
-    def preprocess(self, pixels: Tensor) -> Float[Tensor, "3 h w"]:
-        """Scale, convert and normalise uint8 (3, h, w) RGB pixels, on the model's device."""
+    def preprocess(self, pixels: Tensor) -> Float[Tensor, "bands h w"]:
+        """Scale, convert and normalise pixels as ``photos`` reads them, on the model's device."""
         values = self._resize({"image": tv_tensors.Image(pixels)})["image"]
         return values.as_subclass(Tensor).to(next(self.parameters()).device)
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from longtail.datasets.image_files import read_image
+from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import CheckpointError, ConfigError
 
 BEST = "best.safetensors"
@@ -220,22 +220,40 @@ def recorded_phases(path: Path) -> list[str]:
         return ((file.metadata() or {}).get("phases") or "").split()
 
 
-def picture_pixels(image: "str | Path | Image.Image | np.ndarray | Tensor") -> Tensor:
-    """uint8 (3, h, w) RGB of a file, a PIL image, an (h, w, 3) array or a (3, h, w) tensor.
+def photos_of(input: Mapping[str, Any]) -> PhotoFormat:
+    """How the photographs of a model are read, as its ``input`` tells."""
+    bands, value_range = input.get("bands"), input.get("value_range")
+    return PhotoFormat(
+        tuple(bands) if isinstance(bands, (list, tuple)) else bands,
+        None if value_range is None else (float(value_range[0]), float(value_range[1])),
+        input.get("pages", "refuse"),
+    )
+
+
+def picture_pixels(image: "str | Path | Image.Image | np.ndarray | Tensor", photos: PhotoFormat = RGB) -> Tensor:
+    """Pixels (bands, h, w) of a file, a PIL image, an (h, w, bands) array or a (bands, h, w) tensor.
+
+    Args:
+        image: Arrays and tensors hold RGB bytes; for a model of other bands or of a range of values, what
+            ``photos.read`` gives: bytes, or float32 in 0 … 1.
+        photos: How the model's photographs are read.
 
     Raises:
         ConfigError: Values or a shape that are no RGB picture, or one without pixels.
         DataError: The file cannot be read.
     """
     if isinstance(image, (str, Path)):
-        return read_image(Path(image))
+        return photos.read(image)
     if isinstance(image, Image.Image):
         image = np.array(image.convert("RGB"))
     channels, uint8 = (-1, np.uint8) if isinstance(image, np.ndarray) else (0, torch.uint8)
-    if image.dtype != uint8 or image.ndim != 3 or image.shape[channels] != 3 or 0 in image.shape:
+    fits = image.dtype == uint8 or (photos.value_range is not None and str(image.dtype).endswith("float32"))
+    if not fits or image.ndim != 3 or image.shape[channels] != photos.num_bands or 0 in image.shape:
+        n = photos.num_bands
         raise ConfigError(
             f"cannot read a picture from {image.dtype} of shape {tuple(image.shape)}",
-            fix="pass uint8 RGB of at least one pixel: (h, w, 3) as an array, (3, h, w) as a tensor",
+            fix=f"pass uint8 {'RGB ' if photos == RGB else ''}of at least one pixel: (h, w, {n}) as an array, ({n}, h, w) "
+            "as a tensor" + ("" if photos.value_range is None else "; or float32 in 0 … 1"),
         )
     # torch takes no arrays that run backwards, such as BGR turned with [..., ::-1]
     return torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if isinstance(image, np.ndarray) else image

@@ -11,15 +11,16 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from longtail.datasets.base import SegmentationDataset
+from longtail.encoders import adapt_bands
 from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.models.pretrained import PretrainedModel, load_weights, picture_pixels
+from longtail.models.pretrained import PretrainedModel, load_weights, photos_of, picture_pixels
 from longtail.models.segmentation_methods import build_method
 from longtail.pixels.upsampling import Upsampling
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps
-from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, normalisation, segmentation_eval
 
 #: How pictures are brought to the network where ``input`` does not say.
 SEGMENTATION_INPUT: dict[str, Any] = {
@@ -46,7 +47,8 @@ class Segmenter(
         groups: ``{"names": [...], "members": [[class ids], ...]}``, most frequent first (lists: JSON files may sort keys).
         frequency: ``ClassFrequency.to_dict()`` of the training split.
         input: ``mean`` and ``std`` of the normalisation (of values in [0, 1]), and the pixels to which the image is scaled
-            before the network, None for none: ``short_side`` and ``max_side``, or ``size`` (height, width).
+            before the network, None for none: ``short_side`` and ``max_side``, or ``size`` (height, width);
+            ``bands``, ``value_range`` and ``pages`` of ``PhotoFormat`` where pictures are no RGB bytes.
         ignore_index: Target value of pixels without a label.
         network: A model of your own instead of ``model``; pass it to ``from_pretrained`` again.
     """
@@ -70,6 +72,8 @@ class Segmenter(
         self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
         self.frequency = ClassFrequency.from_dict(frequency)
         self.input: dict[str, Any] = SEGMENTATION_INPUT | dict(input or {})
+        self.photos = photos_of(self.input)
+        self.input |= normalisation(self.photos.num_bands, (input or {}).get("mean"), (input or {}).get("std"))
         self.settings = {"model": dict(model), "method": dict(method)}
         self._resize = segmentation_eval(**{name: self.input[name] for name in SEGMENTATION_INPUT})
         if network is None:
@@ -79,6 +83,7 @@ class Segmenter(
                 )
             options = dict(model)
             network = build_model(options.pop("name"), len(self.class_names), **options)
+            adapt_bands(network.encoder, self.photos.num_bands)
         options = dict(method)
         self.method = build_method(
             options.pop("name"),
@@ -114,7 +119,7 @@ class Segmenter(
         facts = facts_of(data, frequency, groups)
         return cls(model={}, method=method or {"name": "medoe"}, input=input, network=network, **facts)
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
         """Class probabilities of normalised images, at their size."""
         return self.method(image)
 
@@ -129,7 +134,8 @@ class Segmenter(
         """Label map of one picture at its own size.
 
         Args:
-            image: A file, a PIL image, or uint8 RGB values as an (h, w, 3) array or a (3, h, w) tensor.
+            image: A file, a PIL image, or uint8 RGB values as an (h, w, 3) array or a (3, h, w) tensor;
+                of other bands see ``picture_pixels``.
             window: Height and width of a sliding window over large pictures; None reads the whole picture at once.
             stride: Step of the window, two thirds of it by default.
 
@@ -137,7 +143,7 @@ class Segmenter(
             int64 (h, w) class ids.
         """
         self.eval()
-        pixels = picture_pixels(image)
+        pixels = picture_pixels(image, self.photos)
         size = (pixels.shape[-2], pixels.shape[-1])
         normalised = self.preprocess(pixels).unsqueeze(0)
         if window is None:
@@ -148,8 +154,8 @@ class Segmenter(
             probabilities = self.method.own_probabilities(expert_maps(self.method, normalised, window, stride).logits)
         return Upsampling(size).labels(probabilities)[0]
 
-    def preprocess(self, pixels: Tensor) -> Float[Tensor, "3 h w"]:
-        """Scale, convert and normalise uint8 (3, h, w) RGB pixels, on the model's device."""
+    def preprocess(self, pixels: Tensor) -> Float[Tensor, "bands h w"]:
+        """Scale, convert and normalise pixels as ``photos`` reads them, on the model's device."""
         values = self._resize({"image": tv_tensors.Image(pixels)})["image"]
         return values.as_subclass(Tensor).to(next(self.parameters()).device)
 

@@ -56,25 +56,27 @@ class Baseline(SegmentationMethod):
         """The loss's reading of the logits."""
         return self.current_loss.probabilities(logits)
 
-    def low_logits(self, image: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n logits h w"]:
+    def low_logits(self, image: Float[Tensor, "n bands H W"]) -> Float[Tensor, "n logits h w"]:
         """Logits at the head's own resolution."""
         return self.model.expert(self.model.encode(image)).logits
 
-    def upsampling(self, image: Float[Tensor, "n 3 H W"]) -> Upsampling:
+    def upsampling(self, image: Float[Tensor, "n bands H W"]) -> Upsampling:
         """From there to the image's size."""
         return Upsampling((image.shape[-2], image.shape[-1]), self.model.size_divisor, self.model.align_corners)
 
-    def logits(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n logits h w"]:
+    def logits(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n logits h w"]:
         """Logits at the image's size."""
         return self.upsampling(image)(self.low_logits(image))
 
     @torch.no_grad()
-    def labels(self, image: Float[Tensor, "n 3 h w"]) -> Integer[Tensor, "n h w"]:
+    def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
         if type(self.current_loss).probabilities is not ClassificationLoss.probabilities:
             return super().labels(image)
         return self.upsampling(image).labels(self.low_logits(image))  # a softmax keeps the order of the logits
 
-    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+    def losses(
+        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
+    ) -> dict[str, Float[Tensor, ""]]:
         check_labels(target, self.num_classes, self.ignore_index)
         model = self.model
         features = model.encode(image)
@@ -88,14 +90,14 @@ class Baseline(SegmentationMethod):
             terms[f"auxiliary_{index + 1}"] = model.auxiliary_weight * value
         return terms
 
-    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
         return ExpertMaps(self.logits(image).unsqueeze(0))
 
     def readouts(self) -> dict[str, Readout]:
         own = read_probabilities(lambda logits, _: self.probabilities(logits[0]))
         return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.further.items()}
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
         return self.probabilities(self.logits(image))
 
 

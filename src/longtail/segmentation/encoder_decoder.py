@@ -58,7 +58,7 @@ class EncoderDecoder(nn.Module):
     """Any encoder-decoder segmentation model, split where the methods need it.
 
     Args:
-        encoder: Normalised image (n, 3, h, w) -> features.
+        encoder: Normalised image (n, bands, h, w) -> features.
         decoder: See ``Expert``.
         head: See ``Expert``.
         num_classes: Number of classes C that the head tells apart.
@@ -90,11 +90,11 @@ class EncoderDecoder(nn.Module):
         self.align_corners = align_corners
         self.size_divisor = size_divisor
 
-    def encode(self, image: Float[Tensor, "n 3 h w"]) -> Features:
+    def encode(self, image: Float[Tensor, "n bands h w"]) -> Features:
         """Features of the (padded) image."""
         return self.encoder(pad_to_multiple(image, self.size_divisor))
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
         """Logits at the image's size: those of the model that was wrapped."""
         logits = self.expert(self.encode(image)).logits
         return full_size(logits, image.shape[-2:], self.size_divisor, self.align_corners)

@@ -64,7 +64,9 @@ class SegmentationMethod(PhasedMethod, ABC):
         return self.probabilities(logits[0])
 
     @abstractmethod
-    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+    def losses(
+        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
+    ) -> dict[str, Float[Tensor, ""]]:
         """Named, already weighted losses of the current phase; their sum is what to minimise.
 
         Raises:
@@ -72,7 +74,7 @@ class SegmentationMethod(PhasedMethod, ABC):
         """
 
     @abstractmethod
-    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
         """Full-size outputs of every expert for normalised images."""
 
     @abstractmethod
@@ -80,10 +82,10 @@ class SegmentationMethod(PhasedMethod, ABC):
         """Name -> way to read the experts' maps; the first one is the method's own prediction."""
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
         """Class probabilities at the image's size."""
 
     @torch.no_grad()
-    def labels(self, image: Float[Tensor, "n 3 h w"]) -> Integer[Tensor, "n h w"]:
+    def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
         """Most probable class of every pixel: the argmax of ``forward``, which methods find without its maps if they can."""
         return self(image).argmax(dim=1)

@@ -40,14 +40,16 @@ class ModelEnsemble(SegmentationMethod):
     def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
         return self.ensemble(logits)
 
-    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+    def losses(
+        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
+    ) -> dict[str, Float[Tensor, ""]]:
         return {
             f"model_{index + 1}.{term}": value
             for index, member in enumerate(self._methods)
             for term, value in member.losses(image, target).items()
         }
 
-    def expert_maps(self, image: Float[Tensor, "n 3 h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
         return ExpertMaps(torch.cat([member.expert_maps(image).logits for member in self._methods]))
 
     def readouts(self) -> dict[str, Readout]:
@@ -57,5 +59,5 @@ class ModelEnsemble(SegmentationMethod):
         readouts = {"model_ensemble": read_probabilities(lambda logits, _: self.own_probabilities(logits))}
         return readouts | {f"expert_{i + 1}": of_member(i) for i in range(len(self.members))}
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
         return self.own_probabilities(self.expert_maps(image).logits)

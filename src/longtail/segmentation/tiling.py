@@ -12,7 +12,7 @@ from longtail.segmentation.method import ExpertMaps, SegmentationMethod
 
 def expert_maps(
     method: SegmentationMethod,
-    images: Float[Tensor, "n 3 h w"],
+    images: Float[Tensor, "n bands h w"],
     window: Sequence[int] | None = None,
     stride: Sequence[int] | None = None,
 ) -> ExpertMaps:
@@ -45,7 +45,7 @@ def expert_maps(
 
 def sliding_window(
     predict: Callable[[Tensor], Tensor],
-    image: Float[Tensor, "n 3 h w"],
+    image: Float[Tensor, "n bands h w"],
     window: int | Sequence[int],
     stride: int | Sequence[int],
 ) -> Float[Tensor, "n classes h w"]:

@@ -81,7 +81,9 @@ class TwoStep(Baseline):
             self.model.eval()
         return self
 
-    def losses(self, image: Float[Tensor, "n 3 h w"], target: Integer[Tensor, "n h w"]) -> dict[str, Float[Tensor, ""]]:
+    def losses(
+        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
+    ) -> dict[str, Float[Tensor, ""]]:
         if not self._in_second:
             return super().losses(image, target)
         check_labels(target, self.num_classes, self.ignore_index)
@@ -89,7 +91,7 @@ class TwoStep(Baseline):
             decoded = self._decoded(image)
         return {"class": loss_of_upsampled(self.second_loss, self.second_head(decoded), target, self.upsampling(image))}
 
-    def low_logits(self, image: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n logits h w"]:
+    def low_logits(self, image: Float[Tensor, "n bands H W"]) -> Float[Tensor, "n logits h w"]:
         if not self._in_second:
             return super().low_logits(image)
         return self.second_head(self._decoded(image))

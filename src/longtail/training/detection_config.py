@@ -122,6 +122,9 @@ class DetectionDataConfig:
         val_options: those of the validation split alone
         val_share: share of the images that is val, where the data have no splits [0.2]
         split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
+        bands: number of bands of the photographs, or the numbers of those to take, from 0; RGB when not given
+        value_range: values that become 0 and 1, for all images (`longtail count --images`); bytes when not given
+        pages: whether files of several pages are refused, or their pages are bands
         frequency: file of class frequencies (`longtail count`); the training split is counted when not given
         groups: How the classes are put into groups, rarest first
         sampling: Which images a pass over the training data shows, and how often
@@ -136,6 +139,9 @@ class DetectionDataConfig:
     val_options: dict[str, Any] = field(default_factory=dict)
     val_share: float | None = None
     split_by: str | None = None
+    bands: int | tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
+    pages: Literal["refuse", "bands"] = "refuse"
     frequency: str | None = None
     groups: DetectionGroupsConfig = field(default_factory=DetectionGroupsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -154,7 +160,7 @@ class DetectionAugmentationConfig:
         max_side: upper limit of the longer side
         flip: probability of a horizontal flip
         short_side: length of the shorter side in evaluation
-        mean: mean of the normalisation, RGB in 0 … 1; ImageNet's when not given
+        mean: mean of the normalisation, every band in 0 … 1; ImageNet's when not given
         std: deviation of the normalisation; ImageNet's when not given
     """
 
@@ -162,8 +168,8 @@ class DetectionAugmentationConfig:
     max_side: int | None = 1333
     flip: float = 0.5
     short_side: int = 800
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.short_sides:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.datasets.base import DetectionDataset, DetectionSample
+from longtail.datasets.photographs import as_rgb
 from longtail.detection.drawing import best_detections, draw, to_record
 from longtail.detection.method import Detections
 from longtail.distributed import all_gather_objects, is_main_process
@@ -83,8 +84,8 @@ class DetectionPictureBook:
             if candidate not in compared:
                 continue
             sample, name = untouched[-candidate.rank[-1]], candidate.name
-            truth, image = true_objects(sample), sample["image"]
-            pictures = {"input": Image.fromarray(image.as_subclass(Tensor).permute(1, 2, 0).numpy())}
+            truth, image = true_objects(sample), as_rgb(sample["image"])
+            pictures = {"input": Image.fromarray(image.permute(1, 2, 0).numpy())}
             if candidate in drawn:
                 parts = {"truth": truth, **found}
                 pictures |= {part: draw(image, d, dataset.classes.names, palette) for part, d in parts.items()}

@@ -12,13 +12,14 @@ from torch.utils.data import Dataset
 
 from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
-from longtail.datasets.image_files import fingerprint_of
+from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.shared_images import refuse_shared_images
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
 from longtail.metrics.results import Results
 from longtail.models.detector import Detector, augmented
+from longtail.models.pretrained import photos_of
 from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor
@@ -32,7 +33,7 @@ from longtail.training.loading import IndexOrder, Shuffled
 from longtail.training.run_folder import RunFolder
 from longtail.training.scoring import check_same_classes, run_to_score
 from longtail.training.task import Validation, optional_validation
-from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, detection_train
+from longtail.transforms import detection_eval, detection_train, normalisation
 
 #: What training needs of a sample.
 _KEPT = ("boxes", "labels", "masks", "crowd", "semantic")
@@ -119,7 +120,8 @@ class DetectionTask:
             groups={"names": list(self.groups.names), "members": [list(m) for m in self.groups.members]},
             frequency=self.frequency.to_dict(),
             input={
-                **{name: list(values) for name, values in _normalisation(config).items()},
+                **_normalisation(config),
+                **photos_of(vars(config.data)).options(),
                 "short_side": config.augmentation.short_side,
                 "max_side": config.augmentation.max_side,
             },
@@ -246,7 +248,8 @@ def open_detection(
         raise ConfigError("data.dataset is not given", fix="name a folder of boxes, or a data set")
     options = as_arguments({**data.options, **(data.train_options if training else data.val_options)})
     options |= {name: value for name in ("val_share", "split_by") if (value := getattr(data, name)) is not None}
-    dataset = open_dataset(data.dataset, split, transform=transform, **{**options, "task": "detection"})
+    options, photos = {**options, "task": "detection"}, photos_of(vars(data))
+    dataset = open_dataset(data.dataset, split, transform=transform, photos=photos, **options)
     if not isinstance(dataset, DetectionDataset) or getattr(dataset, "task", "detection") != "detection":
         raise ConfigError(
             f"{data.dataset} is no data set for detection",
@@ -376,9 +379,9 @@ def score_detection_run(
     return scored.keep(results)
 
 
-def _normalisation(config: DetectionConfig) -> dict[str, tuple[float, ...]]:
+def _normalisation(config: DetectionConfig) -> dict[str, list[float]]:
     settings = config.augmentation
-    return {"mean": settings.mean or IMAGENET_MEAN, "std": settings.std or IMAGENET_STD}
+    return normalisation(photos_of(vars(config.data)).num_bands, settings.mean, settings.std)
 
 
 def _shown(value: float | None) -> str:

@@ -26,7 +26,7 @@ from longtail.training.environment import environment
 from longtail.training.failures import checked
 from longtail.training.loading import evaluation_loader
 from longtail.training.pictures import PictureBook
-from longtail.training.scoring import check_same_classes
+from longtail.training.scoring import check_same_classes, check_same_photos
 from longtail.transforms import segmentation_eval
 
 #: Elements of a probability map that are looked at together: memory stays flat.
@@ -84,11 +84,13 @@ def evaluate(
             the segmenter.
     """
     method = segmenter if isinstance(segmenter, SegmentationMethod) else segmenter.method
-    preprocess = None
+    preprocess, scaled = None, False
     groups_from = "argument" if groups else "those of training"
     if not isinstance(segmenter, SegmentationMethod):
         groups, frequency = groups or segmenter.groups, frequency or segmenter.frequency
         preprocess = segmenter.preprocess
+        check_same_photos(dataset, segmenter.photos)
+        scaled = segmenter.photos.value_range is not None
         check_same_classes(
             "the data set",
             dataset.classes.names,
@@ -113,7 +115,7 @@ def evaluate(
     if progress and is_main_process():
         samples = track(samples, f"{size} images", -(-len(range(0, size, world_size())) // batch_size), transient=True)
     for batch in samples:
-        for indices, names, images, masks in _stacked(batch, preprocess):
+        for indices, names, images, masks in _stacked(batch, preprocess, scaled):
             target = masks.to(device)
             maps = expert_maps(method, images.to(device), sliding_window, stride)
             maps = _at_label_size(maps, target.shape[-2:])
@@ -202,14 +204,14 @@ def _row_blocks(logits: Tensor) -> Iterator[slice]:
 
 
 def _stacked(
-    batch: list[tuple[int, Any]], preprocess: Callable[[Tensor], Tensor] | None
+    batch: list[tuple[int, Any]], preprocess: Callable[[Tensor], Tensor] | None, scaled: bool
 ) -> Iterator[tuple[list[int], list[str], Tensor, Tensor]]:
     """Indices, names, images and masks: as one batch where all sizes agree, else one by one."""
     prepared = []
     for index, sample in batch:
         sample = checked(sample)
         image = sample["image"]
-        if image.dtype == torch.uint8:
+        if image.dtype == torch.uint8 or (scaled and "original_size" not in sample):
             image = preprocess(image) if preprocess else segmentation_eval()({"image": image})["image"]
         prepared.append((index, sample["name"], image.as_subclass(Tensor), sample["mask"].as_subclass(Tensor)))
     together = len({(image.shape, mask.shape) for _, _, image, mask in prepared}) == 1

@@ -26,7 +26,7 @@ from longtail.training.detection_pictures import DetectionPictureBook
 from longtail.training.environment import environment
 from longtail.training.failures import checked
 from longtail.training.loading import evaluation_loader
-from longtail.training.scoring import check_same_classes
+from longtail.training.scoring import check_same_classes, check_same_photos
 
 
 @torch.inference_mode()
@@ -98,6 +98,7 @@ def evaluate_detection(
             detector.class_names,
             fix="evaluate on a data set of the same categories in the same order",
         )
+        check_same_photos(dataset, detector.photos)
         frequency = frequency or detector.frequency
     if frequency is not None:
         frequency = frequency.in_order_of(dataset.classes.names, "the data set")
@@ -243,7 +244,8 @@ def _network_input(
     """Normalised image and the size that it had before."""
     image = sample["image"]
     height, width = sample["original_size"] if "original_size" in sample else image.shape[-2:]  # type: ignore[typeddict-item]
-    if image.dtype == torch.uint8:
+    scaled = isinstance(detector, Detector) and detector.photos.value_range is not None
+    if image.dtype == torch.uint8 or (scaled and "original_size" not in sample):
         if isinstance(detector, DetectionMethod):
             raise ConfigError(
                 "the images are not normalised", fix="give the data set transforms.detection_eval(), or pass a Detector"

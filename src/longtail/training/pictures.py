@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.datasets.base import SegmentationDataset
+from longtail.datasets.photographs import as_rgb
 from longtail.distributed import all_gather_objects, is_main_process
 from longtail.files import make_folder, saving, write_text
 from longtail.frequency import CategoryGroups
@@ -62,7 +63,7 @@ class PictureBook:
         for rank, name, truth, maps in self._kept:
             if (rank, name) not in chosen:
                 continue
-            pixels = untouched[-rank[-1]]["image"].permute(1, 2, 0).cpu().numpy()
+            pixels = as_rgb(untouched[-rank[-1]]["image"]).permute(1, 2, 0).cpu().numpy()
             with saving(self.folder):
                 Image.fromarray(pixels).save(self.folder / f"{file_name(name)}.input.jpg", quality=90)
                 for part, values in {"truth": truth, **maps}.items():

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from longtail.datasets.image_files import read_image
 from longtail.datasets.pairing import list_images
+from longtail.datasets.photographs import PhotoFormat, as_rgb
 from longtail.errors import ConfigError, DataError
 from longtail.training.predict_folder import PredictionFolder
 
@@ -25,6 +25,9 @@ class LabelsPictures(Protocol):
 
     @property
     def palette(self) -> Sequence[Sequence[int]]: ...
+
+    @property
+    def photos(self) -> PhotoFormat: ...
 
     def fingerprint(self) -> str: ...
 
@@ -120,7 +123,7 @@ def predict(
     wanted, skipped = folder.prepare(images, made_by, overwrite=overwrite)
     done = Predicted(skipped=skipped)
     palette = np.asarray(segmenter.palette, dtype=np.float32)
-    loaded = read_ahead(wanted)
+    loaded = read_ahead(wanted, segmenter.photos)
     for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
         try:
             pixels = pending.result()
@@ -129,7 +132,7 @@ def predict(
             continue
         ids = segmenter.predict(pixels, window=window, stride=stride).cpu().numpy()
         stored = ids.astype(np.uint8 if len(palette) <= 256 else np.uint16)
-        photo = pixels.permute(1, 2, 0).numpy()
+        photo = as_rgb(pixels).permute(1, 2, 0).numpy()
         overlay = (photo * (1 - opacity) + palette[ids] * opacity).round().astype(np.uint8)
         for kind, values in (("overlays", overlay), ("labels", stored)):
             picture = Image.fromarray(values)
@@ -138,12 +141,12 @@ def predict(
     return done
 
 
-def read_ahead(wanted: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Future[torch.Tensor]]]:
+def read_ahead(wanted: Sequence[tuple[str, Path]], photos: PhotoFormat) -> Iterator[tuple[str, Future[torch.Tensor]]]:
     """Name and pixels of images in order; the next ones are read while the network works."""
     with ThreadPoolExecutor(1) as reader:
         pending: list[tuple[str, Future[torch.Tensor]]] = []
         for name, path in wanted:
-            pending.append((name, reader.submit(read_image, path)))
+            pending.append((name, reader.submit(photos.read, path)))
             if len(pending) > _AHEAD:
                 yield pending.pop(0)
         yield from pending

@@ -8,6 +8,7 @@ from typing import Any
 from rich.progress import track
 
 from longtail.annotations.coco_file import read_coco_file
+from longtail.datasets.photographs import as_rgb
 from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError
 from longtail.metrics.detection_arrays import DetectionArrays
@@ -61,7 +62,7 @@ def predict_detection(
     made_by = {"model": detector.fingerprint(), "scales": scales, "flip": flip, "threshold": threshold}
     wanted, skipped = folder.prepare(images, made_by, overwrite=overwrite)
     done = Predicted(skipped=skipped)
-    loaded = read_ahead(wanted)
+    loaded = read_ahead(wanted, detector.photos)
     for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
         try:
             pixels = pending.result()
@@ -69,7 +70,7 @@ def predict_detection(
             done.failed.append(error)
             continue
         found = detector.predict(pixels, scales=scales, flip=flip)
-        drawn = draw(pixels, best_detections(found, _DRAWN, threshold), detector.class_names, detector.palette)
+        drawn = draw(as_rgb(pixels), best_detections(found, _DRAWN, threshold), detector.class_names, detector.palette)
         records = DetectionArrays.collect([ids[name]], [found]).records(detector.category_ids)
         for record in records:
             del record["image_id"]

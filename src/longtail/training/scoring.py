@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from longtail.datasets.photographs import PhotoFormat
 from longtail.distributed import barrier
 from longtail.errors import ConfigError, DataError
 from longtail.metrics.results import Results
@@ -14,6 +15,21 @@ from longtail.training.run_folder import RunFolder, environment_rank
 
 #: Settings that may differ in the run's own evaluation: the scores are the same.
 _FREE = ("loading.", "evaluation.pictures")
+
+
+def check_same_photos(dataset: object, photos: PhotoFormat) -> None:
+    """Refuse photographs that are read in another way than those that a model was trained on.
+
+    Raises:
+        DataError: Bands, range or pages differ.
+    """
+    read = getattr(dataset, "photos", None)
+    if read is not None and read != photos:
+        raise DataError(
+            f"the data set reads photographs as {read.options() or 'RGB bytes'}, the model reads "
+            f"{photos.options() or 'RGB bytes'}",
+            fix="open the data set with photos=model.photos",
+        )
 
 
 class ScoredRun(NamedTuple):

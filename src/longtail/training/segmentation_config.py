@@ -72,6 +72,9 @@ class DataConfig:
         options: further arguments of the data set
         val_share: share of the images that is val, where the data have no splits [0.2]
         split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
+        bands: number of bands of the photographs, or the numbers of those to take, from 0; RGB when not given
+        value_range: values that become 0 and 1, for all images (`longtail count --images`); bytes when not given
+        pages: whether files of several pages are refused, or their pages are bands
         frequency: file of class frequencies (`longtail count`); the training split is counted when not given
         groups: How the classes are put into groups
         sampling: Which images a pass over the training data shows, and how often
@@ -84,6 +87,9 @@ class DataConfig:
     options: dict[str, Any] = field(default_factory=dict)
     val_share: float | None = None
     split_by: str | None = None
+    bands: int | tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
+    pages: Literal["refuse", "bands"] = "refuse"
     frequency: str | None = None
     groups: GroupsConfig = field(default_factory=GroupsConfig)
     sampling: PixelSamplingConfig = field(default_factory=PixelSamplingConfig)

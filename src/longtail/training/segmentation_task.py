@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtail.datasets import open_dataset
 from longtail.datasets.base import SegmentationDataset
-from longtail.datasets.image_files import fingerprint_of
+from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.shared_images import refuse_shared_images
 from longtail.errors import ConfigError, DataError
@@ -20,6 +20,7 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.absent_classes import absent_classes
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
 from longtail.metrics.results import Results
+from longtail.models.pretrained import photos_of
 from longtail.models.segmenter import Segmenter, facts_of
 from longtail.samplers.base import split
 from longtail.samplers.class_aware import ClassAware
@@ -35,7 +36,7 @@ from longtail.training.run_folder import RunFolder, environment_rank
 from longtail.training.scoring import run_to_score
 from longtail.training.segmentation_config import GroupsConfig, PixelSamplingConfig, SegmentationConfig
 from longtail.training.task import Validation, optional_validation
-from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval, segmentation_train
+from longtail.transforms import normalisation, segmentation_eval, segmentation_train
 from longtail.transforms.segmentation import FocusClass
 
 
@@ -93,6 +94,7 @@ class SegmentationTask:
             "max_side": settings.max_side,
             "ignore_index": ignore_index,
             **as_arguments(settings.options),
+            **_normalisation(self.config),
         }
         try:
             return segmentation_train(settings.crop, settings.scale, settings.cat_max_ratio, **arguments)
@@ -108,7 +110,7 @@ class SegmentationTask:
         return Segmenter(
             model={"name": config.model.name, **options, **weights},
             method={"name": config.method.name, **config.method.options},
-            input=_network_input(config),
+            input=_network_input(config) | photos_of(vars(config.data)).options(),
             **facts_of(dataset, self.frequency, self.groups),
         )
 
@@ -209,8 +211,7 @@ def _network_input(config: SegmentationConfig) -> dict[str, Any]:
     settings = config.augmentation
     whole = settings.eval_size is None
     return {
-        "mean": list(settings.options.get("mean", IMAGENET_MEAN)),
-        "std": list(settings.options.get("std", IMAGENET_STD)),
+        **_normalisation(config),
         "short_side": settings.short_side if whole else None,
         "max_side": settings.max_side if whole else None,
         "size": None if settings.eval_size is None else list(settings.eval_size),
@@ -226,7 +227,13 @@ def open_validation(config: SegmentationConfig, split: str | None = None) -> Seg
 def _open(config: SegmentationConfig, split: str, transform: Callable | None = None) -> SegmentationDataset:
     parting = {name: value for name in ("val_share", "split_by") if (value := getattr(config.data, name)) is not None}
     options = {**as_arguments(config.data.options), **parting, "task": "segmentation"}
-    return open_dataset(config.data.dataset, split, transform=transform, **options)
+    photos = photos_of(vars(config.data))
+    return open_dataset(config.data.dataset, split, transform=transform, photos=photos, **options)
+
+
+def _normalisation(config: SegmentationConfig) -> dict[str, list[float]]:
+    options = config.augmentation.options
+    return normalisation(photos_of(vars(config.data)).num_bands, options.get("mean"), options.get("std"))
 
 
 def _content_of(dataset: SegmentationDataset, frequency: ClassFrequency) -> str:

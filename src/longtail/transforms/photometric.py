@@ -18,7 +18,9 @@ class PhotometricDistortion(v2.Transform):
     """Random brightness, contrast, saturation and hue, each with probability ``p``.
 
     The four steps are affine in RGB, so they are one 3x3 matrix and one offset: a tenth of the time of the same steps
-    by way of HSV. Hue turns about the grey axis, saturation scales the distance to the luma.
+    by way of HSV. Images of other bands than three have brightness and contrast alone.
+
+    Hue turns about the grey axis, saturation scales the distance to the luma.
 
     Args:
         brightness: Largest offset, in shares of the range.
@@ -44,33 +46,35 @@ class PhotometricDistortion(v2.Transform):
         self.brightness, self.contrast, self.saturation, self.hue, self.p = brightness, contrast, saturation, hue, p
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Matrix (3, 3) and offset of one image."""
+        """Matrix (bands, bands) and offset of one image."""
+        bands = next((len(x) for x in flat_inputs if isinstance(x, tv_tensors.Image)), 3)
         draws = torch.rand(8, dtype=torch.float64).tolist()
         on, at = [d < self.p for d in draws[:4]], draws[4:]
         offset = self.brightness * (2 * at[0] - 1) if on[0] else 0.0
         contrast = _between(self.contrast, at[1]) if on[1] else 1.0
         saturation = _between(self.saturation, at[2]) if on[2] else 1.0
         hue = self.hue * (2 * at[3] - 1) if on[3] else 0.0
-        return {"matrix": contrast * (hue_matrix(hue) @ saturation_matrix(saturation)), "offset": contrast * offset}
+        colours = hue_matrix(hue) @ saturation_matrix(saturation) if bands == 3 else torch.eye(bands)
+        return {"matrix": contrast * colours, "offset": contrast * offset}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply to a float image in 0 … 1; the result is clamped to it."""
         if not inpt.is_floating_point():
             raise ConfigError(f"photometric distortion of a {inpt.dtype} image", fix="convert it to float first")
         matrix: Tensor = params["matrix"].to(inpt)
-        flat = matrix @ inpt.as_subclass(Tensor).reshape(3, -1)
+        flat = matrix @ inpt.as_subclass(Tensor).flatten(1)
         return tv_tensors.wrap(flat.add_(params["offset"]).clamp_(0, 1).reshape(inpt.shape), like=inpt)
 
 
 class DistortAndNormalise(v2.Transform):
-    """A photometric distortion and the normalisation in one pass over a byte image.
+    """A photometric distortion and the normalisation in one pass over an image of bytes, or of floats in 0 … 1.
 
     Equal to ``ToDtype(float32, scale=True)``, the distortion and ``Normalize`` one after the other: they are affine
     too, and the limits 0 and 1 between them become limits of the outcome.
 
     Args:
         distortion: Draws the matrix and the offset of every image.
-        mean: Of the normalisation, RGB in 0 … 1.
+        mean: Of the normalisation, every band in 0 … 1.
         std: The same.
     """
 
@@ -82,16 +86,18 @@ class DistortAndNormalise(v2.Transform):
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Matrix (3, 3) and offset of one image."""
+        """Matrix (bands, bands) and offset of one image."""
         return self.distortion.make_params(flat_inputs)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Apply to a uint8 image; float32 and normalised afterwards."""
-        if inpt.dtype != torch.uint8:
-            raise ConfigError(f"distortion and normalisation of a {inpt.dtype} image", fix="give bytes, as files hold")
-        matrix = params["matrix"] / (255 * self.std[:, None])
+        """Apply to a uint8 or float32 image; float32 and normalised afterwards."""
+        if inpt.dtype not in (torch.uint8, torch.float32):
+            raise ConfigError(
+                f"distortion and normalisation of a {inpt.dtype} image", fix="give bytes, or float32 in 0 … 1"
+            )
+        matrix = params["matrix"] / ((255 if inpt.dtype == torch.uint8 else 1) * self.std[:, None])
         offset = (params["offset"] - self.mean) / self.std
-        values = torch.addmm(offset[:, None], matrix, inpt.as_subclass(Tensor).reshape(3, -1).float())
+        values = torch.addmm(offset[:, None], matrix, inpt.as_subclass(Tensor).flatten(1).float())
         lowest, highest = -self.mean / self.std, (1 - self.mean) / self.std
         for channel, low, high in zip(values, lowest.tolist(), highest.tolist(), strict=True):
             channel.clamp_(low, high)

@@ -94,8 +94,33 @@ def segmentation_eval(
     )
 
 
+def normalisation(
+    bands: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> dict[str, list[float]]:
+    """Mean and standard deviation of every band, as arguments of the transforms.
+
+    Args:
+        bands: Number of bands.
+        mean: Of values in 0 … 1; ImageNet's where not given, and its mean over the colours for other bands than three.
+        std: The same.
+
+    Raises:
+        ConfigError: There are not as many values as bands.
+    """
+    found = {}
+    for name, given, usual in (("mean", mean, IMAGENET_MEAN), ("std", std, IMAGENET_STD)):
+        values = given if given is not None else usual if bands == len(usual) else [sum(usual) / len(usual)] * bands
+        if len(values) != bands:
+            raise ConfigError(
+                f"{name} has {len(values)} values for {bands} bands",
+                fix="give one for every band; `longtail count --images` prints those of the data",
+            )
+        found[name] = [float(value) for value in values]
+    return found
+
+
 def normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
-    """Steps from bytes to normalised float32; RGB ``mean`` and ``std`` in 0 … 1."""
+    """Steps from bytes, or float32 in 0 … 1, to normalised float32; ``mean`` and ``std`` of every band in 0 … 1."""
     to_float = v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
     return [to_float, v2.Normalize(list(mean), list(std))]
 

@@ -23,6 +23,13 @@ def add_arguments(parser: Parser) -> None:
         "--plot", type=str | None, default=None, help="figure to draw the distribution in (svg, png, pdf)"
     )
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument(
+        "--images", action="store_true", help="also look at the photographs: range, mean and deviation of every band"
+    )
+    parser.add_argument(
+        "--bands", type=int | tuple[int, ...] | None, default=None, help="bands of the photographs, see data.bands"
+    )
+    parser.add_argument("--pages", type=Literal["refuse", "bands"], default="refuse", help="see data.pages")
     parser.add_argument("--workers", type=int | None, default=None, help="processes; all cores when not given")
     parser.add_argument("--rows", type=int, default=60, help="classes to print, most frequent first; 0 for all")
     parser.add_argument(
@@ -39,7 +46,7 @@ def run(arguments: Namespace) -> int:
     from longtail.frequency.imbalance import imbalance_summary
     from longtail.training.console import table
 
-    frequency, groups, unit = _counted(arguments)
+    frequency, groups, unit, statistics = _counted(arguments)
     share, group_of = frequency.share(unit), groups.group_of
     console = Console(highlight=False)
     order = share.argsort()[::-1]
@@ -76,6 +83,8 @@ def run(arguments: Namespace) -> int:
             Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
             frequency.to_json(arguments.out)
         console.print(f"\nwritten to {arguments.out}")
+    if statistics is not None:
+        _print_bands(console, statistics, unit, arguments.bands)
     if arguments.plot:
         from longtail.reports.distribution import draw_counts
 
@@ -84,13 +93,14 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instances"]]:
-    """Frequency, groups and what is counted: pixels of labels, or instances of annotations."""
+def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instances"], Any]:
+    """Frequency, groups, what is counted (pixels of labels, or instances of annotations) and what the photographs hold."""
     from rich.console import Console
 
     from longtail.datasets import open_dataset
     from longtail.datasets.base import DetectionDataset, SegmentationDataset
     from longtail.datasets.pairs import ImageLabelPairs
+    from longtail.datasets.photographs import PhotoFormat
     from longtail.training.config_file import as_arguments, from_dict
 
     options = as_arguments(arguments.options)
@@ -99,6 +109,7 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
         dataset: Any = _annotation_file(arguments, split, options)
     else:
         dataset = open_dataset(arguments.data, split, labels_only=True, **options)
+    statistics = _photo_statistics(arguments, dataset) if arguments.images else None
     both = isinstance(dataset, SegmentationDataset) and isinstance(dataset, DetectionDataset)
     if isinstance(dataset, DetectionDataset) and (not both or dataset.task == "detection"):  # type: ignore[attr-defined]
         from longtail.frequency.count_instances import count_instances
@@ -106,7 +117,7 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
         if dataset.note:
             Console(highlight=False).print(f"{dataset.note}\n")
         frequency = count_instances(dataset)
-        return frequency, _groups_of_instances(arguments, frequency), "instances"
+        return frequency, _groups_of_instances(arguments, frequency), "instances", statistics
     from longtail.cli.parser import say_warning
     from longtail.frequency.absent_classes import absent_classes
     from longtail.frequency.count_pixels import count_pixels
@@ -118,10 +129,49 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
     if as_stored and (doubt := absent_classes(frequency, dataset.ignore_index, arguments.data)):
         say_warning(doubt)
     if isinstance(dataset, ImageLabelPairs):
-        dataset.check_images()
+        if arguments.bands is not None:
+            dataset.photos = PhotoFormat(arguments.bands, (0, 1), arguments.pages)  # sizes alone are compared
+        if statistics is None:
+            dataset.check_images()
         if dataset.note:
             Console(highlight=False).print(f"{dataset.note}; --split all counts both\n")
-    return frequency, build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency), "pixels"
+    return frequency, build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency), "pixels", statistics
+
+
+def _photo_statistics(arguments: Namespace, dataset: Any) -> Any:
+    """What the photographs of a data set hold.
+
+    Raises:
+        ConfigError: It has no files of photographs.
+    """
+    from longtail.datasets.photo_statistics import photo_statistics
+    from longtail.datasets.photographs import PhotoFormat
+    from longtail.errors import ConfigError
+
+    files = getattr(dataset, "image_files", None)
+    if files is None:
+        raise ConfigError(f"{arguments.data} has no files of photographs", fix="leave --images out")
+    return photo_statistics(files, PhotoFormat(arguments.bands, pages=arguments.pages))
+
+
+def _print_bands(console: Any, statistics: Any, unit: str, bands: int | tuple[int, ...] | None) -> None:
+    """A row for every band, and the settings to train with."""
+    from longtail.training.console import table
+
+    value_range = statistics.value_range
+    rows = zip(statistics.low, statistics.high, statistics.mean, statistics.std, strict=True)
+    shown = [(str(band), *(f"{value:,.6g}" for value in row)) for band, row in enumerate(rows)]
+    console.print()
+    console.print(table("", [f"band ({statistics.kind})", "lowest", "highest", "mean", "std"], shown))
+    if value_range[0] == value_range[1]:
+        return
+    bands = len(statistics.mean) if bands is None else list(bands) if isinstance(bands, tuple) else bands
+    mean, std = ([round(float(v), 5) for v in values] for values in statistics.scaled(value_range))
+    ranged = "" if statistics.kind == "uint8" else f" --data.value_range '[{value_range[0]:g}, {value_range[1]:g}]'"
+    normalise = f"--augmentation.options '{{mean: {mean}, std: {std}}}'"
+    if unit == "instances":
+        normalise = f"--augmentation.mean '{mean}' --augmentation.std '{std}'"
+    console.print(f"\nto train with them: --data.bands {bands}{ranged} {normalise}", soft_wrap=True)
 
 
 def _annotation_file(arguments: Namespace, split: str, options: dict[str, Any]) -> Any:

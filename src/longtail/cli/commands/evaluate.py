@@ -121,7 +121,13 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
     target = RunFolder(out)
     task: Any = "detection" if detection else "segmentation"
     split = arguments.split or "val"
-    dataset: Any = open_dataset(arguments.data, split, **{**as_arguments(arguments.options), "task": task})
+    if detection:
+        from longtail.models.detector import Detector as Model
+    else:
+        from longtail.models.segmenter import Segmenter as Model  # type: ignore[assignment]
+    model = _loaded(arguments, Model)
+    options = {**as_arguments(arguments.options), "task": task}
+    dataset: Any = open_dataset(arguments.data, split, photos=model.photos, **options)
     shared: dict[str, Any] = {
         "workers": arguments.workers,
         "pictures": 6 if arguments.pictures is None else arguments.pictures,
@@ -132,20 +138,18 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
         "settings": {"model": arguments.model},
     }
     if detection:
-        from longtail.models.detector import Detector, augmented
+        from longtail.models.detector import augmented
         from longtail.training.evaluate_detection import evaluate_detection
 
-        detector = _loaded(arguments, Detector)
         if arguments.flip or arguments.scales:
-            detector.method = augmented(detector.method, arguments.scales or (1.0,), arguments.flip)
+            model.method = augmented(model.method, arguments.scales or (1.0,), arguments.flip)
         read = {"readouts": arguments.readouts, "recording": arguments.record}
-        results = evaluate_detection(detector, dataset, groups=arguments.groups or "auto", **read, **shared)
+        results = evaluate_detection(model, dataset, groups=arguments.groups or "auto", **read, **shared)
     else:
-        from longtail.models.segmenter import Segmenter
         from longtail.training.evaluate import evaluate
 
         windows = {"sliding_window": arguments.window, "stride": arguments.stride}
-        results = evaluate(_loaded(arguments, Segmenter), dataset, **windows, **shared)
+        results = evaluate(model, dataset, **windows, **shared)
     if environment_rank() == 0:
         results.save(target.results)
 

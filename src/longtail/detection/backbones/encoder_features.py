@@ -51,7 +51,7 @@ class EncoderFeatures(FeatureExtractor):
         children = list(body.children())
         return [children[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Feature maps, finest first."""
         maps = self.encoder(image)
         return [maps[i] for i in self.chosen]

@@ -27,7 +27,7 @@ class FeatureExtractor(nn.Module, ABC):
     strides: tuple[int, ...]
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Feature maps, finest first."""
 
     @abstractmethod

@@ -65,7 +65,7 @@ class PyramidBackbone(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Pyramid levels, finest first."""
         maps = self.extractor(image)
         return list(self.pyramid(OrderedDict((str(k), m) for k, m in enumerate(maps))).values())

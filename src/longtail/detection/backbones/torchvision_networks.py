@@ -31,7 +31,7 @@ class ResNetFeatures(FeatureExtractor):
         stem = [m["conv1"], m["bn1"], m["relu"], m["maxpool"], m["layer1"]]
         return [stem, [m["layer2"]], [m["layer3"]], [m["layer4"]]]
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Feature maps, finest first."""
         return _in_turn(self.stages(), image)
 
@@ -57,7 +57,7 @@ class MobileNetV2Features(FeatureExtractor):
         starts = (0, *self._ENDS[:-1])
         return [list(self.features[a:b]) for a, b in zip(starts, self._ENDS, strict=True)]
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         """Feature maps, finest first."""
         return _in_turn(self.stages(), image)
 

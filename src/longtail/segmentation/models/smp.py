@@ -115,7 +115,7 @@ class _TokenEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         maps, tokens = self.encoder(image)
         return [*maps, *(t for t in tokens if t is not None)]
 

@@ -102,7 +102,7 @@ class _Maps(nn.Module):
         self.backbone = backbone
         self.names = names
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
         maps = self.backbone(image)
         return [maps[name] for name in self.names]
 

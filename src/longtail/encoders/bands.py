@@ -1,0 +1,38 @@
+"""Networks for RGB made to read another number of bands."""
+
+from torch import nn
+
+from longtail.errors import ConfigError
+
+_RGB = 3
+
+
+def adapt_bands(network: nn.Module, bands: int) -> None:
+    """Let the first convolution of a network read so many bands, in place.
+
+    Its weights are summed over RGB for one band; for others they are repeated over the bands and scaled by 3 / bands,
+    as timm does. The rest of the weights stays.
+
+    Args:
+        network: Reads RGB; one that reads ``bands`` already stays as it is.
+        bands: Number of bands.
+
+    Raises:
+        ConfigError: It has no convolution, or several, that could be the first.
+    """
+    if bands == _RGB:
+        return
+    from timm.models import adapt_input_conv
+
+    first = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.in_channels == _RGB and m.groups == 1]
+    if len(first) != 1:
+        raise ConfigError(
+            f"{len(first)} convolutions of {type(network).__name__} read 3 channels: which of them reads {bands} bands?",
+            fix="choose another encoder, or build your own network for these bands",
+        )
+    convolution = first[0]
+    convolution.weight = nn.Parameter(adapt_input_conv(bands, convolution.weight.detach()))
+    convolution.in_channels = bands
+    for module in network.modules():  # transformers compares the image with what it was told
+        if getattr(module, "num_channels", None) == _RGB:
+            module.num_channels = bands  # type: ignore[assignment]
