@@ -87,6 +87,23 @@ def test_distorting_and_normalising_together_is_both_in_turn(seed):
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
 
 
-def test_only_bytes_are_normalised_with_the_distortion():
-    with pytest.raises(ConfigError, match=r"float32"):
-        DistortAndNormalise(PhotometricDistortion(), (0.5,) * 3, (0.5,) * 3)(image())
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_floats_of_any_bands_are_distorted_as_bytes_are(bands):
+    bytes_ = tv_tensors.Image(torch.randint(0, 256, (bands, 9, 11), dtype=torch.uint8))
+    both = DistortAndNormalise(PhotometricDistortion(p=1.0), (0.4,) * bands, (0.2,) * bands)
+    torch.manual_seed(0)
+    expected = both(bytes_)
+    torch.manual_seed(0)
+    found = both(tv_tensors.Image(bytes_.float() / 255))
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+    if bands != 3:  # one factor and one offset for all bands
+        plain = (bytes_.float() / 255 - 0.4) / 0.2
+        inside = (found > found.min()) & (found < found.max())
+        columns = torch.stack([plain[inside], torch.ones_like(plain[inside])], dim=1)
+        line = torch.linalg.lstsq(columns, found[inside][:, None]).solution
+        torch.testing.assert_close((columns @ line)[:, 0], found[inside].as_subclass(torch.Tensor), atol=1e-4, rtol=0)
+
+
+def test_only_bytes_and_floats_are_normalised_with_the_distortion():
+    with pytest.raises(ConfigError, match=r"float64"):
+        DistortAndNormalise(PhotometricDistortion(), (0.5,) * 3, (0.5,) * 3)(image().double())
