@@ -106,4 +106,4 @@ def test_floats_of_any_bands_are_distorted_as_bytes_are(bands):
 
 def test_only_bytes_and_floats_are_normalised_with_the_distortion():
     with pytest.raises(ConfigError, match=r"float64"):
-        DistortAndNormalise(PhotometricDistortion(), (0.5,) * 3, (0.5,) * 3)(image().double())
+        DistortAndNormalise(PhotometricDistortion(), (0.5,) * 3, (0.5,) * 3)(tv_tensors.Image(image().double()))
