@@ -9,7 +9,7 @@ from longtail.errors import DataError
 from longtail.json_files import check_kind, read_json, read_text
 
 _JSON = 'write {"names": ["first", "second"]}, and where wanted "palette": [[r, g, b], ...] and "ignore_index"'
-_TEXT = "write the class names, one a line in the order of their ids"
+_TEXT = "write the class names, one per line in the order of their ids"
 Palette = tuple[tuple[int, int, int], ...]
 
 
@@ -29,7 +29,7 @@ class ClassesFile:
 
 
 def read_classes_file(path: str | Path) -> ClassesFile:
-    """Read ``classes.json`` (an object with ``names``, or a list of names), or names one a line.
+    """Read ``classes.json`` (an object with ``names``, or a list of names), or names one per line.
 
     Raises:
         DataError: The file is missing, not in UTF-8, of another form, or its names are not distinct.

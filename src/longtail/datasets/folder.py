@@ -49,7 +49,7 @@ class SegmentationFolder(ImageLabelPairs):
         label_dir: Folder of their label images, likewise.
         image_suffix: End of image stems that is no part of the name (``IMG_1_photo.jpg``: ``_photo``).
         label_suffix: The same of label stems; None finds ``_mask``, ``_label``, ``_L`` and the like.
-        split_list: File that lists the images of the split, one a line; ``{split}`` in it is the split.
+        split_list: File that lists the images of the split, one per line; ``{split}`` in it is the split.
         val_share: Share of the images that is "val" where nothing else parts them.
         split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``parting.in_split``.
         classes: File of classes, where it is elsewhere: ``classes.json``, ``classes.txt``, ``labelmap.txt``,
@@ -137,7 +137,9 @@ class SegmentationFolder(ImageLabelPairs):
         if listing is not None:
             entries = [
                 line.strip()
-                for line in read_text(listing, "the images of a split", "give a list of names, one a line").splitlines()
+                for line in read_text(
+                    listing, "the images of a split", "give a list of names, one per line"
+                ).splitlines()
                 if line.strip()
             ]
             return listed(pairs, listing, entries, root)
@@ -163,7 +165,7 @@ def _class_file(
             return voc_classes(root)
         raise DataError(
             f"{root} has none of {', '.join(CLASS_FILES)}",
-            fix="write the class names, one a line in the order of their ids, into classes.txt, or pass names",
+            fix="write the class names, one per line in the order of their ids, into classes.txt, or pass names",
         )
     file = read_class_file(path)
     if palette is None:

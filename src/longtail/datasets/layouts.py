@@ -175,7 +175,7 @@ def listed(pairs: Sequence[Pair], listing: Path, entries: Sequence[str], root: P
             raise DataError(f"{listing} names {entry}, of which there is no image with its label", fix=hint)
         found.append(matching)
     if not found:
-        raise DataError(f"{listing} names no image", fix="write one name a line")
+        raise DataError(f"{listing} names no image", fix="write one name per line")
     name, most = Counter(pair[0] for pair in found).most_common(1)[0]
     if most > 1:
         raise DataError(f"{listing} names {name} {most} times", fix="name every image once")

@@ -178,7 +178,7 @@ def _of_folder(folder: Path) -> list[Path]:
 
 
 def _of_list(file: Path, base: Path) -> list[Path]:
-    """Images that a text file lists, one a line."""
+    """Images that a text file lists, one per line."""
     found = []
     for number, name in enumerate(read_lines(file), start=1):
         if name:

@@ -30,7 +30,7 @@ class AugmentedDetector(DetectionMethod):
     Args:
         detector: The detector.
         scales: Factors on the image's size in the network's input.
-        flip: See every scale mirrored, too.
+        flip: Also see every scale mirrored.
 
     Source: MEC Table 4, row 5 (TTA, without details); merging as detectron2 does.
     """

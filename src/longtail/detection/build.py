@@ -1,4 +1,4 @@
-"""Detectors by name, from settings that a configuration file can hold."""
+"""Build detectors from plain settings."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,7 +26,7 @@ def build_cascade(
     ensembles: Mapping[str, Ensemble] | None = None,
     semantic_classes: int | None = None,
 ) -> CascadeDetector:
-    """A cascade detector on a backbone.
+    """Build a cascade detector on a backbone.
 
     Args:
         backbone: Feature pyramid; its last level is for proposals only.
@@ -73,7 +73,7 @@ def build_detector(
     semantic_classes: int | None = None,
     **settings: Any,
 ) -> CascadeDetector:
-    """A detector from settings alone.
+    """Build a detector from settings alone.
 
     Args:
         name: ``cascade`` (Cascade R-CNN) or ``htc`` (Hybrid Task Cascade).
@@ -81,7 +81,7 @@ def build_detector(
         dialect: Whose Cascade R-CNN: ``mmdetection`` or ``detectron2``.
         ious: IoU threshold of every stage.
         backbone: See ``build_backbone``.
-        backbone_options: Further arguments of ``build_backbone`` (``weights``, ``norm``, ``frozen_stages``, …).
+        backbone_options: Other arguments of ``build_backbone`` (``weights``, ``norm``, ``frozen_stages``, …).
         losses: See ``build_cascade``.
         classifier: ``linear``, ``cosine`` or ``deconfound``.
         ensembles: See ``build_cascade``.

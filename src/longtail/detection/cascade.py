@@ -1,4 +1,4 @@
-"""Cascades of box stages: what all share, and Cascade (Mask) R-CNN itself."""
+"""Cascades of box stages: the common part, and Cascade (Mask) R-CNN."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ class Pyramid(NamedTuple):
 
 
 class CascadeHeads(nn.Module, ABC):
-    """The stages behind the proposals: everything of a cascade but backbone, proposals and post-processing.
+    """The stages of a cascade, without backbone, proposals and post-processing.
 
     Args:
         config: Settings.
@@ -84,7 +84,7 @@ class CascadeHeads(nn.Module, ABC):
         self.mask_heads = nn.ModuleList(self.make_mask_heads(channels))
 
     def add_second(self, heads: Sequence[SecondHead], losses: StageLosses) -> None:
-        """Give every stage a second classifier, trained with these losses; it is used from now on."""
+        """Add a second classifier to every stage and use it from now on."""
         self.second_losses = losses
         for stage, head in zip(self.box_stages, heads, strict=True):
             stage.second = head
@@ -107,7 +107,7 @@ class CascadeHeads(nn.Module, ABC):
         return self.second_losses if self.uses_second and self.second_losses is not None else self.class_losses
 
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
-        """What the stages pool from."""
+        """Feature maps that the stages pool from."""
         return Pyramid(levels)
 
     @abstractmethod
@@ -134,7 +134,7 @@ class CascadeHeads(nn.Module, ABC):
             proposals: Boxes (R_i, 4) of every image.
             objects: Annotations of every image.
             sizes: (height, width) of every image before padding.
-            with_masks: Whether the mask heads are trained, too.
+            with_masks: Whether the mask heads are trained.
         """
 
     @abstractmethod
@@ -165,7 +165,7 @@ class CascadeHeads(nn.Module, ABC):
         results = []
         for image, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
             maps = image_boxes.new_zeros(len(image_boxes), side, side)
-            # a box found as several classes has its features once: its rows come together
+            # the rows of a box that is found as several classes come together, so that its features are computed once
             order = image_boxes.unique(dim=0, return_inverse=True)[1].argsort() if len(image_boxes) else image_labels
             for part in order.split(chunk):
                 distinct, rows = image_boxes[part].unique(dim=0, return_inverse=True)
@@ -215,7 +215,7 @@ class CascadeHeads(nn.Module, ABC):
         self, stage: int, samples: Samples, deltas: Float[Tensor, "r 4"], sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """Boxes for the next stage, without gradient: refined, clipped, never empty. Added objects are left out
-        where the next stage adds them anew."""
+        where the next stage adds them again."""
         refined = self._decode(stage, deltas.detach(), samples.boxes, sizes)
         kept = [sides_at_least(boxes, _SMALLEST_PROPOSAL) for boxes in refined]
         if self.config.resample:
@@ -223,7 +223,7 @@ class CascadeHeads(nn.Module, ABC):
         return [boxes[keep] for boxes, keep in zip(refined, kept, strict=True)]
 
     def next_samples(self, stage: int, boxes: Sequence[Tensor], objects: Sequence[Objects]) -> Samples:
-        """What a stage learns from after a refinement: a new sample, or all boxes with fresh labels."""
+        """Training boxes of a stage after a refinement: a new sample, or all boxes with new labels."""
         draw = sample_stage if self.config.resample else relabel_stage
         return draw(boxes, objects, self.config, stage)
 

@@ -61,18 +61,18 @@ class CascadeDetector(DetectionMethod):
         return self.config.num_stages
 
     def set_class_losses(self, losses: Sequence[StageLoss]) -> None:
-        """Train every stage with a classification loss of its own from now on.
+        """From now on, train stage k with ``losses[k]``.
 
         Args:
-            losses: One loss a stage.
+            losses: One loss per stage.
 
         Raises:
-            ConfigError: Not one a stage, or they want another number of logits than the classifiers give.
+            ConfigError: The number of losses is not that of stages, or they need other logits than the classifiers give.
         """
         chosen = StageLosses(losses, self.num_stages, self.num_classes)
         if chosen.num_logits != self.heads.class_losses.num_logits:
             raise ConfigError(
-                f"the losses want {chosen.num_logits} logits, the classifiers give "
+                f"the losses need {chosen.num_logits} logits, the classifiers give "
                 f"{self.heads.class_losses.num_logits}",
                 fix="build the detector with these losses",
             )
@@ -88,7 +88,7 @@ class CascadeDetector(DetectionMethod):
         self.ensembles = named(ensembles, taken)
 
     def count_positives(self, groups: CategoryGroups) -> None:
-        """Let ``counts`` say how many foreground boxes of each group the stages learned from."""
+        """From now on, count the foreground boxes of each group that the stages learn from."""
         members = torch.zeros(groups.num_classes, groups.num_groups)
         for group, classes in enumerate(groups.members):
             members[list(classes), group] = 1
@@ -109,10 +109,10 @@ class CascadeDetector(DetectionMethod):
         }
 
     def add_classifier_phase(self, heads: Sequence[SecondHead], losses: StageLosses, *, reset: bool = False) -> None:
-        """Train second classifiers in a further phase, ``classifier``, while everything else stands still.
+        """Add a phase ``classifier`` that trains second classifiers and nothing else.
 
         Args:
-            heads: One a stage.
+            heads: One per stage.
             losses: Their losses, which also say how their logits are read.
             reset: Begin with their own weights instead of those of the first classifiers.
         """
@@ -135,7 +135,7 @@ class CascadeDetector(DetectionMethod):
                 cast(SecondHead, stage.second).begin(stage.shared, stage.classifier, reset=self._reset)
 
     def train(self, mode: bool = True) -> "CascadeDetector":
-        """As of any module; what a phase does not train keeps its running statistics."""
+        """Switch the mode; a backbone that the phase does not train keeps its running statistics."""
         super().train(mode)
         if self.phase == "classifier":
             self.backbone.eval()

@@ -1,4 +1,4 @@
-"""Settings of the cascade detectors as data: no torch here, so that command lines stay quick."""
+"""Settings of the cascade detectors. This module does not import torch, so that command lines start quickly."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

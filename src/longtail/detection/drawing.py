@@ -1,4 +1,4 @@
-"""Detected and true objects drawn on photographs, and kept as JSON values for it."""
+"""Draw detected and true objects on photographs; keep them as JSON values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

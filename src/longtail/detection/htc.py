@@ -56,8 +56,8 @@ class SemanticBranch(nn.Module):
 
 
 class HybridTaskCascade(CascadeHeads):
-    """Stages whose mask head learns from boxes that the same stage has just refined, and reads the mask features of
-    the stage before.
+    """Cascade whose mask heads learn from boxes that their own stage has refined, and read the mask features of the
+    stage before.
 
     Args:
         config: Settings; masks must be ``every_stage``.

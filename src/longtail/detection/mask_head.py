@@ -1,4 +1,4 @@
-"""Masks of proposals: a small convolutional head whose last layer is computed for one class a proposal only."""
+"""Masks of proposals: a small convolutional head that computes its last layer only for the class of each proposal."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +14,7 @@ _TARGET_CHUNK = 16
 
 
 class MaskHead(nn.Module):
-    """Convolutions, one upsampling by 2, and one filter a class.
+    """Convolutions, one upsampling by 2, and one filter per class.
 
     Args:
         in_channels: Channels of the pooled map.
@@ -69,8 +69,8 @@ class MaskHead(nn.Module):
 
         Args:
             features: What ``forward`` gives.
-            labels: Classes asked for.
-            rows: Row of ``features`` that each class is asked of, where a proposal has several; one each by default.
+            labels: Class of each map.
+            rows: Row of ``features`` for each class, where a proposal has several classes; one each by default.
         """
         r, d, s, _ = features.shape
         inputs = features.permute(0, 2, 3, 1).reshape(r * s * s, d)

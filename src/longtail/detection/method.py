@@ -1,4 +1,4 @@
-"""What training, evaluation and prediction know of a detector."""
+"""The contract of a detector with training, evaluation and prediction."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ DetectionTarget = Mapping[str, Any]
 
 
 class StageOutputs(NamedTuple):
-    """What the stages of a detector say about one image: all that an ensemble and post-processing need.
+    """Outputs of all stages for one image: the input of an ensemble and of post-processing.
 
-    A user's own multi-stage detector joins in by giving these; recorded, they let ensembles be scored offline.
+    Any multi-stage detector that gives these can be used. Recorded, they let ensembles be scored offline.
 
     Attributes:
         logits: (stages, R, logits), outputs of every stage's classifier on its own view of the R boxes, as the losses
-            read them: the C class logits first, then the background's (or what else a loss wants).
+            read them: the C class logits first, then the background's and any other logits of the loss.
         boxes: (R, 4), final boxes, xyxy in pixels of the network's input, the same for all classes.
         size: (height, width) of the image in the network's input, before padding.
     """

@@ -11,7 +11,7 @@ from longtail.boxes import resize_boxes, sides_at_least
 from longtail.detection.config import PostprocessConfig
 from longtail.detection.method import Detections, Readout, StageOutputs
 
-#: Candidates of the first attempt of lazy suppression, and the factor by which further ones grow.
+#: Candidates of the first attempt of lazy suppression, and the factor by which each later attempt has more.
 _FIRST_CANDIDATES = 1024
 _GROWTH = 4
 
@@ -39,7 +39,7 @@ def select_detections(
 
     Args:
         probabilities: Class probabilities, background last.
-        boxes: One box a row, the same for all classes.
+        boxes: One box per row, the same for all classes.
         config: Thresholds.
     """
     large = sides_at_least(boxes, config.min_size).nonzero()[:, 0]
@@ -56,7 +56,7 @@ def select_detections(
 
 
 def read_stages(outputs: StageOutputs, readout: Readout, config: PostprocessConfig) -> Selected:
-    """Detections of an image as a readout sees its stages, in pixels of the network's input."""
+    """Detections of an image by one readout, in pixels of the network's input."""
     if len(outputs.boxes) == 0:
         nothing = outputs.boxes.new_zeros(0)
         return Selected(outputs.boxes, nothing, nothing.to(torch.int64), nothing.to(torch.int64))
@@ -93,8 +93,7 @@ def lazy_nms(
 
     Greedy suppression takes pairs by descending score, and a pair can only be suppressed by one before it. So the
     survivors among the best m pairs are the first survivors of all; where they are fewer than ``limit``, m grows.
-    The same pairs in the same order as suppression class by class over everything, ties included, without ever
-    holding more than the prefix.
+    Gives the same pairs in the same order as suppression of everything class by class, ties included.
 
     Args:
         boxes: Boxes, shared by all classes.
@@ -118,7 +117,7 @@ def lazy_nms(
 
 
 def _best_pairs(flat: Float[Tensor, " p"], threshold: float, count: int) -> tuple[Int[Tensor, " m"], bool]:
-    """Indices of the best pairs above the threshold by descending score, ties by index; whether that is all of them.
+    """Indices of the best pairs above the threshold, by descending score, ties by index; and whether these are all.
 
     All pairs that tie with the last one are taken, so that the prefix does not depend on how a tie is cut.
     """
@@ -136,9 +135,9 @@ def _suppress(
 ) -> Int[Tensor, " n"]:
     """Greedy suppression within each label; boxes are sorted by descending score, so are the survivors.
 
-    On a CPU one call a label that occurs more than once: no label offset is added to the boxes, whose rounding would
-    change which of two boxes at the limit survives. On a GPU, where hundreds of launches cost more than the work, one
-    call with offsets in float64.
+    On a CPU, one call for each label that occurs more than once: adding label offsets to the boxes would round them and
+    could change which of two boxes at the limit survives. On a GPU, one call with offsets in float64: hundreds of
+    launches would cost more than the work.
     """
     if boxes.is_cuda:
         return nms(_apart(boxes, labels), scores.double(), iou)

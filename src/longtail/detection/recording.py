@@ -1,4 +1,4 @@
-"""Stage outputs recorded once and read again: ensembles compared, and τ searched, without running the detector."""
+"""Record stage outputs once, and score ensembles on them without running the detector."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _PATTERN = "stages-*.safetensors"
 
 @dataclass(frozen=True)
 class RecordedImage:
-    """What the stages said about one image.
+    """Recorded stage outputs of one image.
 
     Args:
         image_id: Id of the image in its annotation file.
@@ -35,13 +35,13 @@ class RecordedImage:
 
 
 class StageRecorder:
-    """Writes stage outputs into a folder, a file for some images at a time.
+    """Write stage outputs into a folder, in files of several images.
 
     Args:
-        folder: Made where it is not there; must hold no recording.
+        folder: Created if needed; must hold no recording.
         per_file: Images in one file; bounds the memory.
         dtype: Of the logits in the files. Half precision halves them; scores then differ in the fourth digit. An
-            image of LVIS has 1000 x 1204 logits a stage, 14 MB in single precision.
+            image of LVIS has 1000 x 1204 logits per stage, 14 MB in single precision.
 
     Use it as a context: the last file is written when it ends.
     """
@@ -68,7 +68,7 @@ class StageRecorder:
             self._waiting = self._waiting[self.per_file :]
 
     def close(self) -> None:
-        """Write what is still waiting."""
+        """Write the images that are still in memory."""
         if self._waiting:
             self._write(self._waiting)
             self._waiting = []
@@ -155,7 +155,7 @@ def _files(folder: str | Path) -> list[Path]:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Name the file in what its content raises."""
+    """Name the file in errors about its content."""
     try:
         yield
     except (SafetensorError, KeyError, ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Region proposals: the one file that reaches into torchvision's detection models."""
+"""Region proposals on torchvision's detection models; no other file imports these."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Predicted masks as COCO run lengths, pasted only inside their boxes: no full-size mask is ever held."""
+"""Predicted masks as COCO run lengths. They are pasted only inside their boxes; no full-size mask is made."""
 
 import math
 from typing import Any
@@ -87,7 +87,7 @@ def _run_lengths(
     """Lengths of the alternating runs of 0 and 1 of an image, column by column, beginning with 0.
 
     Args:
-        inside: The mask in its window, a column a row.
+        inside: The mask in its window; each row is a column of the image.
         left: First column of the window.
         top: First row of the window.
         size: (height, width) of the image.
@@ -99,7 +99,7 @@ def _run_lengths(
     column, row = np.divmod(np.flatnonzero(framed[1:] != framed[:-1]), inside.shape[1] + 2)
     position = (left + column) * height + top + row
     start, end = position[0::2], position[1::2]
-    # a run that reaches the foot of a column goes on where the next one begins at its head
+    # a run that ends at the foot of a column and one that begins at the head of the next are one run
     apart = start[1:] != end[:-1]
     edges = np.stack([start[np.append(True, apart)[: len(start)]], end[np.append(apart, True)[: len(end)]]], axis=1)
     lengths = np.diff(edges.ravel(), prepend=0, append=height * width)

@@ -1,4 +1,4 @@
-"""A second classifier of every stage, trained in a phase of its own while all else stands still."""
+"""A second classifier of every stage; its phase trains nothing else."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,12 +11,12 @@ from longtail.detection.targets import Objects
 
 
 class SecondHead(nn.Module):
-    """Classifies a stage's boxes anew, from its shared features or from features of its own.
+    """Second classifier of a stage, on the stage's shared features or on its own copy of the shared layers.
 
     Args:
         shared: The stage's layers between the pooled map and its classifier.
         classifier: The second classifier.
-        whole: Whether the head has a copy of the shared layers, which it trains too.
+        whole: Whether the head copies the shared layers and trains the copy.
         beside: Whether the first classifier's logits stay in front of its own.
     """
 
@@ -44,11 +44,11 @@ class SecondHead(nn.Module):
 
     @torch.no_grad()
     def begin(self, shared: nn.Module, classifier: nn.Module, *, reset: bool) -> None:
-        """Take over the trained weights; those of the classifier only without ``reset``.
+        """Copy the trained weights; the classifier's are left out with ``reset``.
 
         A classifier with fewer outputs takes the rows of the classes, which come first, and keeps its own bias: a loss
-        without a logit of the background (focal) starts its sigmoids from a bias of its own. One with more outputs
-        (balanced group softmax) stays as it is.
+        without a logit of the background (focal) starts its sigmoids from another bias. A classifier with more outputs
+        (balanced group softmax) keeps its initial weights.
         """
         if self.shared is not None:
             self.shared.load_state_dict(shared.state_dict())

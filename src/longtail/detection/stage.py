@@ -55,7 +55,7 @@ class PyramidPooler(nn.Module):
         """Pooled features of all boxes, image after image.
 
         Args:
-            features: At least as many levels as strides; further ones are not used.
+            features: At least as many levels as strides; the levels after them are not used.
             boxes: Boxes of every image, xyxy in pixels of the network's input.
         """
         rois = as_rois(boxes)
@@ -94,7 +94,7 @@ def pool(
 
 
 class LinearClassifier(nn.Linear):
-    """A linear classifier with the small weights that detectors start from.
+    """Linear classifier with small initial weights, as detectors start.
 
     Args:
         in_features: Width of the features.
@@ -189,8 +189,8 @@ def box_loss(
 
 
 def class_loss(loss: StageLoss, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Float[Tensor, ""]:
-    """The injected loss; 0, connected to the graph, where nothing was sampled."""
-    if len(labels) or isinstance(loss, ClassificationLoss):  # these may wait for the other ranks
+    """The given loss; 0 with a gradient of 0 where nothing was sampled."""
+    if len(labels) or isinstance(loss, ClassificationLoss):  # these may synchronise with the other ranks
         return loss(logits, labels)
     return logits.sum() * 0
 
@@ -209,8 +209,8 @@ class StageLosses(nn.Module):
     ``num_logits`` is the number of outputs that the stages' classifiers must have.
 
     Args:
-        losses: One loss, of which every stage gets a copy of its own (losses may count), or one loss a stage; None
-            for cross-entropy.
+        losses: One loss, which is copied for every stage since losses may count, or one loss per stage; None for
+            cross-entropy.
         num_stages: Number of stages N.
         num_classes: Number of foreground classes C.
     """
@@ -224,7 +224,7 @@ class StageLosses(nn.Module):
         )
         if len(chosen) != num_stages:
             raise ConfigError(
-                f"{len(chosen)} classification losses for {num_stages} stages", fix="give one loss, or one a stage"
+                f"{len(chosen)} classification losses for {num_stages} stages", fix="give one loss, or one per stage"
             )
         for loss in chosen:
             if getattr(loss, "num_classes", num_classes + 1) != num_classes + 1:
@@ -235,7 +235,7 @@ class StageLosses(nn.Module):
         widths = {int(getattr(loss, "num_logits", num_classes + 1)) for loss in chosen}
         if len(widths) > 1:
             raise ConfigError(
-                f"the stages' losses want {sorted(widths)} logits", fix="give all stages losses of one width"
+                f"the stages' losses need {sorted(widths)} logits", fix="give all stages losses of one width"
             )
         self.num_classes = num_classes
         self.num_logits = widths.pop()

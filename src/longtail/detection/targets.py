@@ -1,4 +1,4 @@
-"""From annotations to what a stage learns from: clean objects, assignment by overlap, sampling."""
+"""Training targets of the stages: clean objects, assignment by overlap, sampling."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ IGNORED = -1
 
 
 class Objects(NamedTuple):
-    """Annotations of one image that a detector can learn from.
+    """Cleaned annotations of one image.
 
     Attributes:
         boxes: (g, 4) float32, inside the image, of positive size.
@@ -40,7 +40,7 @@ class Objects(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Proposals of a batch that a stage learns from; each list has one entry an image.
+    """Training proposals of a stage; each list has one entry per image.
 
     Attributes:
         boxes: (R_i, 4).
@@ -56,7 +56,7 @@ class Samples(NamedTuple):
 
 
 def clean_objects(target: DetectionTarget, size: tuple[int, int], num_classes: int, device: torch.device) -> Objects:
-    """Objects of one image on the device: clipped to the image, crowd regions apart, those outside it dropped.
+    """Objects of one image on the device: clipped, without those outside the image, crowd regions separate.
 
     Args:
         target: Annotations, see ``DetectionTarget``.
@@ -132,7 +132,7 @@ def sample(labels: Int[Tensor, " r"], count: int, positive_fraction: float, back
 
 
 def sample_stage(proposals: Sequence[Tensor], objects: Sequence[Objects], config: CascadeConfig, stage: int) -> Samples:
-    """Proposals of a batch for one stage: the objects are added, all are assigned, and a sample is drawn."""
+    """Draw the training proposals of one stage: add the objects, assign all, sample."""
     samples = Samples([], [], [], [])
     for boxes, image in zip(proposals, objects, strict=True):
         added = torch.arange(len(boxes) + len(image.boxes), device=boxes.device) >= len(boxes)
@@ -144,7 +144,7 @@ def sample_stage(proposals: Sequence[Tensor], objects: Sequence[Objects], config
 
 
 def relabel_stage(boxes: Sequence[Tensor], objects: Sequence[Objects], config: CascadeConfig, stage: int) -> Samples:
-    """The refined boxes of the stage before, all of them, with their labels refreshed at this stage's IoU."""
+    """All refined boxes of the stage before, with new labels at this stage's IoU."""
     samples = Samples([], [], [], [])
     for refined, image in zip(boxes, objects, strict=True):
         labels, matched = _assign(refined, image, config, stage)

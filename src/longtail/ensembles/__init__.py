@@ -1,1 +1,1 @@
-"""Ensembles of experts' outputs: one a file."""
+"""Ensembles of experts' outputs: one per file."""

@@ -1,4 +1,4 @@
-"""Group alignment, and the layout of classes in which every group is one slice."""
+"""Group alignment; splitting logits by groups."""
 
 from collections.abc import Callable
 from itertools import accumulate
@@ -13,7 +13,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.precision import at_least_float32
 from longtail.settings import one_of
 
-#: What becomes of the background, which the paper does not say (SPEC §2.14):
+#: How the background is treated; the paper does not say (SPEC §2.14):
 #:
 #: - ``relative``: it is in no group; alignment takes the mean of all foreground logits from it, and the result is
 #:   averaged over the stages. A constant added to all logits of one stage then changes nothing.
@@ -30,18 +30,17 @@ Activation = Callable[[Tensor], Tensor]
 
 
 class GroupLayout(nn.Module):
-    """Cuts logits into one piece a group and puts them together again.
+    """Split logits into one part per group, and join them again.
 
-    Where groups are ranges of class ids, in order, pieces are views: number the classes by group to be fastest.
-    Elsewhere each group is gathered once and scattered once, and all further work is on contiguous pieces.
+    Where groups are ranges of class ids, in order, parts are views: number the classes by group to be fastest.
+    Otherwise each group is gathered once and scattered once.
 
     Args:
         groups: Groups of the C foreground classes, which are the first C logits. Further logits (background;
             objectness) belong to no group unless ``background`` says so.
         background: See ``Background``.
-        keep_level: Alignment gives each group of every stage the stages' mean of its mean in the place of 0. Stages
-            become alike as before, but a box keeps what its logits say by their level: sigmoids how sure any class is,
-            and groups with "others" how these compare.
+        keep_level: Replace each group mean by the mean over stages, instead of by 0. This
+            aligns the stages and keeps the absolute confidence of a box, which sigmoids and groups with "others" need.
     """
 
     order: Tensor

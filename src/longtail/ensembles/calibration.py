@@ -84,7 +84,7 @@ class Calibrated(Ensemble):
     Args:
         inner: The ensemble.
         divisors: Of every foreground class: ``size_divisors`` (NorCal), ``prior_divisors`` (logit adjustment).
-        independent: The probabilities are of one sigmoid a class.
+        independent: The probabilities are of one sigmoid per class.
     """
 
     divisors: Tensor

@@ -57,7 +57,7 @@ class ClassFrequency:
             counts = np.array(value, dtype=np.int64)  # a copy: it is locked below
             if counts.shape != (len(self.class_names),) or (counts < 0).any():
                 raise ConfigError(
-                    f"{unit} must hold {len(self.class_names)} counts >= 0, one a class; got shape "
+                    f"{unit} must hold {len(self.class_names)} counts >= 0, one per class; got shape "
                     f"{counts.shape}, smallest {counts.min(initial=0)}",
                     fix="pass one non-negative integer for each class name",
                 )

@@ -110,5 +110,5 @@ def imbalance_summary(frequency: ClassFrequency, unit: Unit = "pixels") -> Imbal
 def _checked(counts: Counts) -> np.ndarray:
     array = np.asarray(counts, dtype=np.float64)
     if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
-        raise ConfigError(f"counts {counts!r} are not a list of numbers >= 0", fix="pass one count a class")
+        raise ConfigError(f"counts {counts!r} are not a list of numbers >= 0", fix="pass one count per class")
     return array

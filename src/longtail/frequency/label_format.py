@@ -47,7 +47,7 @@ class LabelFormat:
         """
         table = self._values_of_codes
         if image.mode in ("RGB", "RGBA"):
-            # Pillow keeps four bytes a pixel: read as one number they are an index without arithmetic
+            # Pillow keeps four bytes per pixel: read as one number they are an index without arithmetic
             codes = np.frombuffer(image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA"), "<u4") & _CODE
             values = table.take(codes).reshape(image.height, image.width)
             if (values == self._unknown_value).any():

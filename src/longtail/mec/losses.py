@@ -39,7 +39,7 @@ class MultiExpertLoss(ClassificationLoss):
         overall_weight: λ of Eq. 2 in [0, 1]; 1 is the plain loss.
         outside: Weight of foreground classes outside the group: ``plain`` (1, the second case of Eq. 2) or ``lambda``
             (λ, what p̃ = 1 of Eq. 1 would give). Background always weighs 1.
-        base: Loss in the place of CE(o, y), None for cross-entropy; λ is its ``position_weight``. It owns the number
+        base: Loss instead of CE(o, y); None for cross-entropy; λ is its ``position_weight``. It owns the number
             of logits and their probabilities.
         ignore_index: Target value of positions without a label.
 
@@ -158,7 +158,7 @@ def expert_losses(
     outside: Outside = "plain",
     base: Callable[[], ClassificationLoss] | None = None,
 ) -> list[MultiExpertLoss]:
-    """One loss a stage of a cascade with as many stages as groups: stage k is the expert of group k.
+    """Losses of a cascade with as many stages as groups: stage k is the expert of group k.
 
     Args:
         groups: Groups of the C foreground classes, rarest first (the first stage sees the loosest boxes).

@@ -1,4 +1,4 @@
-"""Turns a multi-stage detector into a multi-expert one."""
+"""Make a multi-stage detector multi-expert."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -30,10 +30,10 @@ _ENSEMBLES = ("average", "sparse", "dynamic", "calibrated")
 
 @runtime_checkable
 class MultiStageDetector(Protocol):
-    """What a detector must offer to become multi-expert: N classifiers over C classes and background, one a stage.
+    """The interface that ``make_multi_expert`` needs: N stages, each with a classifier of C classes and the background.
 
-    ``CascadeDetector`` is one. A detector of your own needs these four; whatever calls its losses and turns the
-    ensemble's probabilities into boxes stays its own affair.
+    ``CascadeDetector`` has it. Your own detector needs these four members; it calls the losses and turns the ensemble's
+    probabilities into boxes itself.
     """
 
     num_classes: int
@@ -68,18 +68,18 @@ def make_multi_expert(
     The network is unchanged: no parameter is added, and a checkpoint of the plain detector fits.
 
     Args:
-        detector: Any multi-stage detector; it is changed and given back.
-        groups: One group a stage, rarest first.
+        detector: Any multi-stage detector; it is changed in place and returned.
+        groups: One group per stage, rarest first.
         overall_weight: λ of Eq. 2; 1 is the plain loss.
         outside: See ``MultiExpertLoss``.
         base: Makes the classification loss of one stage that the expert loss is mixed with; None for cross-entropy.
         ensemble: The detector's own prediction, ``mec``: ``dynamic`` (with group alignment), ``sparse``, ``average``,
             or a dict of that name and options of its class.
-        further: Other ensembles to read beside it; None for those of the paper's Table 2c.
+        further: Other ensembles to read; None for those of the paper's Table 2c.
         frequency: Counts of the training split, for ensembles that calibrate.
 
     Raises:
-        ConfigError: Numbers of stages or classes that do not fit, or an unknown ensemble.
+        ConfigError: The numbers of stages or classes do not fit, or the ensemble is unknown.
 
     Source: MEC §3.
     """
@@ -95,7 +95,7 @@ def make_multi_expert(
 
 
 def check_reading(ensembles: Mapping[str, Ensemble], logits: Float[Tensor, "stages 1 logits"]) -> None:
-    """Read some logits, so that an ensemble which cannot is found before training and not after it.
+    """Try the ensembles on some logits, so that one that cannot read them is found before training.
 
     Raises:
         ConfigError: An ensemble does not fit these logits; names it.
@@ -193,12 +193,12 @@ def build_calibrated(
         gamma: Power of the size; only for ``norcal``.
         tau: Power of the share; only for ``logit_adjustment``.
         unit: What is counted; None for images with ``norcal``, instances with ``logit_adjustment``.
-        independent: The loss reads logits as one sigmoid a class.
+        independent: The loss reads logits as one sigmoid per class.
         recording: Recorded stages of training images, whose statistics ``logn`` takes.
         stages: Number of stages; None for as many as groups. Only for ``logn``.
 
     Raises:
-        ConfigError: An unknown way, or nothing to take its numbers from.
+        ConfigError: An unknown ``by``, or its counts or recording are missing.
         DataError: There is no recording in the folder.
     """
     if by == "logn":
@@ -219,7 +219,7 @@ def build_calibrated(
 
 
 def table_2c(average: Averaged) -> dict[str, EnsembleSpec]:
-    """The combinations of the paper's Table 2c beside its own ensemble, by name.
+    """The other combinations of the paper's Table 2c, by name.
 
     Args:
         average: The detector's own, so that its plain and its aligned average differ by alignment alone.

@@ -1,4 +1,4 @@
-"""Analyses of a confusion matrix that MEDOE makes: uniform test sets, correlations, who loses pixels to whom."""
+"""Analyses of a confusion matrix from MEDOE: uniform test sets, correlations, pixels that groups lose to each other."""
 
 from typing import Any
 
@@ -86,14 +86,14 @@ def errors_by_group(confusion: Integer[Tensor, "classes classes"], groups: Categ
 
 
 def zero_one_bias(confusion: Real[Tensor, "classes classes"]) -> Float[Tensor, "classes"]:
-    """0-1 bias of every class, ``1 - Acc_j``: printed beside the squared-error bias (SPEC §2.11)."""
+    """0-1 bias of every class, ``1 - Acc_j``: printed next to the squared-error bias (SPEC §2.11)."""
     return 1 - accuracy_per_class(confusion)
 
 
 def top_confusions(confusion: Integer[Tensor, "classes classes"], limit: int) -> list[list[int]]:
     """The largest confusions as [true class, predicted class, pixels, pixels of the true class].
 
-    They are ranked by their share of the true class's pixels, so that rare classes are heard.
+    They are ranked by their share of the true class's pixels, so that confusions of rare classes are among them.
 
     Args:
         confusion: Pixel counts, rows the truth.

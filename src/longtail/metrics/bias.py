@@ -36,7 +36,7 @@ def squared_error_per_class(
             f"ignore_index {ignore_index}",
             fix="check ignore_index and how class ids are stored",
         )
-    # ignored positions go to a bin of their own, so that no boolean mask has to compact the maps
+    # ignored positions have a separate bin, so that no boolean mask has to compact the maps
     labels = labels.masked_fill(ignored, num_classes)
     own = probabilities.gather(1, labels.clamp(max=num_classes - 1).unsqueeze(1)).squeeze(1)
     error = torch.linalg.vector_norm(probabilities, dim=1).square() - 2 * own + 1

@@ -27,7 +27,7 @@ def group_means(values: Sequence[float | None] | np.ndarray | Tensor, groups: Ca
     weighted with the number of classes that have a value.
 
     Args:
-        values: C values, one a class; None and NaN mean undefined.
+        values: C values, one per class; None and NaN mean undefined.
         groups: Partition of the C classes.
 
     Returns:

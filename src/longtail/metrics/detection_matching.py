@@ -16,7 +16,7 @@ _Shapes = tuple[Callable[..., np.ndarray], _Pick, _Pick]  # IoU, detections, obj
 IouType = Literal["bbox", "segm"]
 
 #: Detections a class of AP-fixed, over the whole data set and without a limit an image. As in the reference's
-#: ``limit_dets_per_cat``, those in images where nobody looked for the class take their places, too.
+#: ``limit_dets_per_cat``, detections in images where the class was not looked for take places as well.
 #: Source: Dave et al., "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details".
 FIXED_PER_CLASS = 10_000
 #: Size ranges of the standard protocols, in square pixels.
@@ -92,7 +92,7 @@ class Matching:
 
     def match(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays) -> Matches:
         """All detections of some images, however many an image has."""
-        key = found.image_ids * self._truth.num_classes + found.labels  # one an image and class
+        key = found.image_ids * self._truth.num_classes + found.labels  # one per image and class
         owner = self._keys((a["image_id"], a["category_id"]) for a in annotations)
         crowd, skipped = self._crowd(annotations), self.skipped(annotations)
         overlaps = _overlaps(*self._shapes(annotations, found), found.scores, key, owner, crowd)

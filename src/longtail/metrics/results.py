@@ -51,7 +51,7 @@ class Prediction:
         overall: Metric -> value in [0, 1]; segmentation: mIoU, mAcc, aAcc; detection: AP, AP50, ….
         groups: Group -> metric -> value.
         per_class: Metric -> C values, None where a metric is undefined for a class.
-        extra: Further analyses by name (uniform evaluation, correlation, bias, …).
+        extra: Other analyses by name (uniform evaluation, correlation, bias, …).
     """
 
     overall: dict[str, float | None]
@@ -62,7 +62,7 @@ class Prediction:
 
 @dataclass
 class Results:
-    """All that an evaluation found, and what it needs to be found again.
+    """All results of an evaluation, and what reproduces them.
 
     Args:
         task: ``segmentation`` or ``detection``.
@@ -148,7 +148,7 @@ def without_nan(value: Any) -> Any:
 
 
 def _indented(value: Any, level: int = 0) -> str:
-    """JSON with one item a line, but lists of plain values on one line: a confusion matrix has a line a row."""
+    """JSON with one item per line, but lists of plain values on one line: each row of a confusion matrix has its line."""
     if isinstance(value, dict) and value:
         items = [f"{json.dumps(key)}: {_indented(item, level + 1)}" for key, item in value.items()]
     elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):

@@ -277,7 +277,7 @@ def _pairs(truth: Mapping[str, Path], found: Mapping[str, Path], labels: str, pr
 def _class_names(
     classes: int | Sequence[str] | str | Path | None, frequency: ClassFrequency | None, labels: Path | None
 ) -> tuple[ClassesFile | None, str]:
-    """The classes, None where only the files can tell, and where they come from."""
+    """The classes (None where only the files can tell) and their source."""
     if isinstance(classes, (str, Path)):
         return read_classes_file(classes), str(classes)
     if isinstance(classes, int):

@@ -90,7 +90,7 @@ def _count_bytes(prediction: Tensor, target: Tensor) -> Tensor | None:
 
 
 def _matrix_of_classes(table: Tensor, positions: int, num_classes: int, ignore_index: int) -> Tensor:
-    """Rows and columns of the classes, once nothing of all the positions is counted elsewhere."""
+    """Class rows and columns; raises if a pixel fell outside them."""
     if 0 <= ignore_index < _BYTE:
         positions -= int(table[ignore_index].sum())
         table[ignore_index] = 0

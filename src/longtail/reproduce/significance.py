@@ -25,7 +25,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
     """Paired t-test of ``second - first``.
 
     Args:
-        first: One score a seed.
+        first: One score per seed.
         second: Scores of the same seeds, in the same order.
 
     Source: Student (1908); pairing by seed takes out what the seed does to both (initial weights, order of images).
