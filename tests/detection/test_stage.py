@@ -80,7 +80,7 @@ def test_own_callables_are_taken():
     [
         ([F.cross_entropy], "1 classification losses for 2 stages"),
         (Objectness(7), "is for 7 classes, the stage has 4"),
-        ([F.cross_entropy, Objectness(4)], r"want \[4, 5\] logits"),
+        ([F.cross_entropy, Objectness(4)], r"need \[4, 5\] logits"),
     ],
 )
 def test_misfits_are_refused(losses, message):
