@@ -15,7 +15,7 @@ Palette = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class ClassesFile:
-    """What a file says about the classes.
+    """Classes as a file describes them.
 
     Args:
         names: C names, in the order of the ids.
@@ -70,13 +70,13 @@ def distinct_names(names: Iterable[Any], source: object) -> tuple[str, ...]:
     if not found:
         raise DataError(f"{source} holds no class names", fix=_TEXT)
     if "" in found:
-        raise DataError(f"class {found.index('')} of {source} has no name", fix="give every class a name of its own")
+        raise DataError(f"class {found.index('')} of {source} has no name", fix="give every class a different name")
     twice = sorted({name for name in found if found.count(name) > 1}) if len(set(found)) < len(found) else []
     if twice:
         places = [place for place, name in enumerate(found) if name == twice[0]]
         raise DataError(
             f"{source} gives the name {twice[0]!r} to the classes {', '.join(map(str, places))}",
-            fix="give every class a name of its own",
+            fix="give every class a different name",
         )
     return tuple(found)
 

@@ -1,7 +1,7 @@
 """Components by name: losses, ensembles, networks, methods, samplers, data sets. One builder for all of them.
 
-A component is a class or a builder function in a file of its own, and has the file's name: ``losses/focal.py`` holds the
-loss ``focal``. Its keyword arguments are its options. A new one is a new file: no list names it. A component of your own
+A component is a class or a builder function with the name of its file: ``losses/focal.py`` holds the
+loss ``focal``. Its keyword arguments are its options. A new one is a new file: no list names it. Your own component
 is named by its dotted path, ``my_package.losses.MyLoss``.
 """
 
@@ -75,7 +75,7 @@ class Components:
         Args:
             spec: Its name, or ``{"name": …, option: …}`` with plain values.
             defaults: Values of options that are not given, for components that have such an option.
-            given: What the program supplies; each is passed where the signature names it.
+            given: Values from the program; each is passed where the signature names it.
 
         Raises:
             ConfigError: No such component, or it has no such option or value.

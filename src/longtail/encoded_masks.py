@@ -11,7 +11,7 @@ _PIECE = 256  # texts taken apart at once
 
 
 def find_fault(masks: Sequence[Any], sizes: Sequence[tuple[int, int] | None]) -> tuple[int, str] | None:
-    """Place of a mask that is none, and what is wrong with it; None where all are good.
+    """Index and problem of the first mask that is none; None where all are valid.
 
     hotcoco itself fills run lengths that end too early, takes any text for run lengths, and four numbers for a box.
 
@@ -37,7 +37,7 @@ def find_fault(masks: Sequence[Any], sizes: Sequence[tuple[int, int] | None]) ->
 
 
 def _fault(mask: Any, size: tuple[int, int] | None) -> str | None:
-    """What is wrong with a mask, but for the sum of compressed run lengths."""
+    """Problem of a mask, without checking the sum of compressed run lengths."""
     if isinstance(mask, dict):
         own: Any = mask.get("size")
         counts = mask.get("counts")

@@ -1,11 +1,11 @@
-"""Every refusal of the library: what is wrong, with the value, and the way out."""
+"""All errors of the library: the problem with the value or file, and the way out."""
 
 
 class LongtailError(Exception):
     """Base of all errors that a user can mend.
 
     Args:
-        problem: What is wrong; names the file or value.
+        problem: The problem; names the file or value.
         fix: What to do about it, in the imperative.
     """
 
@@ -32,7 +32,7 @@ class ConfigError(LongtailError, ValueError):
 
 
 class DataError(LongtailError, ValueError):
-    """A data set, image, label or annotation file that is not what it should be."""
+    """A data set, image, label or annotation file that cannot be used."""
 
     exit_code = 2
 

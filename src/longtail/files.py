@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and one refusal where they cannot be written."""
+"""Write files completely or not at all, with one error where they cannot be written."""
 
 import os
 import tempfile
@@ -15,7 +15,7 @@ def saving(path: str | Path, fix: str = "free some space there, or name another 
     """Turn the ways in which the system refuses to write into one error.
 
     Args:
-        path: What is written, as the error names it.
+        path: File that is written, as the error names it.
         fix: The way out.
 
     Raises:
@@ -30,12 +30,12 @@ def saving(path: str | Path, fix: str = "free some space there, or name another 
 
 
 def write_beside(path: Path, write: Callable[[Path], Any], part: str = ".part") -> None:
-    """Write a file beside ``path`` and put it in place once it is whole; the old one stays where that fails.
+    """Write a temporary file next to ``path`` and move it into place once it is complete; on failure the old file stays.
 
     Args:
         path: The file; its folder is made.
         write: Writes the path that it is given.
-        part: What the name ends with as long as the file is not whole.
+        part: Ending of the temporary file's name.
     """
     beside = path.with_name(f"{path.name}{part}")
     try:
@@ -60,7 +60,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and see that it can be written, before hours are spent on what is to lie there.
+    """Create a folder and check that it can be written, before a long computation.
 
     Raises:
         ConfigError: It cannot.

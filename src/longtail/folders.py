@@ -67,6 +67,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         if entry.is_symlink() and not Path(entry.path).exists():
             raise DataError(
                 f"link {entry.path} leads to {Path(entry.path).readlink()}, which does not exist",
-                fix="restore what it leads to, or remove the link",
+                fix="restore its target, or remove the link",
             )
     return entries

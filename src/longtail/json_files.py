@@ -25,7 +25,7 @@ def read_text(path: str | Path, what: str, fix: str) -> str:
 
     Args:
         path: The file.
-        what: What it should hold, for the error.
+        what: Expected content, for the error.
         fix: The way out.
 
     Raises:
@@ -46,7 +46,7 @@ def read_json(path: str | Path, what: str, fix: str) -> Any:
 
     Args:
         path: The file.
-        what: What it should hold, for the error.
+        what: Expected content, for the error.
         fix: The way out.
 
     Raises:

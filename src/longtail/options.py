@@ -18,7 +18,7 @@ def one_of(name: str, value: Word, known: Iterable[Any]) -> Word:
     """The value itself.
 
     Args:
-        name: What it is the value of.
+        name: Name of the option.
         value: Any.
         known: The values that there are: ``get_args`` of a ``Literal``.
 

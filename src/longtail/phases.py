@@ -1,4 +1,4 @@
-"""What the methods of both tasks share: training in phases, one after another."""
+"""Training in phases, one after another: shared by the methods of both tasks."""
 
 from abc import ABC
 
@@ -30,5 +30,5 @@ class PhasedMethod(nn.Module, ABC):
         self.phase = phase
 
     def counts(self) -> dict[str, Tensor]:
-        """What the last ``losses`` counted, by name: single numbers, for the log of the training."""
+        """Single numbers that the last ``losses`` counted, by name, for the training log."""
         return {}

@@ -24,14 +24,14 @@ Word = TypeVar("Word")
 
 
 class SettingsParser(ArgumentParser):
-    """jsonargparse's parser, without abbreviations; what it refuses is a ``ConfigError`` that names key and value.
+    """jsonargparse's parser, without abbreviations; errors are a ``ConfigError`` that names key and value.
 
     Args:
-        subject: What has the settings, such as "loss 'focal'".
+        subject: Owner of the settings, such as "loss 'focal'".
         source: File that they come from.
         where: Dotted path of the settings in the whole configuration.
         values: The settings, to show a refused one as it was given.
-        options: Further arguments of jsonargparse's parser.
+        options: Other arguments of jsonargparse's parser.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SettingsParser(ArgumentParser):
         raise ConfigError(f"{self.source}: {problem}" if self.source else problem, fix=fix) from None
 
     def _refusal(self, message: str) -> tuple[str, str]:
-        """What is wrong and how to mend it, from a message of jsonargparse."""
+        """Problem and fix, from a message of jsonargparse."""
         known = self.options()
         if within := re.search(r"[Kk]ey \"([\w.]+)\": (.*) fix: (.*)", message):  # of settings in a list
             return f"{dotted(self.where, within[1])}: {within[2]}", within[3]
@@ -227,7 +227,7 @@ def one_of(name: str, value: Word, known: Iterable[Any]) -> Word:
     """The value itself.
 
     Args:
-        name: What it is the value of.
+        name: Name of the setting.
         value: Any.
         known: The values that there are: ``get_args`` of a ``Literal``.
 
@@ -261,7 +261,7 @@ def _at(values: Any, key: str) -> Any:
 
 
 def _what_fits(kind: Any, shown: str) -> str:
-    """What a setting takes, in words, for one that was given something else."""
+    """Allowed values of a setting, in words, for errors."""
     words = [word for part in _parts(kind) if get_origin(part) is Literal for word in get_args(part)]
     if words and len(words) == sum(len(get_args(part)) for part in _parts(kind)):
         return f"{nearest(shown, words)}choose one of {', '.join(map(str, words))}"

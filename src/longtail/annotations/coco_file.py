@@ -193,7 +193,7 @@ def _table(path: Path, data: bytes) -> CocoFile:
 
 
 def whole_numbers(path: Path, name: str, records: list[dict[str, Any]], key: str, fix: str) -> np.ndarray:
-    """What the records of a list have under a key, int64: the evaluator takes nothing but whole numbers from 0 on.
+    """What the records of a list have under a key, int64: the evaluator takes only whole numbers from 0 on.
 
     Raises:
         DataError: Another value, such as text.

@@ -1,4 +1,4 @@
-"""De-confounded classifier: what a box owes to the features of objects in general is taken from its logits."""
+"""De-confounded classifier: at inference, remove the component of a feature along the mean training feature."""
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ class DeconfoundClassifier(nn.Module):
     Args:
         in_features: Width of the features; a multiple of ``heads``.
         num_logits: Number of outputs.
-        exempt: How many of the last outputs are no class (the background; what else a loss wants) and keep their
+        exempt: Number of last outputs that are no class (the background and other logits of the loss); they keep their
             logits. With 0 nothing is shifted. Losses of sigmoids are shifted as a softmax is.
         heads: K.
         temperature: τ.

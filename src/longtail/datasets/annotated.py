@@ -1,4 +1,4 @@
-"""What the readers of detection layouts have in common: a split by its spellings, and where its images are."""
+"""Common parts of the readers of detection layouts: the spellings of a split, and the place of its images."""
 
 import re
 import unicodedata

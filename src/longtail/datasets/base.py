@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library."""
+"""The contracts of data sets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -76,7 +76,7 @@ class SegmentationDataset(Dataset, ABC):
 
     @property
     def label_format(self) -> LabelFormat:
-        """What the values or colours in the label files mean."""
+        """Meaning of the values or colours in the label files."""
         return PLAIN
 
     def mask(self, index: int) -> np.ndarray:

@@ -27,7 +27,7 @@ _VOC_BORDER = (224, 224, 192)
 
 @dataclass(frozen=True)
 class ClassFile:
-    """What a file says of the classes.
+    """Classes as a file describes them.
 
     Args:
         path: The file.

@@ -40,7 +40,7 @@ class Coco(DetectionDataset):
         outside: Boxes that reach out of their image are cut at its border, or refused.
         semantic: Also give semantic maps: a folder of single-channel PNGs named as the images (COCO-stuff's, 255 where
             no class is known), relative to ``root``, or "objects" to paint them from the masks.
-        keep_empty: Keep images without objects; they teach what is background.
+        keep_empty: Keep images without objects; they are examples of background.
         check_files: Look for all image files at once rather than fail when the first missing one is read.
         val_share: Share of the images that is "val" where one file holds all images; 0.2 when not given.
         split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``parting.in_split``.

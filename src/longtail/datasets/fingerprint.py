@@ -1,4 +1,4 @@
-"""Digest of files, the key of what was counted in them."""
+"""Digest of files, the key under which their counts are cached."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def fingerprint_of(files: Sequence[Path], *facts: object, times: bool = True) -> str:
-    """Digest of names, sizes and modification times of files and of further facts, without reading the files.
+    """Digest of names, sizes and modification times of files and of other facts, without reading the files.
 
     Args:
         files: The files.

@@ -57,7 +57,7 @@ class SegmentationFolder(ImageLabelPairs):
         names: Class names, instead of a file.
         palette: Colours of ``names``.
         ignore_classes: Names of classes whose pixels count for no class, such as ``Void``.
-        ignore_index: Value of pixels without class; None takes that of ``classes.json``, or 255.
+        ignore_index: Value of pixels without class; None: from ``classes.json``, or 255.
         label_map: What stored values mean, see ``ImageLabelPairs``.
         reduce_zero_label: Label images store class i as i + 1, and 0 for no class.
         photos: How the photographs are read: bands, range of values.

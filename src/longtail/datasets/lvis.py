@@ -21,7 +21,7 @@ class Lvis(Coco):
 
     Args:
         root: Folder that holds ``train2017``, ``val2017`` and ``annotations/lvis_v1_SPLIT.json`` (or
-            ``lvis_v0.5_SPLIT.json``), the file also beside the image folders.
+            ``lvis_v0.5_SPLIT.json``), also next to the image folders.
         split: "train" or "val".
         version: "v1" or "v0.5".
         annotations: See ``Coco``.

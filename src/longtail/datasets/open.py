@@ -42,7 +42,7 @@ def open_dataset(
             dotted path of a class, ``my.package.MyData``, which is called with ``split``, ``transform`` and the options.
         split: "train", "val", … as the data set calls it.
         transform: Applied to every sample dict.
-        task: What the data are for, where they hold label images and boxes (Pascal VOC, synthetic scenes).
+        task: Task of the data, where they hold both label images and boxes (Pascal VOC, synthetic scenes).
         labels_only: Classes will be read and nothing else: a COCO-style data set needs neither image files nor masks.
         photos: How photographs are read that are no RGB bytes.
         options: Passed on to the data set's class.

@@ -69,7 +69,7 @@ def pair_folders(images: Path, labels: Path, image_suffix: str = "", label_suffi
 
 
 def told_apart(folder: Path) -> bool:
-    """Whether a folder holds photographs with label images beside them, by their names."""
+    """Whether a folder holds photographs and their label images, by their names."""
     photos, masks = _side_by_side(folder, "", None)
     return bool(photos) and photos.keys() == masks.keys()
 
@@ -120,7 +120,7 @@ def _refuse_unpaired(names: Collection[str], others: Collection[str], what: str,
 
 
 def _cause(name: str, others: Collection[str]) -> str:
-    """Why a name has no partner, where a near one tells."""
+    """Why a name has no partner, judged by a similar name."""
     plain = {_normal(other): other for other in others}
     near = plain.get(_normal(name))
     if near is None:

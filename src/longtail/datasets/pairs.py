@@ -28,7 +28,7 @@ class ImageLabelPairs(SegmentationDataset):
         pairs: (name, image file, label file) of every sample.
         classes: Names and colours of the C classes.
         ignore_index: Value of pixels without class, C or above.
-        label_format: What the values or colours that label images store mean.
+        label_format: Meaning of the values or colours in label images.
         label_map: Stored value, or a range such as ``"3-9"``, to the class id that it means or to ``ignore_index``:
             ``{0: 255, 255: 1}`` for masks of 0 and 255. Other values mean what they mean without the map.
         reduce_zero_label: Value 0 means "no class", value v the class v - 1.
@@ -96,7 +96,7 @@ class ImageLabelPairs(SegmentationDataset):
     def check_images(self) -> None:
         """See that the files of all images and labels can be opened and agree in size, by their headers alone.
 
-        What is torn behind its header is found when it is read.
+        Damage after the header is found when the image is read.
 
         Raises:
             DataError: Two files differ in size, or one cannot be read.

@@ -16,7 +16,7 @@ _AHEAD = 4  # files that are read while others are counted, for each reader
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """What the photographs of a data set hold.
+    """Statistics of the photographs of a data set.
 
     Args:
         kind: Type of the stored values, such as ``uint16``.

@@ -64,13 +64,13 @@ class PhotoFormat:
 
     @property
     def num_bands(self) -> int:
-        """Number of channels of what is read."""
+        """Number of channels of a photograph."""
         if self.bands is None:
             return 3
         return self.bands if isinstance(self.bands, int) else len(self.bands)
 
     def options(self) -> dict[str, Any]:
-        """What a saved model says about its pictures; empty for RGB bytes."""
+        """The format as a saved model records it; empty for RGB bytes."""
         told = {
             "bands": list(self.bands) if isinstance(self.bands, tuple) else self.bands,
             "value_range": None if self.value_range is None else list(self.value_range),

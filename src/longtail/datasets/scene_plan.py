@@ -23,7 +23,7 @@ class ObjectKind:
         look: Index of the appearance; two kinds of one look are told apart by their context alone.
         radius: Usual radius, as a share of the image's shorter side.
         homes: Surroundings that it is found on.
-        beside: Kind that it always touches, None for most.
+        beside: Kind that it always touches; None for most kinds.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Draw:
 def with_neighbours(kinds: tuple[ObjectKind, ...], drawn: list[int]) -> list[tuple[int, int | None]]:
     """Kinds of all objects of an image with the position, in this list, of the one each must touch.
 
-    A kind that lives beside another brings its neighbour along. Rare kinds come first, and so find their ground free.
+    A kind that touches another one brings it along. Rare kinds are placed first, so that their surrounding is free.
     """
     objects: list[tuple[int, int | None]] = []
     for kind in drawn:

@@ -1,4 +1,4 @@
-"""Semantic maps beside the objects of an image, for detectors with a semantic branch."""
+"""Semantic maps of images with objects, for detectors with a semantic branch."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ def refuse_shared_images(
     train: Sequence[Path],
     val: Sequence[Path],
     names: tuple[str, str] = ("train", "val"),
-    fix: str = "give each split images of its own ({split} in image_dir and label_dir stands for its name)",
+    fix: str = "give each split other images ({split} in image_dir and label_dir stands for its name)",
 ) -> None:
     """Refuse images that are trained on and validated with.
 

@@ -42,13 +42,13 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
     masks of the visible parts. With as many objects, both show the same scenes.
 
     Args:
-        split: "train", "val", "test" or any other name: each has scenes of its own.
+        split: "train", "val", "test" or any other name: each has other scenes.
         num_images: None takes 600 for train, else 200.
         size: (h, w) of the images, in pixels.
         num_classes: None takes 16 for segmentation and 12 for detection: the same twelve objects.
         seed: Another seed gives other scenes of the same world.
         imbalance: Draws of the most frequent object for one of the rarest.
-        task: What a sample holds.
+        task: Content of a sample: label images or boxes.
         semantic: Detection: also give the label maps of segmentation (surroundings, then objects) as ``semantic``.
         transform: Applied to the whole sample dict.
 

@@ -25,7 +25,7 @@ class Yolo(Coco):
 
     ``data.yaml`` holds ``names`` and the images of each split: folders, lists of files (``train.txt``), or several of
     them. Without it, ``classes.txt``, ``obj.names`` or ``obj.data`` hold the names, and the images are in ``images`` or
-    the folder itself. Labels are in the folder whose path has ``labels`` for ``images``, or beside the images. An image
+    the folder itself. Labels are in the folder whose path has ``labels`` for ``images``, or next to the images. An image
     without a label file has no objects.
 
     A line is a box (class, centre, size) or a polygon (class, points), in shares of the image. The options are those of
@@ -40,7 +40,7 @@ class Yolo(Coco):
 
 
 class _Description(NamedTuple):
-    """What the file that describes the data says."""
+    """The file that describes the data."""
 
     file: Path
     names: list[str]
@@ -73,7 +73,7 @@ def read_yolo(root: Path, split: str | None, description: Path | None = None) ->
     if not any(labels):
         raise DataError(
             f"none of the {len(images)} images of {root} has a label file, {images[0]} the first",
-            fix="put NAME.txt into a folder `labels` beside the folder `images`, or beside the image",
+            fix="put NAME.txt into a folder `labels` next to the folder `images`, or next to the image",
         )
     records: list[dict[str, Any]] = []
     twice = 0

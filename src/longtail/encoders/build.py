@@ -22,7 +22,7 @@ class TimmEncoder(Encoder):
         name: timm's name, with or without a weights tag (``resnet50c``, ``convnext_tiny.fb_in1k``).
         output_stride: 8 or 16 where the model can be dilated; 32 leaves it as it is.
         pretrained: Take timm's published weights.
-        options: Further arguments of ``timm.create_model`` (``out_indices``, ``drop_path_rate`` …).
+        options: Other arguments of ``timm.create_model`` (``out_indices``, ``drop_path_rate`` …).
 
     Raises:
         ConfigError: timm has no such model, or it cannot be built so.
@@ -69,10 +69,10 @@ def build_encoder(name: str, output_stride: int = 32, *, weights: str | Path | N
         output_stride: Stride of the deepest map: 8, 16 or 32.
         weights: None for random weights, a local file, or ``"pretrained"`` for those that timm, torchvision
             or transformers publish. (Published MiT weights are licensed for non-commercial use only.)
-        options: Further arguments of ``MobileNetV2``, ``MixTransformer`` or ``timm.create_model``.
+        options: Other arguments of ``MobileNetV2``, ``MixTransformer`` or ``timm.create_model``.
 
     Returns:
-        The encoder, with what it says of its maps.
+        The encoder, with channels and strides of its maps.
 
     Raises:
         ConfigError: No such encoder, or not at this stride.

@@ -29,7 +29,7 @@ class MixTransformer(Encoder):
     Args:
         name: ``mit_b0`` … ``mit_b5``.
         drop_path: Stochastic depth of the last block, growing from 0 in the first.
-        options: Further fields of ``transformers.SegformerConfig``.
+        options: Other fields of ``transformers.SegformerConfig``.
 
     Raises:
         ConfigError: No such size.

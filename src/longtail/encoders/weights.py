@@ -122,7 +122,7 @@ def published_weights(what: str) -> Iterator[None]:
     """Ask a library for published weights within this block: fails soon, and with a way out, where there is no network.
 
     Args:
-        what: What is being fetched, for the message.
+        what: Name of the download, for the message.
 
     Raises:
         CheckpointError: The weights are neither in the library's cache nor to be had.

@@ -21,7 +21,7 @@ from longtail.settings import one_of
 #:   that the two are close (SPEC §2.14); AdamW does not, and cosine and TDE classifiers never did: the aligned classes
 #:   then stand against a background on another level (docs/papers/mec.md has the numbers).
 #: - ``last_group``: a member of the last (most frequent) group.
-#: - ``singleton``: a group of its own. Alignment then makes its logit exactly 0: the worst choice in every trial.
+#: - ``singleton``: a separate group. Alignment then makes its logit exactly 0: the worst choice in every trial.
 #: - ``exempt``: its probability is the plain average's; only the foreground is aligned and ensembled.
 Background = Literal["exclude", "relative", "last_group", "singleton", "exempt"]
 
@@ -36,7 +36,7 @@ class GroupLayout(nn.Module):
     Otherwise each group is gathered once and scattered once.
 
     Args:
-        groups: Groups of the C foreground classes, which are the first C logits. Further logits (background;
+        groups: Groups of the C foreground classes, which are the first C logits. The others (background;
             objectness) belong to no group unless ``background`` says so.
         background: See ``Background``.
         keep_level: Replace each group mean by the mean over stages, instead of by 0. This
@@ -89,7 +89,7 @@ class GroupLayout(nn.Module):
         """Inverse of ``split``, after the experts have been combined: parts are (n, classes of the group, *grid)."""
         if self._ordered:
             return torch.cat([*parts, rest], dim=1)
-        beyond = self.num_classes  # the background, where it was a group's or one of its own
+        beyond = self.num_classes  # the background, where it was part of a group or a group
         if self.background == "last_group":
             parts, rest = [*parts[:-1], parts[-1][:, :-1]], parts[-1][:, -1:]
         elif self.background == "singleton":

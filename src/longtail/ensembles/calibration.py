@@ -44,7 +44,7 @@ def class_divisors(
         by: ``norcal`` divides by the size of the classes, ``logit_adjustment`` by their share.
         gamma: Power of the size; only for ``norcal``.
         tau: Power of the share; only for ``logit_adjustment``.
-        unit: What is counted.
+        unit: Unit of the counts.
 
     Raises:
         ConfigError: An unknown way, or the unit was not counted.
@@ -78,7 +78,7 @@ def divide_probabilities(
 class Calibrated(Ensemble):
     """Another ensemble's probabilities after ``divide_probabilities``.
 
-    Identical experts give back what the inner ensemble makes of them, calibrated. Calibrating the result and not the
+    Identical experts give the inner ensemble's result, calibrated. Calibrating the result and not the
     experts keeps group alignment from taking the calibration out again.
 
     Args:
@@ -123,7 +123,7 @@ class LogitNormalized(Ensemble):
         num_classes: Number of foreground classes.
         eps: ε.
 
-    Source: LogN (Zhao 2024); PEERS part 2, 4. Exact statistics in the place of its moving ones.
+    Source: LogN (Zhao 2024); PEERS part 2, 4. Exact statistics instead of moving ones.
     """
 
     mean: Tensor

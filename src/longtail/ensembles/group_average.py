@@ -17,7 +17,7 @@ class GroupAverage(Ensemble):
 
     Args:
         label_sets: (K, C), whether a class is in an expert's label set; every class is in at least one.
-        of: What is averaged; averaged probabilities are renormalised over the classes.
+        of: Averaged values; averaged probabilities are renormalised over the classes.
 
     Source: MEDOE Table 6 (3), "group average" of ACE; SPEC §2.9.
     """

@@ -13,7 +13,7 @@ from longtail.precision import at_least_float32
 
 
 class NestedChain(Ensemble):
-    r"""Each expert decides between its own group and the rarer classes, and tells the classes of its group apart.
+    r"""Each expert decides between its own group and the rarer classes, and among the classes of its group.
 
     Expert i is trained on pixels of :math:`S_i` alone, so that its softmax :math:`z_i` within :math:`S_i` reads as
     :math:`p(c \mid y \in S_i)`. For a class c of group i, :math:`G_i = S_i \setminus S_{i+1}`, the chain rule gives

@@ -1,4 +1,4 @@
-"""An expert that claims a position for one of its own classes."""
+"""Take an expert that is sure of one of its own classes."""
 
 from typing import Literal, get_args
 
@@ -15,7 +15,7 @@ Order = Literal["surest", "tail_first", "head_first"]
 
 
 class SoftmaxThreshold(Ensemble):
-    """At each position one expert that is sure enough of one of its own classes.
+    """At each position, take one expert that is sure enough of one of its own classes.
 
     Expert i claims a position if its most probable class j is its own and softmax(z_i)^j > ``threshold``. Where nobody
     claims, expert 1 speaks; so with a threshold of 1 the ensemble is expert 1.

@@ -57,6 +57,6 @@ class SparseEnsemble(Ensemble):
         parts, rest = self.layout.split(logits)
         if self.align:
             parts, rest = self.layout.align(parts, rest)
-        # a further part is the background as a group of its own, which has no expert
+        # the last part is the background as a separate group, which has no expert
         chosen = [part[k] if k < len(logits) else part.mean(dim=0) for k, part in enumerate(parts)]
         return self.layout.read(self.layout.join(chosen, rest.mean(dim=0)), logits, self.activation)

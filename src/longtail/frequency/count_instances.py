@@ -10,7 +10,7 @@ from longtail.frequency.counts import ClassFrequency
 
 @runtime_checkable
 class LabelledImages(Protocol):
-    """What is counted: a ``DetectionDataset``."""
+    """The part of a ``DetectionDataset`` that is counted."""
 
     classes: Any
 

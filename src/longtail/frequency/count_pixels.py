@@ -74,7 +74,7 @@ def count_pixels(
         workers: Processes; None takes all cores that this process may use, 1 counts in this process.
         progress: Show a progress bar on stderr (plain lines where that is no terminal).
         cache: Folder of JSON files of counts, or one ``.json`` file; counts of data with the same fingerprint
-            are read from there. None counts anew. A data set without fingerprint is never cached; a folder that
+            are read from there. None counts again. A data set without fingerprint is never cached; a folder that
             cannot be written is no obstacle.
 
     Raises:
@@ -152,7 +152,7 @@ class _Tally:
 
 @dataclass
 class _Job:
-    """What a counting process needs to know: files where there are files, else the data set itself."""
+    """Input of a counting process: files where there are files, else the data set itself."""
 
     class_names: tuple[str, ...]
     ignore_index: int
@@ -245,7 +245,7 @@ def process_pool(workers: int, job: _Job | None = None) -> ProcessPoolExecutor:
 
 @contextmanager
 def quiet_forks() -> Iterator[None]:
-    """No warnings of forks beside threads: what the children do needs none of them."""
+    """Silence warnings of forks with threads: the children use no threads."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
         yield
@@ -317,11 +317,11 @@ def _read_cache(path: Path, dataset: LabelledImages) -> ClassFrequency | None:
             return None
         known = ClassFrequency.from_json(path)
     except (DataError, OSError):
-        return None  # cut short, of another version or out of reach: counted anew and overwritten
+        return None  # truncated, of another version or unreadable: counted again and overwritten
     same = known.fingerprint == dataset.fingerprint and known.class_names == tuple(dataset.classes.names)
     return known if same else None
 
 
 def _write_cache(path: Path, frequency: ClassFrequency) -> None:
-    """Write beside and rename: ranks of one job may do so at the same time."""
+    """Write a temporary file and rename it: ranks of one job may do so at the same time."""
     write_beside(path, frequency.to_json, f".{os.getpid()}")

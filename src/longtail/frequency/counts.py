@@ -150,7 +150,7 @@ class ClassFrequency:
 
     @classmethod
     def from_dict(cls, record: dict, source: object = "the frequency") -> "ClassFrequency":
-        """Inverse of ``to_dict``; further keys of ``to_json`` are taken where present.
+        """Inverse of ``to_dict``; other keys of ``to_json`` are read where present.
 
         Args:
             record: Plain values.

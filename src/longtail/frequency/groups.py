@@ -14,7 +14,7 @@ RARE_COMMON_FREQUENT = ("rare", "common", "frequent")
 
 @dataclass(frozen=True)
 class CategoryGroups:
-    """A partition of the classes 0 … C-1 into named groups, in the order that the method wants them.
+    """A partition of the classes 0 … C-1 into named groups, in the order of the method.
 
     Segmentation (MEDOE) lists the most frequent group first (head, body, tail); detection (MEC) the rarest
     first, since stage k of the cascade is the expert of group k. A group may be empty.
@@ -33,7 +33,7 @@ class CategoryGroups:
         if len(self.names) != len(self.members) or len(set(self.names)) != len(self.names):
             raise ConfigError(
                 f"{len(self.names)} group names {self.names} for {len(self.members)} groups",
-                fix="give every group one name of its own",
+                fix="give every group a different name",
             )
         everyone = sorted(c for m in self.members for c in m)
         if everyone != list(range(len(everyone))):

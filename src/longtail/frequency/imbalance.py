@@ -58,7 +58,7 @@ class ImbalanceSummary:
     """The imbalance of one split in a handful of numbers.
 
     Args:
-        unit: What was counted: pixels, images or instances.
+        unit: Unit of the counts: pixels, images or instances.
         num_classes: Number of classes, C.
         num_absent: Number of classes that never occur.
         largest: Name of the most frequent class.

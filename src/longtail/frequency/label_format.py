@@ -1,4 +1,4 @@
-"""``LabelFormat``: what the values or colours that label images store mean."""
+"""``LabelFormat``: meaning of the values or colours in label images."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class LabelFormat:
             the stored values are the class ids.
         colours: Colour to stored value, where files hold colours. Grey images hold stored values all the same, unless
             every colour is grey.
-        palettes: Whether palette images, too, are read by their colours; else their indices are the stored values.
+        palettes: Whether palette images are read by their colours as well; else their indices are the stored values.
     """
 
     table: np.ndarray | None = None
@@ -96,7 +96,7 @@ class LabelFormat:
         )
 
     def __getstate__(self) -> dict[str, object]:
-        """Without what is looked up by colour, which is large and made again."""
+        """Without the lookup tables of colours, which are large and can be rebuilt."""
         return {name: getattr(self, name) for name in ("table", "colours", "palettes")}
 
 

@@ -124,7 +124,7 @@ def value_histogram(image: Image.Image, path: str | Path = "") -> np.ndarray:
 def _histogram_by_fours(image: Image.Image) -> np.ndarray:
     """``image.histogram()`` of an 8-bit image, int64 (256,), in less time.
 
-    The pixels' bytes are read as RGBA pixels of one row: Pillow counts each band in a table of its own, and the four
+    The pixels' bytes are read as RGBA pixels of one row: Pillow counts each band in a separate table, and the four
     tables add up to the histogram of all pixels. Equal neighbours, of which label maps are made, then wait less often
     for one another to increment the same number.
     """
@@ -185,7 +185,7 @@ def class_ids(
         path: The file.
         class_names: See ``class_histogram``.
         ignore_index: See ``class_histogram``.
-        format: What the stored values mean.
+        format: Meaning of the stored values.
         dtype: Of the result; it must hold all ids and ``ignore_index``.
 
     Raises:

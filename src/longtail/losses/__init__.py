@@ -1,1 +1,1 @@
-"""Classification losses, for pixels and boxes alike: one a file."""
+"""Classification losses, for pixels and boxes alike: one per file."""

@@ -15,9 +15,9 @@ from longtail.losses.positions import labelled_rows
 
 
 def sample_others(others: Bool[Tensor, " m"], ratio: float) -> Bool[Tensor, " m"]:
-    """Positions that train a group: all of its own, and at random at most ``ratio`` times as many others.
+    """Positions that train a group: all of the group, and at random at most ``ratio`` times as many others.
 
-    Where the group has none of its own, none.
+    None where the group has no position.
 
     Source: Balanced group softmax (Li 2020), §4.2.
     """
@@ -42,7 +42,7 @@ class BalancedGroupSoftmax(ClassificationLoss):
     taken of. The paper trains it as a new classifier on a finished detector.
 
     Args:
-        labels: What the target may hold, with counts; of boxes.
+        labels: Classes, background and ignored value of box labels, with the training counts.
         edges: numbers of training instances at which a new group of classes begins; empty groups are left out
         ratio: β, others for each box of a group
 

@@ -24,11 +24,11 @@ class BalancedSoftmax(SoftmaxLoss):
     nobody counts; that balances objects against background as well. The labels of all ranks are counted.
 
     Args:
-        labels: What the target may hold, with counts where ``counts`` is ``data``.
+        labels: Classes, background and ignored value; with the training counts where ``counts`` is ``data``.
         counts: data (those of the training split), or seen: a running count of the labels of training, each class
             beginning with 1
         background_share: share of the background among the boxes that are classified; of counts = data
-        normalizer: what the sum over the labelled positions is divided by: valid (their number), all (the number of
+        normalizer: divisor of the sum over the labelled positions: valid (their number), all (the number of
             positions) or sum (1)
 
     Raises:

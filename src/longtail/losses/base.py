@@ -18,10 +18,10 @@ class ClassificationLoss(nn.Module, ABC):
     with the model.
 
     Args:
-        labels: What the target may hold; a number for so many classes of pixels.
+        labels: Classes, background and ignored value of the labels; a number C stands for C classes of pixels.
     """
 
-    #: Whether the logit of a class is read against 0 or an output of its own rather than against all other classes:
+    #: Whether the logit of a class is compared with 0 or a separate output rather than with all other classes:
     #: sigmoids, groups with "others". Group alignment then keeps its level.
     absolute_logits: bool = False
 
@@ -53,7 +53,7 @@ class ClassificationLoss(nn.Module, ABC):
         Args:
             logits: Of the classifier.
             target: Class ids and ``ignore_index``.
-            position_weight: Factor on each position's share of the loss; it does not change what the sum is divided
+            position_weight: Factor on each position's share of the loss; it does not change the divisor of the sum
                 by. None for 1.
         """
 

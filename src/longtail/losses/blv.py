@@ -37,12 +37,12 @@ class BLVLoss(SoftmaxLoss):
     not vary.
 
     Args:
-        labels: What the target may hold, with counts.
+        labels: Classes, background and ignored value, with the training counts.
         sigma: deviation of the normal distribution; 0 is cross-entropy
         limit: draws are clamped to ± this; null for no limit
         signed: whether draws keep their sign; else their absolute value is added
         reference: classes vary by their count relative to the largest class, which then does not vary, or to all
-        normalizer: what the sum over the labelled positions is divided by: valid (their number), all (the number of
+        normalizer: divisor of the sum over the labelled positions: valid (their number), all (the number of
             positions) or sum (1)
 
     Raises:

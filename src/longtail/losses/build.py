@@ -22,7 +22,7 @@ def build_loss(spec: LossSpec, labels: LabelSpace) -> ClassificationLoss:
         spec: Name of a loss (``longtail info``) or the dotted path of your own ``ClassificationLoss``; with options as
             ``{"name": …, option: …}``, all plain JSON values. Its class is passed ``labels``, or those of
             ``num_classes``, ``background``, ``ignore_index`` and ``frequency`` that its arguments name.
-        labels: What the target may hold, and the counts of training.
+        labels: Classes, background and ignored value of the labels, with the training counts.
 
     Raises:
         ConfigError: No such loss, or it has no such option or value.

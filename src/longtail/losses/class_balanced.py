@@ -14,7 +14,7 @@ from longtail.losses.wrapped import WrappedLoss
 def effective_number_weights(counts: Float[Tensor, " c"], beta: float = 0.9999) -> Float[Tensor, " c"]:
     """Weights ``∝ (1 - β) / (1 - β^n)``, their mean 1: uniform for β = 0, the inverse counts for β -> 1.
 
-    Beyond about ``1 / (1 - β)`` samples further ones count for nothing.
+    Samples beyond about ``1 / (1 - β)`` hardly count.
 
     Args:
         counts: Samples of each class, at least 1, in float64.
@@ -37,20 +37,19 @@ def effective_number_weights(counts: Float[Tensor, " c"], beta: float = 0.9999) 
 
 
 class ClassBalancedLoss(WrappedLoss):
-    """Another loss whose positions weigh as the effective number of samples of their class says.
+    """Weight the positions of another loss by the effective number of samples of their class.
 
-    The weight is the loss's ``position_weight``: what the sum is divided by stays. The background of boxes weighs 1,
+    The weight is the loss's ``position_weight``: the divisor of the sum stays. The background of boxes weighs 1,
     the mean weight of the classes.
 
     A sample is an instance for boxes and an image that shows the class for pixels: neighbouring pixels say the same,
-    which is what the effective number is about, and with pixel counts in the millions no usual β would tell classes
-    apart.
+    which is the idea of the effective number. With pixel counts in the millions, no usual β would distinguish classes.
 
     Args:
-        labels: What the target may hold, with counts.
+        labels: Classes, background and ignored value, with the training counts.
         loss: the loss that is weighted, by name or as {name: focal, gamma: 1}; it owns the logits
         beta: β in [0, 1]: 0 weighs all classes alike, 1 by the inverse counts
-        unit: what a sample is: images, instances or pixels; instances of boxes and images of pixels when not given
+        unit: unit of a sample: images, instances or pixels; instances of boxes and images of pixels when not given
 
     Source: Cui et al. 2019.
     """

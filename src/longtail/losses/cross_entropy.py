@@ -38,7 +38,7 @@ def cross_entropy(
         ignore_index: Target value of positions without a label.
         normalizer: See ``Normalizer``.
         weight: Factor of each class; ``valid`` then divides by the sum of the labelled positions' factors.
-        position_weight: Factor on each position's share of the sum; it does not change what the sum is divided by.
+        position_weight: Factor on each position's share of the sum; it does not change the divisor of the sum.
 
     Source: MEDOE Eq. 3 for one label set; the choice of normaliser, SPEC §2.3.
     """
@@ -84,8 +84,8 @@ class SoftmaxLoss(ClassificationLoss, ABC):
     """Cross-entropy of logits that are adjusted in training; a plain softmax reads them.
 
     Args:
-        labels: What the target may hold.
-        normalizer: What the sum over the labelled positions is divided by: valid (their number), all (the number of
+        labels: Classes, background and ignored value of the labels.
+        normalizer: Divisor of the sum over the labelled positions: valid (their number), all (the number of
             positions) or sum (1).
     """
 
@@ -130,8 +130,8 @@ class CrossEntropy(SoftmaxLoss):
     """``cross_entropy`` as a module.
 
     Args:
-        labels: What the target may hold.
-        normalizer: What the sum over the labelled positions is divided by: valid (their number), all (the number of
+        labels: Classes, background and ignored value of the labels.
+        normalizer: Divisor of the sum over the labelled positions: valid (their number), all (the number of
             positions) or sum (1).
         class_weight: factor of each class
 

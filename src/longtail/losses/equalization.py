@@ -55,7 +55,7 @@ class EqualizationLoss(ClassificationLoss):
     Boxes have C sigmoids and no logit of the background; see ``sigmoid.with_background`` for its probability.
 
     Args:
-        labels: What the target may hold, with counts: images that show each class for boxes, pixels for pixels.
+        labels: Classes, background and ignored value, with the training counts: images for boxes, pixels for pixels.
         threshold: λ, classes below this share are rare: of the images for boxes (0.0011 when not given), of the
             labelled pixels for pixels (0.003)
         spared: γ, how probably a rare class is spared at a pixel

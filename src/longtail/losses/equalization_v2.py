@@ -30,7 +30,7 @@ def gradient_weights(
 
     Args:
         positive: g^pos, gradient gathered so far by boxes of the class.
-        negative: g^neg, that of all other boxes.
+        negative: g^neg, the gradient of all other boxes.
         steepness: γ.
         centre: μ.
         alpha: α.
@@ -53,7 +53,7 @@ class EqualizationLossV2(ClassificationLoss):
     part of the gradient.
 
     Args:
-        labels: What the target may hold.
+        labels: Classes, background and ignored value of the labels.
         steepness: γ, how steeply the weights change with the ratio of positive to negative gradient
         centre: μ, the ratio at which they are halfway
         alpha: α, how much more positive gradients may weigh

@@ -52,7 +52,7 @@ class FederatedLoss(ClassificationLoss):
     drawn by their number of images are trained. Out of training mode every class takes part.
 
     Args:
-        labels: What the target may hold, with counts; of boxes.
+        labels: Classes, background and ignored value of box labels, with the training counts.
         sampled: classes that take part in a step
         power: a class is drawn in proportion to this power of the images that show it; one that no image shows, as if
             one did, or it would keep its first probability for ever

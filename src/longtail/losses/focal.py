@@ -1,4 +1,4 @@
-"""Focal loss: samples that are already right weigh little. Of a softmax, or of one sigmoid a class."""
+"""Focal loss: well-classified samples weigh little. With a softmax, or one sigmoid per class."""
 
 from typing import Literal, get_args
 
@@ -59,7 +59,7 @@ def sigmoid_focal(
     last logit, the background of boxes, is the label of no class.
 
     Args:
-        logits: One a class.
+        logits: One per class.
         target: Class ids, the background's, and ``ignore_index``.
         alpha: α in [0, 1]; None for weights of 1.
         gamma: γ >= 0.
@@ -89,11 +89,11 @@ class FocalLoss(ClassificationLoss):
     vanishes for a thousand small p.) The probabilities of sigmoids do not sum to 1.
 
     Args:
-        labels: What the target may hold.
+        labels: Classes, background and ignored value of the labels.
         kind: softmax, or sigmoid: one yes or no for each class; when not given, sigmoid for boxes and softmax for pixels
         gamma: γ >= 0, how little well classified positions weigh; 0 is cross-entropy
         alpha: weight of the label, 1 - α for every other class; null for weights of 1; of sigmoids [0.25]
-        normalizer: what the sum is divided by: valid (labelled positions), foreground (those that are not background),
+        normalizer: divisor of the sum: valid (labelled positions), foreground (those that are not background),
             all (positions) or sum (1); when not given, foreground for sigmoids, as in the paper, and valid for a softmax
         prior: probability that every sigmoid should start from; of sigmoids
 

@@ -73,7 +73,7 @@ class LabelSpace:
         """Samples of each foreground class, at least 1: a class that training never shows has no logarithm.
 
         Args:
-            unit: What a sample is; None for an instance of boxes and a pixel of pixels.
+            unit: Unit of a sample; None: instances for boxes, pixels for pixels.
 
         Raises:
             ConfigError: The unit was not counted.
@@ -82,12 +82,12 @@ class LabelSpace:
         return torch.tensor(counts, dtype=torch.float64).clamp(min=1)
 
     def independent_samples(self, unit: Unit | None = None) -> Float[Tensor, " c"]:
-        """``counts`` of what is independent of each other: instances of boxes, images of pixels.
+        """``counts`` of independent samples: instances for boxes, images for pixels.
 
         Neighbouring pixels say the same.
 
         Args:
-            unit: What a sample is instead.
+            unit: Another unit of a sample.
         """
         return self.counts(unit or ("instances" if self.background else "images"))
 

@@ -40,15 +40,15 @@ class LDAMLoss(SoftmaxLoss):
     The background of boxes has no margin and weighs 1.
 
     Args:
-        labels: What the target may hold, with counts.
+        labels: Classes, background and ignored value, with the training counts.
         max_margin: margin of the rarest class, in units of the cosine
         scale: s > 0, the classifier's temperature
         beta: β of the effective number by which classes weigh at the end of training (see class_balanced); null for no
             re-weighting
-        unit: what a sample is for the weights: images, instances or pixels; instances of boxes and images of pixels
+        unit: unit of a sample for the weights: images, instances or pixels; instances of boxes and images of pixels
             when not given
         defer: fraction of the phase from which the classes weigh; 1 for never
-        normalizer: what the sum over the labelled positions is divided by: valid (the sum of their weights), all (the
+        normalizer: divisor of the sum over the labelled positions: valid (the sum of their weights), all (the
             number of positions) or sum (1)
 
     Raises:

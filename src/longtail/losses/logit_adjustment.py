@@ -46,11 +46,11 @@ class LogitAdjustedLoss(SoftmaxLoss):
     The prior π is the share of instances for boxes, of labelled pixels for pixels.
 
     Args:
-        labels: What the target may hold, with counts.
+        labels: Classes, background and ignored value, with the training counts.
         tau: τ >= 0, the weight of the prior
         background_share: share of the background among the boxes that are classified, to balance it as well; when not
             given, classes are balanced among each other and objects against background are left as they are
-        normalizer: what the sum over the labelled positions is divided by: valid (their number), all (the number of
+        normalizer: divisor of the sum over the labelled positions: valid (their number), all (the number of
             positions) or sum (1)
 
     Raises:

@@ -55,7 +55,7 @@ def labelled_rows(
     num_classes: int,
     ignore_index: int,
 ) -> Rows:
-    """Positions that have a label, one a row; the gradient of all others is 0.
+    """Positions that have a label, one per row; the gradient of all others is 0.
 
     Raises:
         DataError: See ``check_labels``.

@@ -64,7 +64,7 @@ class SeesawLoss(ClassificationLoss):
     The counts grow in training mode only, the batch at hand included.
 
     Args:
-        labels: What the target may hold.
+        labels: Classes, background and ignored value of the labels.
         mitigation: p, how little rare classes are pushed down; 0 for none
         compensation: q, how much mistaken classes are pushed down; 0 for none
         eps: least probability of the label that compensation divides by

@@ -14,7 +14,7 @@ def one_hot(target: Int[Tensor, " m"], num_logits: int, like: Tensor) -> Float[T
 
 
 def with_background(scores: Float[Tensor, "n classes *grid"]) -> Float[Tensor, "n more *grid"]:
-    """Class scores, and for the background what the best class leaves: it wins where no class reaches one half.
+    """Class scores, and for the background 1 minus the best score: it wins where no class reaches one half.
 
     The columns do not sum to 1.
     """

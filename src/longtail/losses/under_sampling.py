@@ -32,15 +32,15 @@ def keep_probabilities(counts: Float[Tensor, " c"], quantile: float = 0.5) -> Fl
 class UnderSamplingLoss(WrappedLoss):
     """Another loss that sees each position with the probability of its class; all of them outside of training.
 
-    Positions left out are ignored: they do not count in what the sum is divided by. They are drawn anew in every step
+    Positions left out are ignored and do not count in the divisor of the sum. They are drawn again in every step
     from torch's generator. The background of boxes, which the detector's own sampling thins, is always kept.
 
     Args:
-        labels: What the target may hold, with counts.
+        labels: Classes, background and ignored value, with the training counts.
         loss: the loss of the positions kept, by name or as {name: focal, gamma: 1}; it owns the logits
         quantile: classes with more samples than this quantile of the counts are thinned to it: 0 thins every class to
             the rarest, 0.5 to the median, 1 none
-        unit: what is counted: pixels, instances or images; instances of boxes and pixels of pixels when not given
+        unit: unit of the counts: pixels, instances or images; instances of boxes and pixels of pixels when not given
 
     Source: MEDOE Table 2 (under-sampling).
     """

@@ -1,4 +1,4 @@
-"""A classifier trained anew on a finished detector, from plain settings: the two-step comparison methods."""
+"""Train second classifiers on a finished detector: the two-step comparison methods."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,19 +31,19 @@ def add_classifier_phase(
     beside: bool = False,
     threshold: int = 300,
 ) -> CascadeDetector:
-    """Give a detector a further training phase, ``classifier``, in which second classifiers alone are trained.
+    """Add a training phase ``classifier`` to a detector, which trains second classifiers alone.
 
     With nothing but another sampling it is the classifier-only fine-tuning of MEC's comparisons 3 and 5; with
     ``loss="balanced_group_softmax"``, BAGS (10); with ``head="box", beside=True`` and two-level sampling, the
     classification calibration head (9).
 
     Args:
-        detector: It is changed and given back.
+        detector: It is changed in place and returned.
         frequency: Counts of the training split.
         classifier: Kind of the second classifiers.
         base: Makes the loss of the first classifiers; None for cross-entropy.
-        loss: Loss of the second classifiers; that of the first where None.
-        head: What is trained: the classifier, or a copy of the two shared layers before it, too.
+        loss: Loss of the second classifiers; None: the loss of the first.
+        head: Trained part: the classifier, or also a copy of the two shared layers before it.
         reset: Begin with random classifiers instead of the trained ones.
         beside: Keep the first classifiers for classes with more than ``threshold`` instances and the background.
         threshold: See ``TwoHeadsLoss``.

@@ -40,7 +40,7 @@ def build_detection_method(
     Args:
         name: ``baseline``: the cascade as it is, its own prediction the plain average of its dialect. ``mec``: see
             ``make_multi_expert``.
-        groups: Groups of the classes by training instances, rarest first; one a stage for ``mec``.
+        groups: Groups of the classes by training instances, rarest first; one per stage for ``mec``.
         detector: Arguments of ``detection.build_detector``. Without ``ious`` there are as many stages as groups, with
             thresholds 0.5, 0.6, ….
         overall_weight: λ; only for ``mec``.
@@ -67,7 +67,7 @@ def build_detection_method(
     if groups.num_groups > len(_IOUS) and "ious" not in (detector or {}):
         raise ConfigError(
             f"{groups.num_groups} groups, and IoU thresholds for at most {len(_IOUS)} stages",
-            fix="give ious, one threshold a stage, or fewer groups (data.groups)",
+            fix="give ious, one threshold per stage, or fewer groups (data.groups)",
         )
     settings = {"ious": _IOUS[: groups.num_groups], "num_classes": groups.num_classes, **dict(detector or {})}
     if settings["num_classes"] != groups.num_classes:

@@ -48,7 +48,7 @@ class Detector(
             to which the image is scaled before the network; ``bands``, ``value_range`` and ``pages`` of
             ``PhotoFormat`` where pictures are no RGB bytes.
         task: Tells this configuration from a segmenter's.
-        network: A trained ``DetectionMethod`` of your own instead of ``model`` and ``method``; pass it to
+        network: A trained ``DetectionMethod`` instead of ``model`` and ``method``; pass it to
             ``from_pretrained`` again.
     """
 
@@ -104,10 +104,10 @@ class Detector(
             image: A file, a PIL image, or uint8 RGB values as an (h, w, 3) array or a (3, h, w) tensor;
                 of other bands see ``picture_pixels``.
             scales: Look at the picture at several sizes, factors on the input's (test-time augmentation).
-            flip: Look at it mirrored, too.
+            flip: Also look at it mirrored.
 
         Raises:
-            ConfigError: No picture, or a method of your own is to be augmented.
+            ConfigError: No picture, or your own method is to be augmented.
         """
         self.eval()
         pixels = picture_pixels(image, self.photos)

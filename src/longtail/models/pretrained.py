@@ -35,10 +35,10 @@ Model = TypeVar("Model", bound="PretrainedModel")
 class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     """A model rebuilt from plain JSON values: ``Segmenter`` and ``Detector``.
 
-    A subclass takes ``model``, a dict with a ``name``, and ``network``, a model of one's own in its place.
+    A subclass takes ``model``, a dict with a ``name``, and ``network``, your own model instead of it.
     """
 
-    #: What the subclass is for.
+    #: Task of the subclass.
     task: ClassVar[Task]
     #: A ``PhasedMethod``, of the subclass's own kind.
     method: Any
@@ -61,7 +61,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         self.save_description(folder)
 
     def save_description(self, folder: str | Path) -> None:
-        """Write ``config.json``: what the model is, without its weights."""
+        """Write ``config.json``: the model's settings, without weights."""
         config = Path(folder) / "config.json.part"
         config.write_text(json.dumps(self._hub_mixin_config, indent=1, sort_keys=True) + "\n")
         config.replace(Path(folder) / "config.json")
@@ -101,7 +101,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
 
         Args:
             pretrained_model_name_or_path: Folder, or Hub id.
-            options: Those of the Hub mixin (``revision``, ``token``, …), ``network`` for a model of your own, and
+            options: Those of the Hub mixin (``revision``, ``token``, …), ``network`` for your own model, and
                 ``trust_code=True`` to let the configuration name a model builder or a loss outside this library.
 
         Raises:
@@ -113,7 +113,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         if folder.is_dir():
             _check_folder(folder, trusted=trust_code or "network" in options)
         else:
-            # the mixin goes on without a configuration that it cannot get
+            # the mixin continues without a configuration
             _hub_file(folder, "config.json", **{key: options[key] for key in _HUB_OPTIONS if key in options})
             if not trust_code and "network" not in options:
                 options["untrusted"] = True
@@ -150,7 +150,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         load_weights(trained, path, device=map_location)
         done = [phase for phase in recorded_phases(path) if phase in trained.method.phases]
         if done and done[-1] != trained.method.phases[-1]:
-            # of a run that stopped between two phases: what the last one would have trained is not read
+            # of a run that stopped between two phases: weights that the last phase would have trained are not read
             trained.method.start_phase(done[-1])
         return trained.to(map_location).eval()
 
@@ -221,7 +221,7 @@ def recorded_phases(path: Path) -> list[str]:
 
 
 def photos_of(input: Mapping[str, Any]) -> PhotoFormat:
-    """How the photographs of a model are read, as its ``input`` tells."""
+    """How the photographs of a model are read, by its ``input``."""
     bands, value_range = input.get("bands"), input.get("value_range")
     return PhotoFormat(
         tuple(bands) if isinstance(bands, (list, tuple)) else bands,
@@ -303,7 +303,7 @@ def _hub_file(model: Path, name: str, **options: Any) -> Path:
 
 
 def _check_hub_id(path: Path) -> None:
-    """Refuse what is no folder and cannot be a model of the Hub."""
+    """Raise an error for a path that is neither a folder nor a possible Hub model."""
     if path.is_file():
         raise CheckpointError(
             f"{path} is a file, a model is a folder of weights with their config.json",

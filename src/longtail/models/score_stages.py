@@ -38,18 +38,18 @@ def score_stages(
 ) -> Results:
     """Score ways to read recorded stages. Boxes only: masks need the network.
 
-    Images that were not recorded are left out of the annotations, too.
+    Images that were not recorded are also left out of the annotations.
 
     Args:
         recording: Folder that ``StageRecorder`` (`longtail evaluate --record`) wrote.
         annotations: COCO- or LVIS-style annotation file of the recorded split.
         readouts: Name -> ensemble of the stages' logits, or a readout of a detector; the first is the method's own.
-        groups: Groups to score by, or what gives them, and a word on where they come from, for the annotations; None for
+        groups: Groups to score by, or a function annotations → (groups, source); None for
             the annotations' own.
         class_names: Names of the classes that the stages know, to compare with the annotations'.
         frequency: Counts of the training split, for the record.
         postprocess: Thresholds; None for LVIS's.
-        federated: LVIS's rules; None for what the annotations are.
+        federated: Whether LVIS's rules apply; None: detect from the annotations.
         max_detections: See ``DetectionScorer``.
         fixed: See ``DetectionScorer``.
         pooled: See ``DetectionScorer``.
@@ -115,7 +115,7 @@ def recorded_detector(recording: str | Path, *, trust_code: bool = False) -> tup
         trust_code: Let the description name code outside this library.
 
     Raises:
-        CheckpointError: The recording has no description (it is of a detector of one's own): call ``score_stages``.
+        CheckpointError: The recording has no description (it is of your own detector): call ``score_stages``.
         ConfigError: The detector is no cascade.
     """
     detector = Detector.from_description(recording, trust_code=trust_code)

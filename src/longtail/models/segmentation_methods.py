@@ -33,19 +33,19 @@ from longtail.segmentation.method import SegmentationMethod
 from longtail.segmentation.model_ensemble import ModelEnsemble
 from longtail.segmentation.two_step import TwoStep
 
-#: Ensembles of the paper's Table 6 and the plain average: read beside the method's own unless told otherwise.
+#: Ensembles of the paper's Table 6 and the plain average: read after the method's own unless others are given.
 TABLE_6 = ("mean", "argmax", "softmax_threshold", "group_average")
 EnsembleSpec = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ClassifierPhase:
-    """How a baseline's classifier is trained anew on finished features.
+    """Re-training of a baseline's classifier on frozen features.
 
     Args:
-        loss: As ``losses.build_loss`` reads it; that of the first phase where None.
+        loss: As ``losses.build_loss`` reads it; None: the loss of the first phase.
         reset: Begin with random weights instead of the trained ones.
-        sampling: Which images are shown, as ``data.sampling.by``; training reads it. That of the run where None.
+        sampling: Which images are shown, as ``data.sampling.by``; training reads it. None: that of the run.
     """
 
     loss: LossSpec | None = None
@@ -68,7 +68,7 @@ def build_method(
         name: ``baseline``, ``medoe``, ``mcn`` (shared decoder, K classifiers) or ``model_ensemble`` (K networks).
         model: Any encoder-decoder; it becomes part of the method.
         frequency: Counts of the training split: the prior of Eq. 4.
-        groups: One expert a group, most frequent first.
+        groups: One expert per group, most frequent first.
         ignore_index: Target value of pixels without a label.
         options: Keyword arguments of ``baseline``, ``medoe``, … in this file, all plain JSON values.
 
@@ -107,9 +107,9 @@ def baseline(
         ignore_index: Target value of pixels without a label.
         normalizer: See ``losses.cross_entropy``; of cross-entropy.
         loss: Loss of the main head, as ``losses.build_loss`` reads it; None for cross-entropy.
-        calibrated: Readouts beside the plain one, by name: arguments of ``calibration.class_divisors`` such as
+        calibrated: Readouts after the plain one, by name: arguments of ``calibration.class_divisors`` such as
             ``{"by": "logit_adjustment", "tau": 1}``, of pixels unless ``unit`` says otherwise.
-        classifier_phase: Fields of ``ClassifierPhase``: the classifier is trained anew afterwards, all else frozen.
+        classifier_phase: Fields of ``ClassifierPhase``: the classifier is re-trained afterwards, everything else frozen.
 
     Raises:
         ConfigError: An unknown loss or option, or a ``normalizer`` beside the loss's own.
@@ -165,7 +165,7 @@ def medoe(
         initialise: ``copy`` or ``reset`` for the weights of experts 2 … K.
         loss: Fields of ``ExpertLossOptions``.
         ensemble: Name of an ensemble, or ``{"name": …, option: …}``.
-        comparisons: Further ensembles to evaluate beside it, by name; default: those of Table 6.
+        comparisons: Other ensembles to evaluate, by name; default: those of Table 6.
         restrict_oracle: Whether the oracle's softmax runs over the expert's label set alone.
         shared_decoder: One decoder and K classifiers: MCN.
         gradient: Which classifiers of MCN train what they share, ``first`` or ``all``.
@@ -211,7 +211,7 @@ def model_ensemble(
     members: int = 3,
     loss: LossSpec | None = None,
 ) -> ModelEnsemble:
-    """ME of Table 5: ``members`` networks; decoders start from weights of their own, encoders from those given.
+    """ME of Table 5: ``members`` networks; each decoder has its own initial weights, encoders have those given.
 
     Their ``loss`` is as of ``baseline``.
     """
@@ -268,7 +268,7 @@ _ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[LabelSets, Tensor], dict[s
     "nested_chain": (NestedChain, lambda sets, share: {"label_sets": sets.masks, "share": share}),
 }
 
-#: What the data say; everything else is an option.
+#: Arguments from the data; everything else is an option.
 _GIVEN = ("model", "frequency", "groups", "ignore_index")
 
 _METHODS: dict[str, Callable[..., SegmentationMethod]] = {

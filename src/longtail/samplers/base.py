@@ -17,7 +17,7 @@ class Sampler(ABC):
 
     A pass is a function of the generator alone, or of (seed, pass): a killed run resumes by drawing it again, and
     every rank of a distributed run draws the same and takes its share. The training engine calls the sampler with its
-    own generator; ``epoch_indices`` is for loops of one's own.
+    own generator; ``epoch_indices`` is for your own loops.
 
     Args:
         seed: Of ``epoch_indices``.
@@ -72,7 +72,7 @@ def split(index: int, num_images: int) -> tuple[int, int | None]:
     """Image of an index of any sampler, and the class that it was drawn for where the sampler says so.
 
     Args:
-        index: What a sampler gave.
+        index: An index from a sampler.
         num_images: Number of images that it samples.
     """
     drawn_for, image = divmod(index, num_images)

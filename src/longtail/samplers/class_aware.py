@@ -14,7 +14,7 @@ from longtail.samplers.base import Sampler, shown_classes
 class ClassAware(Sampler):
     """First a class, then an image that shows it.
 
-    Classes come round in equal numbers, each in an order of its own, and so do the images of a class: an image is not
+    Classes come in equal numbers and in random order, and so do the images of a class: an image is not
     shown a second time for a class before all its others were, within one pass. Images without objects are not shown.
 
     Args:

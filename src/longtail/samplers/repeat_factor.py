@@ -16,7 +16,7 @@ class RepeatFactor(Sampler):
 
     With f the share of the images that show a class, the class repeats ``max(1, sqrt(threshold / f))`` times, an
     image as often as the class of it that repeats most, an image without objects once. The whole part of the factor
-    is kept in every pass, the rest with its probability, drawn anew each pass: detectron2's reading.
+    is kept in every pass, the rest with its probability, drawn again each pass: detectron2's reading.
 
     Args:
         image_labels: Classes of the objects of every image (``DetectionDataset.image_labels``).

@@ -67,7 +67,7 @@ class PhotometricDistortion(v2.Transform):
 
 
 class DistortAndNormalise(v2.Transform):
-    """A photometric distortion and the normalisation in one pass over an image of bytes, or of floats in 0 … 1.
+    """A photometric distortion and the normalisation in one pass over per image of bytes, or of floats in 0 … 1.
 
     Equal to ``ToDtype(float32, scale=True)``, the distortion and ``Normalize`` one after the other: they are affine
     too, and the limits 0 and 1 between them become limits of the outcome.

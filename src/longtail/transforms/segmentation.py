@@ -130,7 +130,7 @@ class FocusClass(int):
 
 
 class RandomScaledCrop(v2.Transform):
-    """Scale by a random factor and cut a random crop, in one step: only what the crop shows is resized.
+    """Scale by a random factor and cut a random crop, in one step: only the pixels of the crop are resized.
 
     Where the scaled image is smaller than the crop, all of it along that axis is kept, unpadded. A sample with a
     ``FocusClass`` that its label map shows is cut around a random pixel of that class, whatever fills the rest.

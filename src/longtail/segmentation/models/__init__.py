@@ -69,13 +69,13 @@ def wrap(
     Args:
         model: Of segmentation-models-pytorch, transformers or torchvision, or your own with ``encoder``, ``decoder``
             and ``head`` (or ``segmentation_head``). The parts are taken over, not copied. An ``EncoderDecoder`` is
-            given back as it is. Where a model of your own has a ``forward``, it is compared on one small image.
+            given back as it is. Where your own model has a ``forward``, it is compared on one small image.
         num_classes: Number of classes C; None to read it from the model.
-        size_divisor: Of a model of your own, see ``EncoderDecoder``; 1 where not given.
-        align_corners: Of a model of your own, see ``EncoderDecoder``; False where not given.
+        size_divisor: For your own model, see ``EncoderDecoder``; 1 where not given.
+        align_corners: For your own model, see ``EncoderDecoder``; False where not given.
 
     Raises:
-        ConfigError: The model cannot be split, tells another number of classes apart, says something else than its parts
+        ConfigError: The model cannot be split, predicts another number of classes, gives another result than its parts
             one after another, or is of a library that says these settings itself.
     """
     from longtail.segmentation.models.wrapping import wrap_model

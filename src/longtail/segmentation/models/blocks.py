@@ -47,7 +47,7 @@ class ConvNormAct(nn.Sequential):
         return weight.split(list(channels), dim=1)
 
     def of_convolved(self, values: Float[Tensor, "n outputs h w"]) -> Float[Tensor, "n outputs h w"]:
-        """Norm and activation of what the convolution gave."""
+        """Norm and activation of the convolution's output."""
         return self[2](self[1](values))
 
 
@@ -96,5 +96,5 @@ def classifier(channels: int, num_classes: int) -> nn.Conv2d:
 
 
 def resize_concat(maps: Sequence[Float[Tensor, "n _ _ _"]], size: Sequence[int]) -> Float[Tensor, "n c H W"]:
-    """All maps, resampled to one size, one after the other: what the decoders' ``plain`` forms read."""
+    """All maps, resampled to one size, concatenated: the input of the decoders' ``plain`` forms."""
     return torch.cat([F.interpolate(m, tuple(size), mode="bilinear", align_corners=False) for m in maps], dim=1)

@@ -126,7 +126,7 @@ def deeplabv3plus(
         auxiliary: Train the encoder's last but one map too, through an FCN head.
         auxiliary_channels: Channels of that head.
         auxiliary_weight: Weight of its loss.
-        encoder_options: Further arguments of the encoder.
+        encoder_options: Other arguments of the encoder.
         weights: Of the encoder: see ``build_encoder``.
 
     Source: Chen et al. 2018; sizes of mmsegmentation's DeepLabv3+ (output stride 8, 512 channels).

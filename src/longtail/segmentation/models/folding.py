@@ -1,7 +1,7 @@
 """Convolutions over maps that were brought to one size and concatenated, without making that concatenation.
 
 A convolution is linear, and so is bilinear resampling: a map can be multiplied with its part of the weights at its own
-resolution, and what comes out resampled. Exact up to rounding, gradients too; the smaller a map is beside the result,
+resolution, and what comes out resampled. Exact up to rounding, gradients too; the smaller a map is than the result,
 the more it saves.
 """
 

@@ -48,7 +48,7 @@ class OCRDecoder(nn.Module):
 
     Args:
         inputs: Channels of all the encoder's maps together.
-        num_classes: Number of classes C, which is that of the regions.
+        num_classes: Number of classes C, and of regions.
         channels: Channels of pixels and regions.
         attention_channels: Channels of the attention.
         start: First of the encoder's maps to read; the others are brought to its size.
@@ -105,7 +105,7 @@ def ocrnet(
         attention_channels: Channels of the attention.
         stride: The encoder's maps from this stride on are brought to one size and read together.
         auxiliary_weight: Weight of the soft regions' loss.
-        encoder_options: Further arguments of the encoder (``output_stride`` among them).
+        encoder_options: Other arguments of the encoder (``output_stride`` among them).
         weights: Of the encoder: see ``build_encoder``.
 
     Raises:

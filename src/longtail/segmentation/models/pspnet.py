@@ -14,7 +14,7 @@ from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier
 
 
 class PyramidPoolingDecoder(nn.Module):
-    """The deepest map beside its means over grids of several sizes, fused by a 3x3 convolution.
+    """The deepest map and its means over grids of several sizes, fused by a 3x3 convolution.
 
     Args:
         inputs: Channels of the map.
@@ -77,7 +77,7 @@ def pspnet(
         auxiliary: Train the encoder's last but one map too, through an FCN head.
         auxiliary_channels: Channels of that head.
         auxiliary_weight: Weight of its loss.
-        encoder_options: Further arguments of the encoder.
+        encoder_options: Other arguments of the encoder.
         weights: Of the encoder: see ``build_encoder``.
 
     Source: Zhao et al. 2017.

@@ -83,7 +83,7 @@ def segformer(
         projection: Form of the decoder: see ``MLPDecoder``.
         channels: Width of the decoder; None for the published one: 768 (``linear``; 256 on B0 and B1) or 256 (``conv``).
         dropout: See ``MLPDecoder``.
-        encoder_options: Further arguments of the encoder.
+        encoder_options: Other arguments of the encoder.
         weights: Of the encoder: see ``build_encoder``. NVIDIA's published MiT weights are for non-commercial use only;
             they are never taken unless you ask for them.
 

@@ -170,7 +170,7 @@ def _replace(module: nn.Module, **children: nn.Module | None) -> nn.Module:
 
 
 def _patch_size(config: Any) -> int:
-    """What the sides of an image must be multiples of: the patch of a plain vision transformer, else 1."""
+    """Divisor of the sides of an image: the patch of a plain vision transformer, else 1."""
     backbone = getattr(config, "backbone_config", None) or config
     plain = (
         hasattr(backbone, "patch_size") and not hasattr(backbone, "depths") and hasattr(backbone, "num_hidden_layers")
@@ -182,7 +182,7 @@ def _patch_size(config: Any) -> int:
 
 
 class _PassThrough(nn.Module):
-    """Stands in for a head: hands on what the head would have read."""
+    """Replaces a head: returns the head's input."""
 
     def forward(self, features: Any) -> Any:
         return features
@@ -295,7 +295,7 @@ class _TokenEncoder(nn.Module):
 
 
 class _Neck(nn.Module):
-    """Stands in for DPT's neck: hands on what it would have read."""
+    """Replaces DPT's neck: returns the neck's input."""
 
     def forward(self, hidden_states: Any, patch_height: int | None = None, patch_width: int | None = None) -> Any:
         return hidden_states

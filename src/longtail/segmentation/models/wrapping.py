@@ -35,7 +35,7 @@ def _split(model: nn.Module, num_classes: int | None, settings: dict[str, Any]) 
     if settings and (known or isinstance(model, EncoderDecoder)):
         raise ConfigError(
             f"{' and '.join(settings)} for {type(model).__name__}, which has its own",
-            fix="leave them out: they are for models of your own with encoder, decoder and head",
+            fix="leave them out: they are for your own models with encoder, decoder and head",
         )
     if isinstance(model, EncoderDecoder):
         return model
@@ -88,7 +88,7 @@ def _said_by_both(model: nn.Module, wrapped: EncoderDecoder) -> Tensor | None:
     side = -(-_SIDE // wrapped.size_divisor) * wrapped.size_divisor
     if weight.is_meta:
         return None
-    # of noise, not of zeros: what a resize does to an even map does not tell how it samples
+    # of noise, not of zeros: a constant map is resized alike however it is sampled
     image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(weight)
     training = {module: module.training for module in model.modules()}
     try:
