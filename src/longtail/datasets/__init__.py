@@ -11,6 +11,7 @@ _PUBLIC = {
     "LongTailScenes": "longtail.datasets.synthetic",
     "Lvis": "longtail.datasets.lvis",
     "SegmentationFolder": "longtail.datasets.folder",
+    "SegmentationSamples": "longtail.datasets.samples",
     "open_dataset": "longtail.datasets.open",
 }
 

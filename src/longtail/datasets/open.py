@@ -17,6 +17,7 @@ _NAMED = {
     "cityscapes": "longtail.datasets.cityscapes.Cityscapes",
     "coco": "longtail.datasets.coco.Coco",
     "folder": "longtail.datasets.folder.SegmentationFolder",
+    "hf": "longtail.datasets.samples.SavedSamples",
     "lvis": "longtail.datasets.lvis.Lvis",
     "table": "longtail.datasets.box_table.BoxTable",
     "voc": "longtail.datasets.voc.Voc",
@@ -38,8 +39,9 @@ def open_dataset(
 
     Args:
         name_or_path: ``longtail-scenes``; ``cityscapes:ROOT``, ``ade20k:ROOT``, ``folder:ROOT``, ``coco:ROOT``,
-            ``lvis:ROOT``, ``yolo:ROOT``, ``voc:ROOT`` or ``table:ROOT``; a folder, recognised by its layout; or the
-            dotted path of a class, ``my.package.MyData``, which is called with ``split``, ``transform`` and the options.
+            ``lvis:ROOT``, ``yolo:ROOT``, ``voc:ROOT``, ``table:ROOT`` or ``hf:ROOT`` (``save_to_disk``); a folder,
+            recognised by its layout; or the dotted path of a class, ``my.package.MyData``, which is called with ``split``,
+            ``transform`` and the options.
         split: "train", "val", … as the data set calls it.
         transform: Applied to every sample dict.
         task: Task of the data, where they hold both label images and boxes (Pascal VOC, synthetic scenes).

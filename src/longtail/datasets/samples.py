@@ -1,0 +1,244 @@
+"""Data sets of samples in memory: of torch, of Hugging Face's ``datasets``, or any sequence."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+
+from longtail.classes_file import checked_palette, distinct_names
+from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample
+from longtail.datasets.class_files import find_class_file, read_class_file
+from longtail.datasets.fingerprint import fingerprint_of
+from longtail.datasets.layouts import synonyms
+from longtail.datasets.palette import generate_palette
+from longtail.datasets.parting import ALL, in_split, parting_note
+from longtail.errors import ConfigError, DataError, MissingDependencyError
+from longtail.frequency.label_format import class_table
+from longtail.frequency.label_image import class_histogram
+
+_MASKS = ("mask", "label", "annotation", "labels", "segmentation", "seg_map")
+_RGB_MODES = ("L", "P", "RGB", "CMYK", "1")
+
+
+class SegmentationSamples(SegmentationDataset):
+    """Samples of any data set that has ``len`` and an index: a torch ``Dataset``, one of Hugging Face, a list.
+
+    A sample is a mapping, or a pair of image and mask. The image is a PIL image, a uint8 array (h, w, 3) or a uint8 tensor
+    (3, h, w); the mask a PIL image of one channel, or an integer array or tensor (h, w) of class ids.
+
+    Args:
+        samples: The data set.
+        names: Class names, in the order of their ids.
+        transform: Applied to the whole sample dict.
+        image: Key of the image.
+        mask: Key of the mask; None finds ``mask``, ``label``, ``annotation`` and the like.
+        palette: Colours of the classes; generated where not given.
+        ignore_index: Value of pixels without class.
+        label_map: What stored values mean, see ``ImageLabelPairs``.
+        reduce_zero_label: Masks store class i as i + 1, and 0 for no class.
+
+    Raises:
+        ConfigError: ``ignore_index`` is the id of a class, or the map has keys or values that it cannot have.
+        DataError: The names are not distinct, or there is no sample.
+    """
+
+    def __init__(
+        self,
+        samples: Any,
+        names: Sequence[str],
+        transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
+        *,
+        image: str = "image",
+        mask: str | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+        ignore_index: int = 255,
+        label_map: Mapping[int | str, int] | None = None,
+        reduce_zero_label: bool = False,
+    ) -> None:
+        found = distinct_names(names, "names")
+        colours = generate_palette(len(found)) if palette is None else checked_palette(palette, len(found), "palette")
+        if 0 <= ignore_index < len(found):
+            raise ConfigError(
+                f"ignore_index {ignore_index} is the id of class {found[ignore_index]!r}", fix="choose 255"
+            )
+        if not len(samples):
+            raise DataError("the data set holds no samples", fix="check its split")
+        self.classes, self.ignore_index, self.transform = ClassInfo(found, colours), ignore_index, transform
+        self.samples = samples
+        self._image = image
+        self._mask = mask if mask is not None or not isinstance(samples[0], Mapping) else _found(samples[0])
+        # a data set of columns decodes those alone that are asked for
+        columns = getattr(samples, "select_columns", None)
+        self._masks = samples if columns is None else columns([self._mask])
+        self._table = class_table(len(found), ignore_index, label_map=label_map, reduce_zero_label=reduce_zero_label)
+        self._dtype = np.uint8 if len(found) <= 255 and ignore_index <= 255 else np.int32
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> SegmentationSample:
+        stored = self.samples[index]
+        image = _pixels(self._part(stored, self._image, 0, index), index)
+        ids = self._ids(self._part(stored, self._mask, 1, index), index)
+        if tuple(image.shape[-2:]) != ids.shape:
+            raise DataError(
+                f"the mask of sample {index} is {ids.shape}, its image {tuple(image.shape[-2:])}", fix="give one size"
+            )
+        name = str(stored.get("name", index)) if isinstance(stored, Mapping) else str(index)
+        mask = tv_tensors.Mask(torch.from_numpy(ids))
+        sample: SegmentationSample = {"image": image, "mask": mask, "name": name}
+        return sample if self.transform is None else self.transform(sample)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Class ids (h, w) of one sample.
+
+        Raises:
+            DataError: They are none.
+        """
+        return self._ids(self._part(self._masks[index], self._mask, 1, index), index)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of a Hugging Face data set with the classes; empty for others."""
+        known = getattr(self.samples, "_fingerprint", "")
+        table = None if self._table is None else self._table.tolist()
+        return fingerprint_of((), known, self.classes.names, self.ignore_index, table) if known else ""
+
+    def _part(self, stored: Any, key: str | None, place: int, index: int) -> Any:
+        try:
+            return stored[key] if isinstance(stored, Mapping) else stored[place]
+        except (KeyError, IndexError, TypeError) as error:
+            holds = ", ".join(map(str, stored)) if isinstance(stored, Mapping) else type(stored).__name__
+            raise DataError(
+                f"sample {index} has no {key or 'mask'}; it holds {holds}", fix="name the keys with image and mask"
+            ) from error
+
+    def _ids(self, mask: Any, index: int) -> np.ndarray:
+        values = np.asarray(mask)
+        if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+            values = values.squeeze(0 if values.shape[0] == 1 else -1)
+        if values.ndim != 2 or values.dtype.kind not in "uib" or values.min(initial=0) < 0:
+            raise DataError(
+                f"the mask of sample {index} is {values.dtype} of shape {values.shape}", fix="give class ids (h, w)"
+            )
+        counts = np.bincount(values.ravel(), minlength=256)
+        class_histogram(counts, self.classes.names, self.ignore_index, self._table, f"of sample {index}")
+        return values.astype(self._dtype) if self._table is None else self._table.astype(self._dtype)[values]
+
+
+class SavedSamples(SegmentationSamples):
+    """A Hugging Face data set on disk, as ``save_to_disk`` writes it.
+
+    Args:
+        root: Its folder.
+        split: Name of the split (``valid`` and ``validation`` are "val"); without splits, "train" and "val" part the
+            samples by a hash of their numbers. "all" takes all of a data set without splits.
+        transform: Applied to the whole sample dict.
+        names: Class names; else those of ``classes.json`` or ``classes.txt`` in the folder.
+        val_share: Share of the samples that is "val" where there are no splits.
+        image: See ``SegmentationSamples``.
+        mask: See ``SegmentationSamples``.
+        ignore_index: See ``SegmentationSamples``.
+        label_map: See ``SegmentationSamples``.
+        reduce_zero_label: See ``SegmentationSamples``.
+
+    Raises:
+        MissingDependencyError: ``datasets`` is not installed.
+        DataError: There is no such data set or split, or no class names.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        val_share: float = 0.2,
+        image: str = "image",
+        mask: str | None = None,
+        ignore_index: int = 255,
+        label_map: Mapping[int | str, int] | None = None,
+        reduce_zero_label: bool = False,
+    ) -> None:
+        root = Path(root).expanduser()
+        samples, self.note = saved_split(root, split, val_share)
+        if names is None:
+            path = find_class_file([root])
+            if path is None:
+                raise DataError(
+                    f"{root} has no class names", fix="write classes.txt there, or pass names (data.options)"
+                )
+            names = read_class_file(path).names
+        super().__init__(
+            samples,
+            names,
+            transform,
+            image=image,
+            mask=mask,
+            ignore_index=ignore_index,
+            label_map=label_map,
+            reduce_zero_label=reduce_zero_label,
+        )
+
+
+def saved_split(root: Path, split: str, val_share: float = 0.2) -> tuple[Any, str]:
+    """One split of a data set of ``save_to_disk``, and a word on how it was parted.
+
+    Args:
+        root: Its folder.
+        split: Name of the split.
+        val_share: Share of the samples that is "val" where there are no splits.
+
+    Raises:
+        MissingDependencyError: ``datasets`` is not installed.
+        DataError: There is no such data set or split.
+    """
+    try:
+        from datasets import DatasetDict, load_from_disk
+    except ImportError as error:
+        raise MissingDependencyError(f"{root} needs datasets", fix="pip install 'longtail[datasets]'") from error
+    try:
+        saved = load_from_disk(str(root))
+    except Exception as error:
+        raise DataError(
+            f"cannot read {root} as a data set of save_to_disk: {str(error).splitlines()[0]}", fix="check the folder"
+        ) from error
+    if isinstance(saved, DatasetDict):
+        for name in synonyms(split):
+            if name in saved:
+                return saved[name], ""
+        raise DataError(f"{root} has no split {split!r}", fix=f"choose one of {', '.join(saved)}")
+    kept = in_split([str(i) for i in range(len(saved))], split, root, val_share=val_share)
+    if split == ALL:
+        return saved, ""
+    return saved.select(np.flatnonzero(kept)), parting_note(root, val_share, None)
+
+
+def _found(sample: Mapping[str, Any]) -> str:
+    key = next((key for key in _MASKS if key in sample), None)
+    if key is None:
+        raise DataError(
+            f"a sample holds {', '.join(map(str, sample))}, none a mask by its name", fix="name it with mask"
+        )
+    return key
+
+
+def _pixels(image: Any, index: int) -> tv_tensors.Image:
+    """uint8 (3, h, w) RGB."""
+    if isinstance(image, Image.Image):
+        if image.mode not in _RGB_MODES:
+            raise DataError(f"the image of sample {index} is of kind {image.mode}", fix="convert it to RGB")
+        image = np.array(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0) if image.ndim == 3 else image))
+    if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
+        kind = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__
+        raise DataError(
+            f"the image of sample {index} is {kind}", fix="give uint8 RGB: an array (h, w, 3) or a tensor (3, h, w)"
+        )
+    return tv_tensors.Image(image)
