@@ -74,7 +74,7 @@ def test_unknown_names_are_refused_with_the_known_ones(name):
 
 
 def test_unknown_options_and_layouts_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"no option colour.*\n.*num_images"):
+    with pytest.raises(ConfigError, match=r"no option 'colour'.*\n.*num_images"):
         open_dataset("longtail-scenes", "train", colour=3)
     (tmp_path / "stuff").mkdir()
     with pytest.raises(DataError, match="no known data set; it holds stuff"):

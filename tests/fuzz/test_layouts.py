@@ -19,7 +19,9 @@ NAMES = ("cat", "dog")
 
 
 def text_of(file: Path) -> str:
-    return file.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
+    data = file.read_bytes()
+    utf_16 = data.startswith(codecs.BOM_UTF16)  # an XML reader takes it
+    return data.decode("utf-16") if utf_16 else data.removeprefix(codecs.BOM_UTF8).decode()
 
 
 def count_yolo(root: Path) -> Counter[str]:

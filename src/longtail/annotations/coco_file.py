@@ -245,7 +245,7 @@ def _read_without_masks(path: Path, data: bytes) -> tuple[dict[str, Any], np.nda
         for number, piece in enumerate(kept):
             pieces.append(b"%d" % (number // 2) if number % 2 else piece)
         content = json.loads(b"".join(pieces))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"cannot read annotations from {path}: {error}", fix=_FORMAT) from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no annotations but a {type(content).__name__}", fix=_FORMAT)

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 from longtail.datasets.layouts import is_labelled_folder
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import ConfigError, DataError
+from longtail.settings import read
 
 Task = Literal["segmentation", "detection"]
+_GIVEN = ("root", "split", "transform")
 _NAMED_WITHOUT_FILES = {"longtail-scenes": "longtail.datasets.synthetic.LongTailScenes"}
 _NAMED = {
     "ade20k": "longtail.datasets.ade20k.ADE20K",
@@ -64,7 +66,7 @@ def open_dataset(
         make, arguments = _import(_NAMED[_layout(Path(text).expanduser(), task)]), (text,)
     else:
         make, arguments = _import(text), ()
-    _refuse_unknown_options(make, text, options)
+    options = read(make, options, subject=text, given=_GIVEN)
     if task and text in _NAMED_WITHOUT_FILES:
         options = {"task": task, **options}
     if labels_only and "check_files" in signature(make).parameters:
@@ -109,16 +111,6 @@ def detection_layout(root: Path) -> str | None:
     if is_voc(root):
         return "voc"
     return "table" if table_files(root) else None
-
-
-def _refuse_unknown_options(make: Callable, name: str, options: dict[str, Any]) -> None:
-    parameters = signature(make).parameters
-    unknown = [option for option in options if option not in parameters]
-    if unknown and not any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
-        raise ConfigError(
-            f"{name} takes no option {', '.join(unknown)}",
-            fix=f"choose from {', '.join(p for p in parameters if p not in ('root', 'split', 'transform'))}",
-        )
 
 
 def _import(path: str) -> Callable:

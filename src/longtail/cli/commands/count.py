@@ -176,7 +176,7 @@ def _print_bands(console: Any, statistics: Any, unit: str, bands: int | tuple[in
 
 def _annotation_file(arguments: Namespace, split: str, options: dict[str, Any]) -> Any:
     """The data set of one annotation file, without its images."""
-    from longtail.datasets.coco import Coco
+    from longtail.datasets import open_dataset
     from longtail.errors import ConfigError
 
     if arguments.split and "{split}" not in arguments.data and not {"val_share", "split_by"} & options.keys():
@@ -185,7 +185,8 @@ def _annotation_file(arguments: Namespace, split: str, options: dict[str, Any]) 
             fix="leave it out, write {split} into the path, or part the file with --options '{val_share: 0.2}'",
         )
     file = Path(arguments.data.replace("{split}", split))
-    return Coco(file.parent, split, annotations=file.name, **{"check_files": False, "masks": False, **options})
+    options = {"check_files": False, "masks": False, **options}
+    return open_dataset(f"coco:{file.parent}", split, annotations=file.name, **options)
 
 
 def _groups_of_instances(arguments: Namespace, frequency: Any) -> Any:
