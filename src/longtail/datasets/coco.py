@@ -193,8 +193,8 @@ class Coco(DetectionDataset):
     def _image_path(record: dict[str, Any], source: Path) -> str:
         """File of an image, relative to the image root."""
         name = record.get("file_name") or url_path(record)
-        if not name:
-            raise DataError(f"image {record.get('id')} of {source} has no file_name", fix="name its file")
+        if not name or not isinstance(name, str):
+            raise DataError(f"image {record.get('id')} of {source} has the file_name {name!r}", fix="name its file")
         return name
 
     def _objects(self, place: int) -> np.ndarray:
@@ -264,7 +264,7 @@ class Coco(DetectionDataset):
 def url_path(record: dict[str, Any]) -> str | None:
     """Folder and file of an image at the end of its ``coco_url``: ``train2017/000000391895.jpg``."""
     url = record.get("coco_url")
-    return "/".join(url.split("/")[-2:]) if url else None
+    return "/".join(url.split("/")[-2:]) if url and isinstance(url, str) else None
 
 
 def _names_in(folder: Path) -> set[str]:

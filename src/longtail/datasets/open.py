@@ -1,15 +1,15 @@
 """``open_dataset``: a data set by name, path or dotted path."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from longtail.datasets.layouts import is_labelled_folder
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import ConfigError, DataError
-from longtail.settings import read
+from longtail.settings import one_of, read
 
 Task = Literal["segmentation", "detection"]
 _GIVEN = ("root", "split", "transform")
@@ -77,6 +77,20 @@ def open_dataset(
             raise ConfigError(f"{text} reads no bands or ranges", fix="leave data.bands and data.value_range out")
         dataset.photos = photos
     return dataset
+
+
+def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a data set as a user gives them, to pass on to ``open_dataset``.
+
+    Raises:
+        ConfigError: One is an argument that the command gives, or a task that there is not.
+    """
+    for name in options:
+        if name in ("name_or_path", "labels_only", "photos", *_GIVEN) or not isinstance(name, str):
+            raise ConfigError(f"{name!r} is no option of a data set", fix="leave it out; --split names the split")
+    if "task" in options:
+        one_of("task", options["task"], get_args(Task))
+    return dict(options)
 
 
 def _layout(root: Path, task: Task | None = None) -> str:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
 from longtail.datasets.fingerprint import fingerprint_of
+from longtail.datasets.open import data_options
 from longtail.datasets.shared_images import refuse_shared_images
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
@@ -25,7 +26,6 @@ from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor
 from longtail.samplers.two_level import TwoLevel
 from longtail.training.checkpoints import writing
-from longtail.training.config_file import as_arguments
 from longtail.training.console import percent, table
 from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig
 from longtail.training.evaluate_detection import evaluate_detection, truth_of
@@ -246,7 +246,7 @@ def open_detection(
     data = config.data
     if not data.dataset:
         raise ConfigError("data.dataset is not given", fix="name a folder of boxes, or a data set")
-    options = as_arguments({**data.options, **(data.train_options if training else data.val_options)})
+    options = data_options({**data.options, **(data.train_options if training else data.val_options)})
     options |= {name: value for name in ("val_share", "split_by") if (value := getattr(data, name)) is not None}
     options, photos = {**options, "task": "detection"}, photos_of(vars(data))
     dataset = open_dataset(data.dataset, split, transform=transform, photos=photos, **options)

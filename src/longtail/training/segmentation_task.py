@@ -13,6 +13,7 @@ from torch import Tensor
 from longtail.datasets import open_dataset
 from longtail.datasets.base import SegmentationDataset
 from longtail.datasets.fingerprint import fingerprint_of
+from longtail.datasets.open import data_options
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.shared_images import refuse_shared_images
 from longtail.errors import ConfigError, DataError
@@ -226,7 +227,7 @@ def open_validation(config: SegmentationConfig, split: str | None = None) -> Seg
 
 def _open(config: SegmentationConfig, split: str, transform: Callable | None = None) -> SegmentationDataset:
     parting = {name: value for name in ("val_share", "split_by") if (value := getattr(config.data, name)) is not None}
-    options = {**as_arguments(config.data.options), **parting, "task": "segmentation"}
+    options = {**data_options(config.data.options), **parting, "task": "segmentation"}
     photos = photos_of(vars(config.data))
     return open_dataset(config.data.dataset, split, transform=transform, photos=photos, **options)
 

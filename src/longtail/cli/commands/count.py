@@ -99,11 +99,12 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
 
     from longtail.datasets import open_dataset
     from longtail.datasets.base import DetectionDataset, SegmentationDataset
+    from longtail.datasets.open import data_options
     from longtail.datasets.pairs import ImageLabelPairs
     from longtail.datasets.photographs import PhotoFormat
-    from longtail.training.config_file import as_arguments, from_dict
+    from longtail.settings import from_dict
 
-    options = as_arguments(arguments.options)
+    options = data_options(arguments.options)
     split = arguments.split or "train"
     if arguments.data.endswith(".json"):
         dataset: Any = _annotation_file(arguments, split, options)

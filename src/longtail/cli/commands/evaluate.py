@@ -115,7 +115,7 @@ def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -
 def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
     """A model on data named by the arguments."""
     from longtail.datasets import open_dataset
-    from longtail.training.config_file import as_arguments
+    from longtail.datasets.open import data_options
     from longtail.training.run_folder import RunFolder, environment_rank
 
     target = RunFolder(out)
@@ -126,7 +126,7 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
     else:
         from longtail.models.segmenter import Segmenter as Model  # type: ignore[assignment]
     model = _loaded(arguments, Model)
-    options = {**as_arguments(arguments.options), "task": task}
+    options = {**data_options(arguments.options), "task": task}
     dataset: Any = open_dataset(arguments.data, split, photos=model.photos, **options)
     shared: dict[str, Any] = {
         "workers": arguments.workers,

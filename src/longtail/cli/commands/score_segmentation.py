@@ -95,14 +95,14 @@ def _dataset(arguments: Namespace) -> Any:
         ConfigError: It has no label images, or settings are given that it has itself.
     """
     from longtail.datasets import open_dataset
+    from longtail.datasets.open import data_options
     from longtail.datasets.pairs import ImageLabelPairs
     from longtail.errors import ConfigError
-    from longtail.training.config_file import as_arguments
 
     for name in ("classes", "ignore_index", "reduce_zero_label", "label_suffix"):
         if getattr(arguments, name) not in (None, False, ""):
             raise ConfigError(f"--{name} with --data, which says it itself", fix="leave it out")
-    dataset = open_dataset(arguments.data, arguments.split, labels_only=True, **as_arguments(arguments.options))
+    dataset = open_dataset(arguments.data, arguments.split, labels_only=True, **data_options(arguments.options))
     if not isinstance(dataset, ImageLabelPairs):
         raise ConfigError(
             f"{arguments.data} has no label images",
