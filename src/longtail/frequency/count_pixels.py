@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -85,20 +85,17 @@ def count_pixels(
     if cached is not None and (known := _read_cache(cached, dataset)) is not None:
         return known
     job = _Job.of(dataset)
-    if job.size == 0:
-        raise DataError("the data set holds no images", fix="check the folder and the split")
-    workers = num_cores() if workers is None else max(1, workers)
-    serial = workers == 1 or job.size < _MIN_PARALLEL
-    tallies = _serial(job) if serial else _parallel(job, workers)
-    total = _Tally.empty(job.num_classes)
-    for tally in _shown(tallies, job.size) if progress else tallies:
-        total.add(tally)
+    chunks = _count(job, workers)
+    pixels, images = np.zeros(len(job.class_names) + 1, np.int64), np.zeros(len(job.class_names), np.int64)
+    for rows in _shown(chunks, job.size) if progress else chunks:
+        pixels += rows.sum(axis=0)
+        images += (rows[:, :-1] > 0).sum(axis=0)
     frequency = ClassFrequency(
         class_names=job.class_names,
-        images=total.images,
-        pixels=total.pixels,
+        images=images,
+        pixels=pixels[:-1],
         num_images=job.size,
-        ignored_pixels=total.ignored,
+        ignored_pixels=int(pixels[-1]),
         fingerprint=dataset.fingerprint,
     )
     if cached is not None:
@@ -111,7 +108,7 @@ def count_pixels(
 
 
 def pixels_per_image(dataset: LabelledImages, *, workers: int | None = None) -> np.ndarray:
-    """Pixels of every class in every image, int64 (images, C): what samplers by class want.
+    """Pixels of every class in every image, int64 (images, C), for samplers by class.
 
     Args:
         dataset: Images with label maps, of one split.
@@ -120,34 +117,7 @@ def pixels_per_image(dataset: LabelledImages, *, workers: int | None = None) -> 
     Raises:
         DataError: As of ``count_pixels``.
     """
-    job = _Job.of(dataset)
-    if job.size == 0:
-        raise DataError("the data set holds no images", fix="check the folder and the split")
-    workers = num_cores() if workers is None else max(1, workers)
-    if workers == 1 or job.size < _MIN_PARALLEL:
-        return _rows_of_chunk(range(job.size), job)
-    with process_pool(workers, job) as pool, quiet_forks():
-        return np.concatenate(list(pool.map(_rows_of_chunk, _chunks(job, workers))))
-
-
-@dataclass
-class _Tally:
-    """Counts of some images."""
-
-    pixels: np.ndarray
-    images: np.ndarray
-    ignored: int = 0
-    size: int = 0
-
-    @classmethod
-    def empty(cls, num_classes: int) -> "_Tally":
-        return cls(np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64))
-
-    def add(self, other: "_Tally") -> None:
-        self.pixels += other.pixels
-        self.images += other.images
-        self.ignored += other.ignored
-        self.size += other.size
+    return np.concatenate(list(_count(_Job.of(dataset), workers)))[:, :-1]
 
 
 @dataclass
@@ -168,14 +138,10 @@ class _Job:
             return cls(names, dataset.ignore_index, len(dataset), dataset=dataset)
         return cls(names, dataset.ignore_index, len(files), dataset.label_format, [str(f) for f in files])
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    def count(self, indices: Sequence[int]) -> _Tally:
-        """Counts of the images of these indices."""
-        tally = _Tally.empty(self.num_classes)
-        for index in indices:
+    def count(self, indices: Sequence[int]) -> np.ndarray:
+        """Pixels of every class and ignored ones, int64 (images, C + 1), of the images of these indices."""
+        rows = np.zeros((len(indices), len(self.class_names) + 1), np.int64)
+        for row, index in zip(rows, indices, strict=True):
             if self.files is not None:
                 path = self.files[index]
                 values = value_histogram(open_label(path, self.format), path)
@@ -183,16 +149,8 @@ class _Job:
                 assert self.dataset is not None
                 path = f"{index} of {type(self.dataset).__name__}"
                 values = _mask_histogram(self.dataset.mask(index), path)
-            pixels, ignored = class_histogram(values, self.class_names, self.ignore_index, self.format.table, path)
-            tally.pixels += pixels
-            tally.images += pixels > 0
-            tally.ignored += ignored
-        tally.size += len(indices)
-        return tally
-
-    def rows(self, indices: Sequence[int]) -> np.ndarray:
-        """Pixels of every class in each of these images."""
-        return np.stack([self.count([index]).pixels for index in indices])
+            row[:-1], row[-1] = class_histogram(values, self.class_names, self.ignore_index, self.format.table, path)
+        return rows
 
 
 def _mask_histogram(mask: np.ndarray, name: str) -> np.ndarray:
@@ -205,9 +163,28 @@ def _mask_histogram(mask: np.ndarray, name: str) -> np.ndarray:
     return np.bincount(mask.ravel(), minlength=256)
 
 
-def _serial(job: _Job) -> Iterator[_Tally]:
-    for start in range(0, job.size, _SERIAL_CHUNK):
-        yield job.count(range(start, min(start + _SERIAL_CHUNK, job.size)))
+def _count(job: _Job, workers: int | None) -> Iterator[np.ndarray]:
+    """``_Job.count`` of all images in order, some images at a time.
+
+    Raises:
+        DataError: There is no image.
+    """
+    if job.size == 0:
+        raise DataError("the data set holds no images", fix="check the folder and the split")
+    workers = num_cores() if workers is None else max(1, workers)
+    serial = workers == 1 or job.size < _MIN_PARALLEL
+    chunk = _SERIAL_CHUNK if serial else max(1, min(64, job.size // (8 * workers)))
+    chunks = [range(i, min(i + chunk, job.size)) for i in range(0, job.size, chunk)]
+    if serial:
+        yield from map(job.count, chunks)
+        return
+    with process_pool(workers, job) as pool:
+        with quiet_forks():
+            counted = pool.map(_count_chunk, chunks)
+        try:
+            yield from counted
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 _job: _Job | None = None  # of a worker process
@@ -220,20 +197,9 @@ def _start_worker(job: _Job | None) -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _count_chunk(indices: range) -> _Tally:
+def _count_chunk(indices: range) -> np.ndarray:
     assert _job is not None
     return _job.count(indices)
-
-
-def _rows_of_chunk(indices: range, job: _Job | None = None) -> np.ndarray:
-    known = job or _job
-    assert known is not None
-    return known.rows(indices)
-
-
-def _chunks(job: _Job, workers: int) -> list[range]:
-    chunk = max(1, min(64, job.size // (8 * workers)))
-    return [range(i, min(i + chunk, job.size)) for i in range(0, job.size, chunk)]
 
 
 def process_pool(workers: int, job: _Job | None = None) -> ProcessPoolExecutor:
@@ -251,28 +217,15 @@ def quiet_forks() -> Iterator[None]:
         yield
 
 
-def _parallel(job: _Job, workers: int) -> Iterator[_Tally]:
-    with process_pool(workers, job) as pool:
-        with quiet_forks():
-            waiting = {pool.submit(_count_chunk, chunk) for chunk in _chunks(job, workers)}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _shown(tallies: Iterator[_Tally], total: int) -> Iterator[_Tally]:
-    """Pass the tallies through, showing how many images are counted."""
+def _shown(chunks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:
+    """Pass the chunks through, showing how many images are counted."""
     if not sys.stderr.isatty():
-        yield from _shown_plain(tallies, total)
+        yield from _shown_plain(chunks, total)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -280,16 +233,16 @@ def _shown(tallies: Iterator[_Tally], total: int) -> Iterator[_Tally]:
     columns = (TextColumn("counting labels"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
-        for tally in tallies:
-            yield tally
-            bar.advance(task, tally.size)
+        for rows in chunks:
+            yield rows
+            bar.advance(task, len(rows))
 
 
-def _shown_plain(tallies: Iterator[_Tally], total: int) -> Iterator[_Tally]:
+def _shown_plain(chunks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:
     done, last = 0, time.monotonic()
-    for tally in tallies:
-        yield tally
-        done += tally.size
+    for rows in chunks:
+        yield rows
+        done += len(rows)
         if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             sys.stderr.write(f"counting labels: {done} of {total} images\n")
