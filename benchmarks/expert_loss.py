@@ -10,7 +10,7 @@ from torch import Tensor
 from longtail.frequency import CategoryGroups
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling
 
 
 def straightforward(logits: Tensor, target: Tensor, label_set: Tensor, prior: Tensor, alpha: float = 0.2) -> Tensor:

@@ -6,9 +6,7 @@ from harness import arguments, measure
 from torch import Tensor
 
 from longtail.ensembles.learned import LearnedEnsemble
-from longtail.ensembles.learned_labels import LearnedLabels
-from longtail.pixels.upsampled_blocks import upsampled_pieces
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss
 
 EXPERTS, CLASSES, LOW, SIZE = 3, 150, 128, 512
 
@@ -44,8 +42,7 @@ def main() -> None:
 
     def our_step() -> Tensor:
         ensemble.zero_grad()
-        pieces = ((values, block.of(target[i])) for i, block, values in upsampled_pieces(low, upsampling))
-        loss = ensemble.loss_of_pieces(pieces, target.new_tensor(target.numel()))
+        loss = ensemble_loss(ensemble, low, target, upsampling)
         loss.backward()
         return loss
 
@@ -53,14 +50,8 @@ def main() -> None:
     def their_labels() -> Tensor:
         return straightforward(maps(), ensemble.weight, ensemble.bias).argmax(dim=1)
 
-    @torch.no_grad()
     def our_labels() -> Tensor:
-        labels = torch.empty_like(target)
-        learned = LearnedLabels(ensemble)
-        for index, block, values in upsampled_pieces(learned.prepare(low), upsampling):
-            rectangle = labels[index, block.rows.outputs, block.columns.outputs]
-            rectangle.copy_(learned.of_piece(values).view_as(rectangle))
-        return labels
+        return ensemble_labels(ensemble, low, upsampling)
 
     torch.testing.assert_close(our_step(), their_step())
     if (our_labels() == their_labels()).float().mean() < 0.9999:
@@ -72,7 +63,7 @@ def main() -> None:
     ):
         measure(
             name,
-            {"stock composition": theirs, "longtail, in blocks": ours},
+            {"stock composition": theirs, "longtail, in bands": ours},
             options,
             note=f"{note}; {what}",
         )

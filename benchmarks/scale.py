@@ -34,7 +34,7 @@ from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.segmentation import ConfusionMatrix
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling
 from longtail.training.allocator import keep_freed_memory
 
 CLASSES = (19, 150, 847, 1203)  # Cityscapes, ADE20K, ADE20K-full, LVIS

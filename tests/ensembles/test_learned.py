@@ -101,8 +101,7 @@ def test_loss_by_hand():
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_gradcheck_and_the_number_of_parameters(form, monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+def test_gradcheck_and_the_number_of_parameters(form):
     ensemble, z = scrambled(**form).double(), logits(grid=(2,), dtype=torch.float64)
     target = torch.tensor([[0, 255], [3, 1]])
     shared = form.get("bias") == "shared"
@@ -154,57 +153,9 @@ def test_extreme_logits_and_unlabelled_batches(form):
     assert nothing.item() == 0
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_logits_that_would_get_no_gradient_are_refused(form):
-    ensemble, z, target = scrambled(**form), logits().requires_grad_(), torch.randint(0, C, (2, 5))
-    with pytest.raises(ConfigError, match=r"no gradient.*\n.*detach"):
-        ensemble.loss(z, target)
-    with torch.no_grad():
-        assert ensemble.loss(z, target) == ensemble.loss(z.detach(), target)
-
-
 def test_divergent_combination_is_refused():
     with pytest.raises(ConfigError, match="diverges"):
         LearnedEnsemble(K, C, positive=False)
-
-
-@pytest.mark.parametrize("form", [f for f in FORMS if f.get("objective") != "scores"], ids=str)
-def test_closed_form_is_that_of_autograd(form):
-    ensemble = scrambled(**form).double()
-    z = logits(1, (7, 5), torch.float64)
-    target = torch.randint(0, C, (2, 7, 5), generator=torch.Generator().manual_seed(0))
-    target[0, :2] = 255
-    pieces = [(z[:, 0].flatten(2), target[0].flatten()), (z[:, 1].flatten(2), target[1].flatten())]
-    labelled = (target != 255).sum()
-    parameters = list(ensemble.parameters())
-    found = ensemble.loss_of_pieces(iter(pieces), labelled)
-    expected = ensemble.summed_in_autograd(pieces) / labelled
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(ensemble.loss(z, target), expected)
-    for a, b in zip(*(torch.autograd.grad(3 * v, parameters) for v in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_closed_form_by_hand():
-    # One expert, two classes, uniform: loss log 2; the gradient of the bias is a - δ, that of the weight times u = -log 2.
-    ensemble = LearnedEnsemble(1, 2, outer="none")
-    value = ensemble.loss_of_pieces([(torch.zeros(1, 2, 1), torch.tensor([0]))], torch.tensor(1))
-    value.backward()
-    assert value.item() == pytest.approx(math.log(2))
-    assert ensemble.bias.grad.tolist() == [pytest.approx([-0.5, 0.5])]
-    slope = (math.e - 1) / math.e  # softplus'(ln(e - 1))
-    expected = [0.5 * math.log(2) * slope, -0.5 * math.log(2) * slope]
-    assert ensemble.raw_weight.grad.tolist() == [pytest.approx(expected)]
-
-
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_labels_of_a_piece_are_the_argmax(form):
-    ensemble = scrambled(**form)
-    z = logits(2, (7, 5))
-    piece = z[:, 0].flatten(2)
-    before = piece.clone()
-    assert torch.equal(ensemble.labels_of_piece(piece), ensemble(z).argmax(dim=1)[0].flatten())
-    assert torch.equal(piece, before)
 
 
 @pytest.mark.parametrize("inputs", ["log_probabilities", "probabilities"])
@@ -215,10 +166,8 @@ def test_parameters_far_from_zero_overflow_nothing(inputs):
     for spread in (30.0, 300.0):
         with torch.no_grad():
             ensemble.bias.copy_(torch.linspace(-spread, spread, K * C).view(K, C))
-            ensemble.raw_weight.copy_(torch.linspace(spread / 2, spread, K * C).view(K, C))  # no two scores equal
-        pieces = [(z[:, 0].flatten(2), target[0].flatten()), (z[:, 1].flatten(2), target[1].flatten())]
-        found, expected = ensemble.loss(z, target), ensemble.summed_in_autograd(pieces) / target.numel()
-        torch.testing.assert_close(found, expected)
-        for a, b in zip(*(torch.autograd.grad(v, ensemble.parameters()) for v in (found, expected)), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
-        assert torch.equal(ensemble.labels_of_piece(pieces[0][0]), ensemble(z).argmax(dim=1)[0].flatten())
+            ensemble.raw_weight.copy_(torch.linspace(spread / 2, spread, K * C).view(K, C))
+        assert torch.isfinite(ensemble.loss(z, target))
+        assert all(
+            torch.isfinite(g).all() for g in torch.autograd.grad(ensemble.loss(z, target), ensemble.parameters())
+        )

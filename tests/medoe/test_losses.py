@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from longtail.errors import ConfigError
-from longtail.medoe import losses
 from longtail.medoe.losses import (
     ExpertLoss,
     ExpertLossOptions,
     interference_penalty,
-    mean_prediction,
     prior_divergence,
     prior_within,
+    set_probabilities,
+    summed_interference,
 )
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling, expert_sums
 from support.tiny_segmentation import NUM_CLASSES
 
 LABEL_SET = torch.tensor([False, True, True, False, True])
@@ -101,6 +101,7 @@ READINGS = [
 def test_every_reading_equals_the_slow_reference(options):
     logits, target = random_case()
     terms = ExpertLoss(LABEL_SET, PRIOR, options)(logits, target)
+    assert terms["ce"].dtype == torch.float64
     ce, l2, kl = slow_loss(logits, target, LABEL_SET, PRIOR, options)
     assert terms["ce"].item() == pytest.approx(ce, rel=1e-5)
     assert terms["l2"].item() == pytest.approx(l2, rel=1e-5)
@@ -108,12 +109,14 @@ def test_every_reading_equals_the_slow_reference(options):
 
 
 @pytest.mark.parametrize("options", READINGS, ids=str)
-def test_gradcheck_of_every_reading(options, monkeypatch):
-    # The module computes in float32 for mixed precision; the check needs its float64 arithmetic.
-    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+def test_gradcheck_of_every_reading(options):
     logits, target = random_case(size=2)
-    loss = ExpertLoss(LABEL_SET, PRIOR.double(), options)
+    loss = ExpertLoss(LABEL_SET, PRIOR, options)
     assert torch.autograd.gradcheck(lambda z: sum(loss(z, target).values()), logits.requires_grad_())
+
+
+def penalty(logits, label_set, pixels, kind="square"):
+    return interference_penalty(summed_interference(logits, label_set, pixels, kind), pixels.sum().float(), kind)
 
 
 def test_penalty_by_hand():
@@ -121,24 +124,23 @@ def test_penalty_by_hand():
     logits = torch.tensor([[[1.0, 3.0], [9.0, 9.0], [2.0, 4.0]]])
     label_set = torch.tensor([False, True, False])
     both = torch.ones(1, 2, dtype=torch.bool)
-    assert interference_penalty(logits, label_set, both).item() == pytest.approx((1 + 9) / 2 + (4 + 16) / 2)
-    assert interference_penalty(logits, label_set, both, "absolute").item() == pytest.approx((1 + 3 + 2 + 4) / 2)
-    expected = math.sqrt(1 + 9) + math.sqrt(4 + 16)
-    assert interference_penalty(logits, label_set, both, "map").item() == pytest.approx(expected)
+    assert penalty(logits, label_set, both).item() == pytest.approx((1 + 9) / 2 + (4 + 16) / 2)
+    assert penalty(logits, label_set, both, "absolute").item() == pytest.approx((1 + 3 + 2 + 4) / 2)
+    assert penalty(logits, label_set, both, "map").item() == pytest.approx(math.sqrt(1 + 9) + math.sqrt(4 + 16))
     first = torch.tensor([[True, False]])
-    assert interference_penalty(logits, label_set, first).item() == pytest.approx(1 + 4)
+    assert penalty(logits, label_set, first).item() == pytest.approx(1 + 4)
 
 
 def test_penalty_reaches_interfering_channels_only():
     logits = torch.randn(1, NUM_CLASSES, 2, 2, requires_grad=True)
-    interference_penalty(logits, LABEL_SET, torch.ones(1, 2, 2, dtype=torch.bool)).backward()
+    penalty(logits, LABEL_SET, torch.ones(1, 2, 2, dtype=torch.bool)).backward()
     assert (logits.grad[:, LABEL_SET] == 0).all()
     assert (logits.grad[:, ~LABEL_SET] != 0).all()
 
 
 def test_map_norm_has_a_gradient_at_zero():
     logits = torch.zeros(1, NUM_CLASSES, 2, 2, requires_grad=True)
-    interference_penalty(logits, LABEL_SET, torch.ones(1, 2, 2, dtype=torch.bool), "map").backward()
+    penalty(logits, LABEL_SET, torch.ones(1, 2, 2, dtype=torch.bool), "map").backward()
     assert torch.isfinite(logits.grad).all()
 
 
@@ -160,16 +162,16 @@ def test_prior_is_renormalised_and_floored():
     torch.testing.assert_close(raw, torch.tensor([0.08, 0.02]))
 
 
-def test_mean_prediction_ignores_shifts_of_the_set_and_other_pixels():
+def test_probabilities_of_the_set_ignore_its_shifts_and_all_classes_do_not():
     logits, _ = random_case()
-    pixels = torch.zeros(2, 3, 3, dtype=torch.bool)
-    pixels[0, 1:] = True
-    mean = mean_prediction(logits, LABEL_SET, pixels)
-    assert mean.sum().item() == pytest.approx(1)
+    within = set_probabilities(logits, LABEL_SET)
+    torch.testing.assert_close(within.sum(dim=1), torch.ones(2, 3, 3, dtype=torch.float64))
     moved = logits.clone()
     moved[:, LABEL_SET] += 7
-    moved[1] = 3
-    torch.testing.assert_close(mean_prediction(moved, LABEL_SET, pixels), mean)
+    torch.testing.assert_close(set_probabilities(moved, LABEL_SET), within)
+    everything = set_probabilities(logits, LABEL_SET, "all")
+    torch.testing.assert_close(everything / everything.sum(dim=1, keepdim=True), within)
+    assert (set_probabilities(moved, LABEL_SET, "all") > everything).all()
 
 
 def test_no_labelled_pixel_is_exactly_zero_with_a_connected_graph():
@@ -189,7 +191,7 @@ def test_first_expert_has_no_penalty_and_alpha_zero_is_cross_entropy():
     everyone = torch.ones(NUM_CLASSES, dtype=torch.bool)
     assert set(ExpertLoss(everyone, PRIOR)(logits, target)) == {"ce", "kl"}
     only = ExpertLoss(everyone, PRIOR, ExpertLossOptions(alpha=0))(logits, target)
-    stock = torch.nn.functional.cross_entropy(logits.float(), target, ignore_index=255)
+    stock = torch.nn.functional.cross_entropy(logits, target, ignore_index=255)
     assert set(only) == {"ce"}
     torch.testing.assert_close(only["ce"], stock)
 
@@ -265,54 +267,42 @@ def test_options_out_of_range_are_refused():
         ExpertLossOptions(momentum=0.5, divergence="pixel")
 
 
-@pytest.mark.parametrize("few", [0, 10], ids=["blocks", "single pixels"])
+@pytest.mark.parametrize("few", [0, 10], ids=["bands", "single pixels"])
 @pytest.mark.parametrize("options", READINGS, ids=str)
-def test_low_resolution_logits_give_the_loss_and_gradient_of_the_upsampled_ones(monkeypatch, options, few):
-    # The shortcuts of ExpertLoss against the same terms on the map that they do not make.
-    monkeypatch.setattr(losses, "_FEW_PIXELS", few)
+def test_low_resolution_logits_give_the_loss_and_derivatives_of_the_upsampled_ones(monkeypatch, options, few):
+    monkeypatch.setattr(expert_sums, "FEW_PIXELS", few)
     generator = torch.Generator().manual_seed(3)
     target = torch.randint(0, NUM_CLASSES, (2, 13, 18), generator=generator)
     target[:, :2] = 255
     upsampling = Upsampling((13, 18), divisor=4)
     for label_set in (LABEL_SET, torch.ones(NUM_CLASSES, dtype=torch.bool)):
-        loss, plain = (ExpertLoss(label_set, PRIOR, options, blockwise=b) for b in (True, False))
-        logits = torch.randn(2, NUM_CLASSES, 4, 5, generator=generator).requires_grad_()
-        low = loss(logits, target, upsampling)
-        high = plain(logits, target, upsampling)
-        assert low.keys() == high.keys()
-        for term in low:
-            torch.testing.assert_close(low[term], high[term], msg=lambda m, t=term: f"{t}: {m}")
-        gradients = [torch.autograd.grad(sum(terms.values()), logits)[0] for terms in (low, high)]
-        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+        loss = ExpertLoss(label_set, PRIOR, options)
+        logits = torch.randn(2, NUM_CLASSES, 4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+        outcomes = []
+        for terms in (loss(logits, target, upsampling), loss(upsampling(logits), target)):
+            (gradient,) = torch.autograd.grad(sum(terms.values()), logits, create_graph=True)
+            (second,) = torch.autograd.grad(gradient.square().sum(), logits, retain_graph=True)
+            (plain,) = torch.autograd.grad(sum(terms.values()), logits)
+            outcomes.append(terms | {"gradient": gradient, "second": second, "without a graph": plain})
+        torch.testing.assert_close(*outcomes)
 
 
-@pytest.mark.parametrize("few", [0, 10], ids=["blocks", "single pixels"])
-def test_a_batch_without_labels_is_zero_below_the_target_size(monkeypatch, few):
-    monkeypatch.setattr(losses, "_FEW_PIXELS", few)
+@pytest.mark.parametrize("options", [o for o in READINGS if o.in_closed_form], ids=str)
+@pytest.mark.parametrize("few", [0, 10], ids=["bands", "single pixels"])
+def test_the_closed_form_has_the_sums_of_the_equations(monkeypatch, options, few):
+    monkeypatch.setattr(expert_sums, "FEW_PIXELS", few)
+    logits, target = random_case(size=5)
+    terms = ExpertLoss(LABEL_SET, PRIOR, options)(logits, target)
+    monkeypatch.setattr(ExpertLossOptions, "in_closed_form", False)
+    torch.testing.assert_close(terms, ExpertLoss(LABEL_SET, PRIOR, options)(logits, target))
+
+
+@pytest.mark.parametrize("few", [0, 10], ids=["bands", "single pixels"])
+@pytest.mark.parametrize("options", READINGS, ids=str)
+def test_a_batch_without_labels_is_zero_below_the_target_size(monkeypatch, options, few):
+    monkeypatch.setattr(expert_sums, "FEW_PIXELS", few)
     logits = torch.randn(1, NUM_CLASSES, 2, 2, requires_grad=True)
-    terms = ExpertLoss(LABEL_SET, PRIOR)(logits, torch.full((1, 8, 8), 255), Upsampling((8, 8)))
-    assert sum(terms.values()).item() == 0
+    terms = ExpertLoss(LABEL_SET, PRIOR, options)(logits, torch.full((1, 8, 8), 255), Upsampling((8, 8)))
+    assert sum(terms.values()).item() == pytest.approx(0, abs=1e-12)
     sum(terms.values()).backward()
     assert (logits.grad == 0).all()
-
-
-@pytest.mark.parametrize("few", [0.0, 1.0])
-def test_below_the_target_size_a_second_derivative_is_refused(monkeypatch, few):
-    monkeypatch.setattr(losses, "_FEW_PIXELS", few)
-    logits, target = random_case()
-    logits.requires_grad_()
-    wide = torch.nn.functional.interpolate(target[None].float(), scale_factor=2)[0].long()
-    value = sum(ExpertLoss(LABEL_SET, PRIOR)(logits, wide, Upsampling((6, 6))).values())
-    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
-    with pytest.raises(ConfigError, match="no second derivative"):
-        gradient.square().sum().backward()
-
-
-def test_the_whole_map_has_a_second_derivative():
-    logits, target = random_case()
-    logits.requires_grad_()
-    wide = torch.nn.functional.interpolate(target[None].float(), scale_factor=2)[0].long()
-    value = sum(ExpertLoss(LABEL_SET, PRIOR, blockwise=False)(logits, wide, Upsampling((6, 6))).values())
-    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
-    gradient.square().sum().backward()
-    assert torch.isfinite(logits.grad).all()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling
 from support.two_ranks import run_on_two_ranks
 
 LABEL_SET = torch.tensor([False, False, True, True])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longtail.models.segmentation_methods import build_method
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling
 from support.tiny_segmentation import FREQUENCY, GROUPS, batch, tiny_model
 
 

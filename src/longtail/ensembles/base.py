@@ -46,7 +46,7 @@ class TrainableEnsemble(Ensemble):
         *,
         ignore_index: int = 255,
     ) -> Float[Tensor, ""]:
-        """What the fitting minimises, a function of the ensemble's parameters; the logits need get no gradient.
+        """What the fitting minimises: a mean over the labelled positions, 0 without any.
 
         Args:
             logits: Raw outputs of every expert, detached.

@@ -1,31 +1,22 @@
 """MEDOE's decision-maker: learned weights and biases of every expert and category."""
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.ensembles.base import TrainableEnsemble
-from longtail.ensembles.blockwise import blocks_of, cut, sum_over_blocks
-from longtail.ensembles.labels import most_probable
-from longtail.ensembles.learned_sums import Inputs, Piece, calibrate, summed_loss
 from longtail.errors import ConfigError
 from longtail.settings import one_of
 
+Inputs = Literal["log_probabilities", "probabilities", "logits"]
 Outer = Literal["weight", "none", "convex"]
 Objective = Literal["likelihood", "scores", "literal"]
 Bias = Literal["expert", "shared"]
 _EPS = 1e-12
-
-
-def summed_nll(probabilities: Float[Tensor, "n classes *grid"], target: Tensor, ignore_index: int) -> Float[Tensor, ""]:
-    """Sum of ``-log p[target]`` over the labelled positions; 0 where there are none."""
-    logs = probabilities.clamp(min=_EPS).log().contiguous()  # nll_loss refuses the gradient of other layouts
-    return F.nll_loss(logs, target.long(), ignore_index=ignore_index, reduction="sum")
 
 
 class LearnedEnsemble(TrainableEnsemble):
@@ -101,6 +92,7 @@ class LearnedEnsemble(TrainableEnsemble):
 
     def weighted(self, logits: Float[Tensor, "experts n classes *grid"]) -> Float[Tensor, "experts n classes *grid"]:
         """Every expert's contribution, outer weight times p̂_i (Eq. 7)."""
+        logits = logits.to(torch.promote_types(logits.dtype, self.bias.dtype))
         trailing = [1] * (logits.ndim - 3)
         bias = self.bias.view(len(self.bias), 1, -1, *trailing)
         calibrated = (self.weight.view(len(logits), 1, -1, *trailing) * self._inputs(logits) + bias).softmax(dim=2)
@@ -126,72 +118,18 @@ class LearnedEnsemble(TrainableEnsemble):
     ) -> Float[Tensor, ""]:
         """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4).
 
-        Raises:
-            ConfigError: The logits require a gradient, which this loss has for the ensemble's parameters alone.
+        ``pixels.ensemble_loss`` has the default reading of whole images in closed form.
         """
-        if logits.requires_grad and torch.is_grad_enabled():
-            raise ConfigError(
-                "the loss of a learned ensemble gives the experts' logits no gradient, but they require one",
-                fix="fit it on logits.detach(), or train the experts through forward()",
-            )
-        return self.loss_of_pieces(_pieces(logits, target), (target != ignore_index).sum(), ignore_index=ignore_index)
-
-    def loss_of_pieces(
-        self, pieces: Iterable[Piece], labelled: Integer[Tensor, ""], *, ignore_index: int = 255
-    ) -> Float[Tensor, ""]:
-        """``loss`` of pixels that come piece by piece, in memory of one piece; to be differentiated once.
-
-        Args:
-            pieces: Logits (experts, classes, pixels), which get no gradient, and labels (pixels) of every piece; read once.
-            labelled: Number of labelled pixels of all pieces.
-            ignore_index: Label of the pixels that do not count.
-        """
+        final = self.unnormalised(logits)
         if self.objective == "scores":
-            total = self.summed_in_autograd(pieces, ignore_index)
-        else:
-            total = summed_loss(
-                pieces,
-                self.weight,
-                self.outer_weight,
-                self.bias.expand(len(self.raw_weight), -1),
-                inputs=self.inputs,
-                normalise=self.objective == "likelihood",
-                ignore_index=ignore_index,
-            )
-        return total / labelled.clamp(min=1)
-
-    def summed_in_autograd(self, pieces: Iterable[Piece], ignore_index: int = 255) -> Float[Tensor, ""]:
-        """Sum of the loss over the labelled pixels, as the equations stand: what ``summed_loss`` has in closed form."""
-
-        def of_piece(piece: Piece) -> Tensor:
-            logits, target = piece
-            final = self.unnormalised(logits.to(self.bias.dtype).unsqueeze(1))
-            if self.objective == "scores":
-                final = final.softmax(dim=1)
-            elif self.objective == "likelihood":
-                final = final / final.sum(dim=1, keepdim=True)
-            return summed_nll(final, target.unsqueeze(0), ignore_index)
-
-        return sum_over_blocks(of_piece, pieces, [self.raw_weight, self.bias])
-
-    @torch.no_grad()
-    def labels_of_piece(self, logits: Float[Tensor, "experts classes pixels"]) -> Integer[Tensor, " pixels"]:
-        """Argmax of ``forward`` over the classes, without the normalisations that do not move it."""
-        logits = logits.to(self.bias.dtype)
-        _, powers, per = calibrate(logits, self.weight, self.bias.expand(len(logits), -1), self.inputs)
-        final = torch.zeros_like(powers[0])
-        for own, factor, outer in zip(powers, per, self.outer_weight, strict=True):
-            final.addcmul_(own, torch.outer(outer, factor))
-        return most_probable(final.unsqueeze(0))[0]
+            final = final.softmax(dim=1)
+        elif self.objective == "likelihood":
+            final = final / final.sum(dim=1, keepdim=True)
+        logs = final.clamp(min=_EPS).log().contiguous()  # nll_loss refuses the gradient of other layouts
+        total = F.nll_loss(logs, target.long(), ignore_index=ignore_index, reduction="sum")
+        return total / (target != ignore_index).sum().clamp(min=1)
 
     def _inputs(self, logits: Tensor) -> Tensor:
         if self.inputs == "logits":
             return logits
         return logits.log_softmax(dim=2) if self.inputs == "log_probabilities" else logits.softmax(dim=2)
-
-
-def _pieces(logits: Tensor, target: Tensor) -> Iterator[Piece]:
-    """Whole maps (experts, n, classes, h, w), or boxes, as pieces of their pixels."""
-    for block in blocks_of(logits):
-        part = cut(logits, block, images=1).movedim(2, 1)
-        yield part.flatten(2), cut(target, block).flatten()

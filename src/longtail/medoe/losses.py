@@ -11,15 +11,13 @@ from longtail.distributed import all_reduce_sum, sum_over_ranks, world_size
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
-from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling, softmax_sums, squared_sums, sum_over_bands
 from longtail.settings import check_fields
 
 Scope = Literal["all", "set"]
+Penalty = Literal["square", "absolute", "map"]
 _PRIOR_FLOOR = 1e-8
 _LOG_FLOOR = 1e-30
-#: Up to this share of the pixels, an expert's are interpolated one by one.
-_FEW_PIXELS = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class ExpertLossOptions:
     alpha: float = 0.2
     softmax: Scope = "all"
     normalizer: Normalizer = "valid"
-    penalty: Literal["square", "absolute", "map"] = "square"
+    penalty: Penalty = "square"
     penalty_pixels: Literal["labelled", "expert"] = "labelled"
     divergence: Literal["batch", "pixel"] = "batch"
     divergence_softmax: Scope = "set"
@@ -64,16 +62,43 @@ class ExpertLossOptions:
         if self.momentum and self.divergence == "pixel":
             raise ConfigError("a running mean has no meaning for a divergence per pixel", fix="set momentum to 0")
 
+    @property
+    def in_closed_form(self) -> bool:
+        """Whether the sums over pixels are those of the default reading."""
+        scopes = (self.softmax, self.divergence, self.divergence_softmax, self.penalty_pixels)
+        return scopes == ("all", "batch", "set", "labelled") and self.penalty != "absolute"
 
-def interference_penalty(
+
+def summed_cross_entropy(
+    logits: Float[Tensor, "n classes *grid"],
+    masked: Integer[Tensor, "n *grid"],
+    label_set: Bool[Tensor, " classes"],
+    softmax: Scope = "all",
+    ignore_index: int = 255,
+) -> Float[Tensor, ""]:
+    """``Σ_own -log softmax(z)^y`` over the pixels labelled for the expert.
+
+    Args:
+        logits: z_i.
+        masked: Labels of the set; all other pixels hold ``ignore_index``.
+        label_set: S_i.
+        softmax: Over all classes, or over the set alone.
+        ignore_index: Target value of pixels that do not count.
+
+    Source: MEDOE Eq. 3; SPEC §2.3.
+    """
+    if softmax == "set":
+        logits = logits.masked_fill(~label_set.view(-1, *[1] * (logits.ndim - 2)), -torch.inf)
+    return cross_entropy(logits, masked, ignore_index=ignore_index, normalizer="sum")
+
+
+def summed_interference(
     logits: Float[Tensor, "n classes *grid"],
     label_set: Bool[Tensor, " classes"],
     pixels: Bool[Tensor, "n *grid"],
-    kind: Literal["square", "absolute", "map"] = "square",
-) -> Float[Tensor, ""]:
-    """L2 regularisation of the logits of interfering categories: ``Σ_{j ∉ S_i} mean_pixels (z^j)²``.
-
-    Exactly 0 where the set holds every class or no pixel counts.
+    kind: Penalty = "square",
+) -> Float[Tensor, " outside"]:
+    """``Σ_pixels (z^j)²`` of each interfering category j ∉ S_i, or ``Σ_pixels |z^j|``.
 
     Args:
         logits: z_i.
@@ -83,30 +108,36 @@ def interference_penalty(
 
     Source: MEDOE Eq. 4, first term; SPEC §2.4, 1-2.
     """
-    interfering = logits[:, ~label_set].float()
-    count = pixels.sum().clamp(min=1)
-    if kind == "map":
-        per_category = interfering.square().where(pixels.unsqueeze(1), 0).sum(dim=[0, *range(2, logits.ndim)])
-        # The root has no gradient at 0, where a category's map starts out.
-        return (per_category + _LOG_FLOOR).sqrt().sum()
-    # A norm over the categories of each pixel: one pass over the logits each way, where mask and square would take four.
-    per_pixel = torch.linalg.vector_norm(interfering, ord=2 if kind == "square" else 1, dim=1)
-    per_pixel = per_pixel.square() if kind == "square" else per_pixel
-    return per_pixel.where(pixels, 0).sum() / count
+    interfering = logits[:, ~label_set]
+    size = interfering.abs() if kind == "absolute" else interfering.square()
+    return torch.einsum("nc...,n...->c", size, pixels.to(size.dtype))
 
 
-def _upsampled_penalty(
-    logits: Tensor, label_set: Tensor, pixels: Tensor, upsampling: Upsampling, kind: Literal["square", "map"]
-) -> Tensor:
-    """``interference_penalty`` of upsampled logits for most pixels, without the map: all pixels less those left out."""
-    interfering = logits.index_select(1, (~label_set).nonzero().squeeze(1))
-    sums = upsampling.sums_of_squares(interfering)
-    if not pixels.all():
-        sums = (sums - upsampling.at(interfering, ~pixels).square().sum(dim=0)).clamp(min=0)
-    sums = sums.where(pixels.any(), 0)  # no pixel counts: zero, not a rounding error
+def interference_penalty(
+    summed: Float[Tensor, " outside"], pixels: Float[Tensor, ""], kind: Penalty = "square"
+) -> Float[Tensor, ""]:
+    """L2 regularisation of the logits of interfering categories: ``Σ_{j ∉ S_i} mean_pixels (z^j)²``.
+
+    Args:
+        summed: ``summed_interference``.
+        pixels: Their number.
+        kind: See ``ExpertLossOptions.penalty``.
+
+    Source: MEDOE Eq. 4, first term; SPEC §2.4, 1-2.
+    """
     if kind == "map":
-        return (sums + _LOG_FLOOR).sqrt().sum()
-    return sums.sum() / pixels.sum().clamp(min=1)
+        return (summed + _LOG_FLOOR).sqrt().sum()  # the root has no gradient at 0, where a category's map starts out
+    return summed.sum() / pixels
+
+
+def set_probabilities(
+    logits: Float[Tensor, "n classes *grid"], label_set: Bool[Tensor, " classes"], softmax: Scope = "set"
+) -> Float[Tensor, "n set *grid"]:
+    """p_i: probabilities of the label set, by a softmax over the set alone or over all classes.
+
+    Source: MEDOE Eq. 4, second term; SPEC §2.4, 3.
+    """
+    return logits[:, label_set].softmax(dim=1) if softmax == "set" else logits.softmax(dim=1)[:, label_set]
 
 
 def prior_within(
@@ -132,49 +163,33 @@ def prior_divergence(
     return (probabilities * (probabilities.clamp(min=_LOG_FLOOR).log() - prior.log())).sum(dim=-1)
 
 
-def mean_prediction(
-    logits: Float[Tensor, "n classes *grid"],
-    label_set: Bool[Tensor, " classes"],
-    pixels: Bool[Tensor, "n *grid"],
-    softmax: Scope = "set",
-) -> Float[Tensor, " set"]:
-    """p̄_i: mean over pixels of the predicted probabilities of the label set; zeros where no pixel counts."""
-    if softmax == "set":
-        logits = logits.masked_fill(~_channel(label_set, logits), -torch.inf)
-    probabilities = logits.softmax(dim=1)
-    summed = torch.einsum("nc...,n...->c", probabilities, pixels.to(probabilities.dtype))
-    return summed[label_set] / pixels.sum().clamp(min=1)
-
-
-class _Statistics(NamedTuple):
-    """What the terms are made of.
+class ExpertSums(NamedTuple):
+    """Sums over pixels that the terms are made of; zero where the reading has no use for one.
 
     Attributes:
-        cross_entropy: Its sum over the expert's pixels.
-        penalty: ‖z‖ of Eq. 4, as the options read it.
-        mean: p̄ over the label set, for the ``batch`` divergence.
-        divergence: Mean of every pixel's, for the ``pixel`` divergence.
+        cross_entropy: ``summed_cross_entropy``.
+        predictions: Sum of p over the expert's pixels, for the ``batch`` divergence.
+        divergence: Sum of each pixel's KL(p ‖ q), for the ``pixel`` divergence.
+        interference: ``summed_interference``.
     """
 
-    cross_entropy: Tensor
-    penalty: Tensor | None
-    mean: Tensor | None
-    divergence: Tensor | None
+    cross_entropy: Float[Tensor, ""]
+    predictions: Float[Tensor, " set"]
+    divergence: Float[Tensor, ""]
+    interference: Float[Tensor, " outside"]
 
 
 class ExpertLoss(nn.Module):
     """L_i = L_ce,i + α L_aux,i of one expert, as named terms.
 
-    Logits below the target's size never become the map: few pixels carry a rare label and are interpolated one by one, many
-    block by block (``upsampled_sums``). Logits of the target's size, and all where ``blockwise`` is off, go through the
-    equations as they stand.
+    Logits below the target's size never become the map. The default reading has its sums in closed form; every other one
+    goes through the equations as they stand, in bands of rows.
 
     Args:
         label_set: S_i as a mask over the C classes.
         prior: (C,) share of each class in the training data, F(j).
         options: How the equations are read.
         ignore_index: Target value of pixels without a label.
-        blockwise: Whether the map may be left unmade. The values are the same; a loss in blocks has no second derivative.
 
     What is a mean over pixels is one over those of all ranks: a rank that shows nothing of a rare class takes no weight from
     one that does.
@@ -188,20 +203,16 @@ class ExpertLoss(nn.Module):
         prior: Float[Tensor, " classes"],
         options: ExpertLossOptions | None = None,
         ignore_index: int = 255,
-        *,
-        blockwise: bool = True,
     ) -> None:
         super().__init__()
         self.options = options or ExpertLossOptions()
         self.ignore_index = ignore_index
-        self.blockwise = blockwise
         self.register_buffer("label_set", label_set, persistent=False)
         within = prior_within(prior.float(), label_set, renormalised=self.options.prior == "renormalised")
         self.register_buffer("prior", within, persistent=False)
         # Training state, only where asked for: the running mean prediction.
         self.register_buffer("running_mean", within.clone() if self.options.momentum else None)
-        self.everything = bool(label_set.all())
-        self.wanted = self._wanted(tuple(label_set.nonzero().squeeze(1).tolist()))
+        self.interferes = bool(self.options.alpha) and not bool(label_set.all())
         self.label_set: Tensor
         self.prior: Tensor
         self.running_mean: Tensor | None
@@ -222,120 +233,66 @@ class ExpertLoss(nn.Module):
         options = self.options
         upsampling = upsampling or Upsampling((target.shape[-2], target.shape[-1]))
         masked = mask_labels(target, self.label_set, self.ignore_index)
-        own_pixels = masked != self.ignore_index
-        labelled = target != self.ignore_index
-        penalised = own_pixels if options.penalty_pixels == "expert" else labelled
-        if not self.blockwise or logits.shape[-2:] == target.shape[-2:]:
-            found = self._of_the_map(upsampling(logits.float()), masked, own_pixels, penalised)
-        elif self._few(own_pixels, penalised):
-            found = self._of_single_pixels(logits.float(), masked, upsampling, own_pixels, penalised)
+        own = masked != self.ignore_index
+        penalised = own if options.penalty_pixels == "expert" else target != self.ignore_index
+        if options.in_closed_form:
+            sums = self._sums_in_closed_form(logits, masked, penalised, upsampling)
         else:
-            found = self._in_blocks(logits, target, upsampling, own_pixels.sum(), penalised.sum())
-        counts = torch.stack([own_pixels.sum(), penalised.sum()])
-        totals = all_reduce_sum(counts)
-        any_own, totals = totals[0] > 0, totals.clamp(min=1)
-        # From this rank's means to its parts of the means over all ranks' pixels; gradients are averaged over ranks.
-        own, regularised = counts * world_size() / totals
-        terms = {}
-        if found.penalty is not None:
-            terms["l2"] = options.alpha * found.penalty * (1 if options.penalty == "map" else regularised)
-        divisors: dict[Normalizer, Tensor | int] = {
-            "valid": totals[0] / world_size(),
-            "all": max(1, target.numel()),
-            "sum": 1,
-        }
-        terms["ce"] = found.cross_entropy / divisors[options.normalizer]
-        if found.divergence is not None:
-            terms["kl"] = options.alpha * found.divergence * own
-        elif found.mean is not None:
-            mean = sum_over_ranks(found.mean * (counts[0] / totals[0]))
-            terms["kl"] = options.alpha * self._divergence_of_mean(mean, any_own)
+            sums = ExpertSums(*sum_over_bands(self.sums, logits, upsampling, masked, penalised))
+        totals = all_reduce_sum(torch.stack([own.sum(), penalised.sum()]))
+        # Gradients are averaged over ranks: what is divided by the pixels of all ranks is multiplied by their number.
+        own_pixels, penalised_pixels = totals.clamp(min=1) / world_size()
+        divisors = {"valid": own_pixels, "all": max(1, target.numel()), "sum": 1}
+        terms = {"ce": sums.cross_entropy / divisors[options.normalizer]}
+        if self.interferes:
+            terms["l2"] = options.alpha * interference_penalty(sums.interference, penalised_pixels, options.penalty)
+        if options.alpha and options.divergence == "pixel":
+            terms["kl"] = options.alpha * sums.divergence / own_pixels
+        elif options.alpha:
+            mean = sum_over_ranks(sums.predictions / totals[0].clamp(min=1))
+            terms["kl"] = options.alpha * self._divergence_of_mean(mean, totals[0] > 0)
         return terms
 
-    def _of_the_map(self, logits: Tensor, masked: Tensor, own: Tensor, penalised: Tensor) -> _Statistics:
-        """The equations as they stand, on logits of the target's size."""
-        penalty = None
-        if self.wanted.penalty:
-            penalty = interference_penalty(logits, self.label_set, penalised, self.options.penalty)
-        return self._of_logits(logits, masked, own, penalty)
+    def sums(
+        self,
+        logits: Float[Tensor, "n classes *grid"],
+        masked: Integer[Tensor, "n *grid"],
+        penalised: Bool[Tensor, "n *grid"],
+    ) -> ExpertSums:
+        """Sums over pixels of the target's size, by the equations as they stand.
 
-    def _of_single_pixels(
-        self, logits: Tensor, masked: Tensor, upsampling: Upsampling, own: Tensor, penalised: Tensor
-    ) -> _Statistics:
-        """The same from the expert's pixels alone, and a quadratic form for the penalty of nearly all."""
-        penalty = None
-        if self.wanted.penalty:
-            kind: Literal["square", "map"] = "map" if self.options.penalty == "map" else "square"
-            penalty = _upsampled_penalty(logits, self.label_set, penalised, upsampling, kind)
-        pixels = upsampling.at(logits, own)
-        return self._of_logits(pixels, masked[own], torch.ones_like(pixels[:, 0], dtype=torch.bool), penalty)
+        Args:
+            logits: z_i.
+            masked: Labels of the set; all other pixels hold ``ignore_index``.
+            penalised: Pixels of the penalty.
+        """
+        options, own = self.options, masked != self.ignore_index
+        summed = summed_cross_entropy(logits, masked, self.label_set, options.softmax, self.ignore_index)
+        predictions = divergence = interference = logits.new_zeros(())
+        if options.alpha:
+            p = set_probabilities(logits, self.label_set, options.divergence_softmax)
+            predictions = torch.einsum("nc...,n...->c", p, own.to(p.dtype))
+            if options.divergence == "pixel":
+                divergence = prior_divergence(p.movedim(1, -1), self.prior).where(own, 0).sum()
+        if self.interferes:
+            interference = summed_interference(logits, self.label_set, penalised, options.penalty)
+        return ExpertSums(summed, predictions, divergence, interference)
 
-    def _of_logits(self, logits: Tensor, masked: Tensor, own: Tensor, penalty: Tensor | None) -> _Statistics:
-        options, label_set = self.options, self.label_set
-        mean = divergence = None
-        if options.alpha and options.divergence == "batch":
-            mean = mean_prediction(logits, label_set, own, options.divergence_softmax)
-        elif options.alpha:
-            probabilities = _set_probabilities(logits, label_set, options.divergence_softmax)
-            each = prior_divergence(probabilities.movedim(1, -1), self.prior)
-            divergence = each.where(own, 0).sum() / own.sum().clamp(min=1)
-        scores = logits if options.softmax == "all" else logits.masked_fill(~_channel(label_set, logits), -torch.inf)
-        total = cross_entropy(scores, masked, ignore_index=self.ignore_index, normalizer="sum")
-        return _Statistics(total, penalty, mean, divergence)
-
-    def _few(self, own: Tensor, penalised: Tensor) -> bool:
-        """Whether single pixels are cheaper than blocks: few are the expert's, few are left out of the quadratic form."""
-        limit = _FEW_PIXELS * own.numel()
-        if self.wanted.penalty == "absolute" or int(own.sum()) > limit:
-            return False
-        return not self.wanted.penalty or int((~penalised).sum()) <= 2 * limit
-
-    def _in_blocks(
-        self, logits: Tensor, target: Tensor, upsampling: Upsampling, own: Tensor, penalised: Tensor
-    ) -> _Statistics:
-        """The same from sums over the blocks of a map that is not made; ``own`` and ``penalised`` count pixels."""
-        wanted = self.wanted
-        sums = upsampled_sums(logits, target, upsampling, wanted, log_prior=self.prior.log())
-        penalty = None
-        if wanted.penalty and self.options.penalty == "map":
-            # The root has no gradient at 0, where a category's map starts out.
-            penalty = (sums.penalties[~self.label_set] + _LOG_FLOOR).sqrt().sum()
-        elif wanted.penalty:
-            penalty = sums.penalties.sum() / penalised.clamp(min=1)
-        mean = sums.probabilities[self.label_set] / own.clamp(min=1) if wanted.divergence == "batch" else None
-        divergence = sums.divergence / own.clamp(min=1) if wanted.divergence == "pixel" else None
-        return _Statistics(sums.cross_entropy, penalty, mean, divergence)
-
-    def _wanted(self, members: tuple[int, ...]) -> Wanted:
-        options = self.options
-        penalty: Literal["square", "absolute"] = "absolute" if options.penalty == "absolute" else "square"
-        return Wanted(
-            members,
-            len(self.label_set),
-            self.ignore_index,
-            softmax=options.softmax,
-            divergence=options.divergence if options.alpha else None,
-            divergence_softmax=options.divergence_softmax,
-            penalty=penalty if options.alpha and not self.everything else None,
-            penalty_pixels=options.penalty_pixels,
-        )
+    def _sums_in_closed_form(
+        self, logits: Tensor, masked: Tensor, penalised: Tensor, upsampling: Upsampling
+    ) -> ExpertSums:
+        """``sums`` of the default reading, without the map."""
+        found = softmax_sums(logits, masked, self.label_set, upsampling, ignore_index=self.ignore_index)
+        nothing = found.cross_entropy.new_zeros(())
+        interference = squared_sums(logits[:, ~self.label_set], penalised, upsampling) if self.interferes else nothing
+        return ExpertSums(found.cross_entropy, found.predictions, nothing, interference)
 
     def _divergence_of_mean(self, mean: Tensor, labelled: Tensor) -> Tensor:
+        """KL(p̄ ‖ q); without a labelled pixel 0, connected to the graph."""
         if self.running_mean is not None:
             own = mean - mean.detach()  # the batch's gradient as it is, or momentum would weaken α
             mean = self.options.momentum * self.running_mean + (1 - self.options.momentum) * mean.detach()
             if self.training:
                 self.running_mean = mean.where(labelled, self.running_mean)
             mean = mean + own
-        # Without a labelled pixel the mean prediction is undefined; the product keeps the graph connected for DDP.
         return prior_divergence(mean, self.prior).where(labelled, 0)
-
-
-def _channel(per_class: Tensor, logits: Tensor) -> Tensor:
-    return per_class.view(1, -1, *[1] * (logits.ndim - 2))
-
-
-def _set_probabilities(logits: Tensor, label_set: Tensor, softmax: Scope) -> Tensor:
-    if softmax == "all":
-        return logits.softmax(dim=1)[:, label_set]
-    return logits[:, label_set].softmax(dim=1)

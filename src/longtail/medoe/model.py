@@ -7,18 +7,13 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble, TrainableEnsemble, named
-from longtail.ensembles.labels import most_probable
-from longtail.ensembles.learned import LearnedEnsemble
-from longtail.ensembles.learned_labels import LearnedLabels
 from longtail.errors import ConfigError
 from longtail.losses.positions import check_labels
 from longtail.medoe.bank import ExpertBank
 from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
 from longtail.medoe.oracle import oracle_probabilities
-from longtail.pixels.upsampled_blocks import upsampled_pieces
-from longtail.pixels.upsampled_loss import upsampled_cross_entropy
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss, upsampled_cross_entropy
 from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
@@ -144,23 +139,19 @@ class Medoe(SegmentationMethod):
         return list(self.experts(self.encoder(pad_to_multiple(image, self.size_divisor))))
 
     def _ensemble_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Losses of the trainable ensembles on the frozen experts; none of the learned ones needs whole maps."""
+        """Losses of the trainable ensembles on the frozen experts; maps are made for ensembles that read features alone."""
         check_labels(target, self.num_classes, self.ignore_index)  # with the experts, their masks do
         outputs, upsampling = self._frozen_outputs(image), self._upsampling(image)
-        labelled = (target != self.ignore_index).sum()
+        logits = torch.stack([output.logits for output in outputs])
         terms = {}
         for name, ensemble in self._all_ensembles().items():
-            if isinstance(ensemble, LearnedEnsemble):
-                logits = torch.stack([output.logits for output in outputs])
-                pieces = (
-                    (values, block.of(target[index])) for index, block, values in upsampled_pieces(logits, upsampling)
-                )
-                value = ensemble.loss_of_pieces(pieces, labelled, ignore_index=self.ignore_index)
-            elif isinstance(ensemble, TrainableEnsemble):
+            if not isinstance(ensemble, TrainableEnsemble):
+                continue
+            if ensemble.needs_features:
                 maps = self._maps(outputs, upsampling)
                 value = ensemble.loss(maps.logits, target, maps.features, ignore_index=self.ignore_index)
             else:
-                continue
+                value = ensemble_loss(ensemble, logits, target, upsampling, ignore_index=self.ignore_index)
             terms[f"ensemble.{name}"] = value
         return terms
 
@@ -182,15 +173,7 @@ class Medoe(SegmentationMethod):
         if self.ensemble.needs_features:
             return super().labels(image)
         logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))
-        labels = torch.empty(len(image), *image.shape[-2:], dtype=torch.int64, device=image.device)
-        learned = LearnedLabels(self.ensemble) if isinstance(self.ensemble, LearnedEnsemble) else None
-        if learned is not None:
-            logits = learned.prepare(logits)
-        for index, block, values in upsampled_pieces(logits, self._upsampling(image)):
-            own = most_probable(self.ensemble(values.unsqueeze(1))) if learned is None else learned.of_piece(values)
-            rectangle = labels[index, block.rows.outputs, block.columns.outputs]
-            rectangle.copy_(own.view_as(rectangle))
-        return labels
+        return ensemble_labels(self.ensemble, logits, self._upsampling(image))
 
     def readouts(self) -> dict[str, Readout]:
         def by_oracle(logits: Tensor, target: Tensor | None) -> Tensor:

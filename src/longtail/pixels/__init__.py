@@ -1,1 +1,25 @@
-"""Maps of pixels below the image's size: upsampling, losses and labels in bounded memory."""
+"""Maps at the image's size in bounded memory: upsampling, losses, sums and labels, and every shortcut to them.
+
+Outside this room a map is ``upsampling(logits)``; what is computed of it goes through one of these names.
+"""
+
+from longtail.pixels.bands import sum_over_bands
+from longtail.pixels.expert_sums import softmax_sums, squared_sums
+from longtail.pixels.labels import ensemble_labels, most_probable, upsampled_labels
+from longtail.pixels.learned import ensemble_loss
+from longtail.pixels.losses import loss_of_upsampled, upsampled_cross_entropy
+from longtail.pixels.upsampling import Upsampling, full_size
+
+__all__ = [
+    "Upsampling",
+    "ensemble_labels",
+    "ensemble_loss",
+    "full_size",
+    "loss_of_upsampled",
+    "most_probable",
+    "softmax_sums",
+    "squared_sums",
+    "sum_over_bands",
+    "upsampled_cross_entropy",
+    "upsampled_labels",
+]

@@ -11,8 +11,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import check_labels
-from longtail.pixels.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling, loss_of_upsampled, upsampled_cross_entropy, upsampled_labels
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
@@ -70,9 +69,9 @@ class Baseline(SegmentationMethod):
 
     @torch.no_grad()
     def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
-        if type(self.current_loss).probabilities is not ClassificationLoss.probabilities:
-            return super().labels(image)
-        return self.upsampling(image).labels(self.low_logits(image))  # a softmax keeps the order of the logits
+        softmax = type(self.current_loss).probabilities is ClassificationLoss.probabilities
+        read = _as_it_is if softmax else self.probabilities  # a softmax keeps the order of the logits
+        return upsampled_labels(read, self.low_logits(image), self.upsampling(image))
 
     def losses(
         self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
@@ -103,3 +102,7 @@ class Baseline(SegmentationMethod):
 
 def _reading(ensemble: nn.Module) -> Readout:
     return read_probabilities(lambda logits, _: ensemble(logits))
+
+
+def _as_it_is(logits: Tensor) -> Tensor:
+    return logits

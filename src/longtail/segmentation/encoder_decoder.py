@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from longtail.pixels.upsampling import full_size
+from longtail.pixels import full_size
 
 #: What an encoder returns: feature maps, shallow to deep; strides and channels are the model's own affair.
 Features = Sequence[Tensor]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from longtail.ensembles.base import Ensemble
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.positions import check_labels
-from longtail.pixels.upsampled_loss import loss_of_upsampled
+from longtail.pixels import loss_of_upsampled
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder, decode

@@ -1,11 +1,12 @@
 """Losses of logits below the image's size."""
 
+import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.losses.base import ClassificationLoss
-from longtail.losses.cross_entropy import CrossEntropy, Normalizer, cross_entropy, normalised
-from longtail.pixels.upsampled_sums import Wanted, upsampled_sums
+from longtail.losses.cross_entropy import CrossEntropy, Normalizer, normalised
+from longtail.pixels.expert_sums import softmax_sums
 from longtail.pixels.upsampling import Upsampling
 
 
@@ -39,7 +40,7 @@ def upsampled_cross_entropy(
     normalizer: Normalizer = "valid",
     weight: Float[Tensor, " logits"] | None = None,
 ) -> Float[Tensor, ""]:
-    """``cross_entropy(upsampling(logits), target, ...)`` in blocks (``upsampled_sums``); to be differentiated once.
+    """``cross_entropy(upsampling(logits), target, ...)`` without the map (``softmax_sums``).
 
     Args:
         logits: At the head's own resolution.
@@ -49,12 +50,7 @@ def upsampled_cross_entropy(
         normalizer: See ``Normalizer``.
         weight: Factor of each class.
     """
-    if logits.shape[-2:] == target.shape[-2:]:
-        return cross_entropy(logits, target, ignore_index=ignore_index, normalizer=normalizer, weight=weight)
-    classes = logits.shape[1]
-    each = None
-    if weight is not None:
-        each = weight[target.long().where(target != ignore_index, 0)]
-    wanted = Wanted(tuple(range(classes)), classes, ignore_index)
-    total = upsampled_sums(logits, target, upsampling, wanted, weight=each).cross_entropy
+    each = None if weight is None else weight[target.long().where(target != ignore_index, 0)]
+    everything = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+    total, _ = softmax_sums(logits, target, everything, upsampling, ignore_index=ignore_index, weight=each)
     return normalised(total, target, ignore_index=ignore_index, normalizer=normalizer, weight=weight)

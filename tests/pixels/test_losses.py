@@ -3,8 +3,7 @@ import torch
 
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy, cross_entropy
-from longtail.pixels.upsampled_loss import loss_of_upsampled, upsampled_cross_entropy
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels import Upsampling, loss_of_upsampled, upsampled_cross_entropy
 
 UPSAMPLING = Upsampling((13, 18), divisor=4)
 
@@ -33,7 +32,10 @@ def test_cross_entropy_of_the_map(normalizer, weight, kind):
 def test_logits_of_the_targets_size_and_a_batch_without_labels():
     logits, target = random_case()
     wide = UPSAMPLING(logits.detach())
-    torch.testing.assert_close(upsampled_cross_entropy(wide, target, UPSAMPLING), cross_entropy(wide, target))
+    torch.testing.assert_close(upsampled_cross_entropy(wide, target, Upsampling((13, 18))), cross_entropy(wide, target))
+    # Of a head that saw the padded image, logits of the image's size are no map of the image.
+    expected = cross_entropy(UPSAMPLING(wide), target)
+    torch.testing.assert_close(upsampled_cross_entropy(wide, target, UPSAMPLING), expected)
     nothing = upsampled_cross_entropy(logits, torch.full_like(target, 255), UPSAMPLING)
     nothing.backward()
     assert nothing.item() == 0

@@ -1,0 +1,222 @@
+"""Sums that the default reading of MEDOE's expert loss is made of, with the gradient in closed form."""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from longtail.pixels.bands import sum_over_bands, upsampled_bands
+from longtail.pixels.upsampling import Upsampling
+from longtail.precision import full_precision
+
+#: Up to this share of the pixels they are interpolated one by one.
+FEW_PIXELS = 1 / 8
+#: Exponentials are powers of 2, of logits scaled once at the head's resolution: exp2 is cheaper than exp.
+_LOG2E, _LN2 = math.log2(math.e), math.log(2)
+
+
+class SoftmaxSums(NamedTuple):
+    """Sums over the labelled pixels.
+
+    Attributes:
+        cross_entropy: ``Σ -log softmax(z)^y``, the softmax over all classes.
+        predictions: ``Σ softmax_S(z)``, the softmax over the label set S alone.
+    """
+
+    cross_entropy: Float[Tensor, ""]
+    predictions: Float[Tensor, " set"]
+
+
+@torch.compiler.disable
+def softmax_sums(
+    logits: Float[Tensor, "n classes h w"],
+    target: Integer[Tensor, "n H W"],
+    label_set: Bool[Tensor, " classes"],
+    upsampling: Upsampling,
+    *,
+    ignore_index: int = 255,
+    weight: Float[Tensor, "n H W"] | None = None,
+) -> SoftmaxSums:
+    """Summed cross-entropy and predictions of ``upsampling(logits)``, without that map.
+
+    Few labelled pixels are interpolated one by one. Many are gone through in bands of rows, once for the sums and once more
+    for the gradient, which needs the summed predictions first; to interpolate again costs less than to read a saved map.
+    Values and gradients of any order are those of the whole map, to rounding; in float32 for half-precision logits.
+
+    Args:
+        logits: z at the head's own resolution.
+        target: Labels of the set; all other pixels hold ``ignore_index``.
+        label_set: S as a mask over the classes.
+        upsampling: From the logits to the target's size.
+        ignore_index: Target value of pixels that do not count.
+        weight: Factor of each pixel's cross-entropy; it gets no gradient.
+
+    Source: MEDOE Eq. 3-4; the algebra, docs/decisions/0002.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    labelled = target != ignore_index
+    weight = labelled.to(logits.dtype) if weight is None else weight.to(logits.dtype).where(labelled, 0)
+    places = target.long().where(labelled, -1)
+    if int(labelled.sum()) > FEW_PIXELS * labelled.numel():
+        return SoftmaxSums(*_SoftmaxSums.apply(logits, places, weight, label_set, upsampling))
+    with full_precision(logits.device.type):
+        pixels = upsampling.at(logits, labelled)
+        return SoftmaxSums(*_as_written(pixels, places[labelled], weight[labelled], label_set))
+
+
+def squared_sums(
+    logits: Float[Tensor, "n classes h w"], counted: Bool[Tensor, "n H W"], upsampling: Upsampling
+) -> Float[Tensor, " classes"]:
+    """``Σ z²`` of ``upsampling(logits)`` over the counted pixels, for each class.
+
+    The sum over all pixels is a quadratic form at the head's own resolution; few others are interpolated and taken off.
+
+    Args:
+        logits: z at the head's own resolution.
+        counted: Pixels of the sum.
+        upsampling: From the logits to the image's size.
+
+    Source: MEDOE Eq. 4, first term; docs/decisions/0002.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    others = ~counted
+    if int(others.sum()) > 2 * FEW_PIXELS * others.numel():
+        (sums,) = sum_over_bands(_squares, logits, upsampling, counted)
+        return sums
+    with full_precision(logits.device.type):
+        sums = upsampling.sums_of_squares(logits)
+    if others.any():
+        sums = (sums - upsampling.at(logits, others).square().sum(dim=0)).clamp(min=0)
+    return sums.where(counted.any(), 0)  # no pixel counts: zero, not a rounding error
+
+
+def _squares(logits: Float[Tensor, "n classes h w"], counted: Bool[Tensor, "n h w"]) -> tuple[Tensor]:
+    return (torch.einsum("nchw,nhw->c", logits.square(), counted.to(logits.dtype)),)
+
+
+def _as_written(
+    logits: Float[Tensor, "n classes *grid"], places: Tensor, weight: Tensor, label_set: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The two sums as stock calls; ``places`` are classes, or -1 for pixels that do not count."""
+    each = F.cross_entropy(logits, places, ignore_index=-1, reduction="none")
+    counted = (places >= 0).to(logits.dtype)
+    return (weight * each).sum(), torch.einsum("nc...,n...->c", logits[:, label_set].softmax(dim=1), counted)
+
+
+class _SoftmaxSums(torch.autograd.Function):
+    """The two sums in bands. A gradient that is to be differentiated again comes from the bands of ``_as_written``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, places: Tensor, weight: Tensor, label_set: Tensor, upsampling: Upsampling
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(logits, places, weight, label_set)
+        ctx.upsampling = upsampling
+        ctx.set_materialize_grads(False)
+        total, predictions, _ = _run(logits, places, weight, label_set, upsampling)
+        return total, predictions
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        logits, places, weight, label_set = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            sums = sum_over_bands(partial(_as_written, label_set=label_set), logits, ctx.upsampling, places, weight)
+            pairs = [(value, own) for value, own in zip(sums, upstream, strict=True) if own is not None]
+            values, given = zip(*pairs, strict=True)
+            (gradient,) = torch.autograd.grad(values, logits, given, create_graph=True)
+        else:
+            _, _, gradient = _run(logits, places, weight, label_set, ctx.upsampling, upstream)
+        return gradient, None, None, None, None
+
+
+def _run(
+    logits: Tensor,
+    places: Tensor,
+    weight: Tensor,
+    label_set: Tensor,
+    upsampling: Upsampling,
+    upstream: tuple[Tensor | None, Tensor | None] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy, predictions, and with upstream factors the gradient of the products with them."""
+    classes, outside = len(label_set), int((~label_set).sum())
+    order = label_set.to(torch.uint8).argsort(stable=True)  # classes of the set last: masks become slices
+    position = torch.full((classes + 1,), -1, device=logits.device)
+    position[order] = torch.arange(classes, device=logits.device)  # place -1 reads the last entry, -1
+    total, predictions = logits.new_zeros(()), logits.new_zeros(classes - outside)
+    gradient = torch.zeros_like(logits) if upstream else logits
+    with full_precision(logits.device.type):
+        for index, image in enumerate(logits):
+            low = (image[order] if outside else image) * _LOG2E
+            pulled = torch.zeros_like(low) if upstream else low
+            for band, values in upsampled_bands(low, upsampling):
+                label = position[places[index, band.rows].flatten()]
+                if not bool((label >= 0).any()):
+                    continue
+                each = weight[index, band.rows].flatten()
+                own_total, own_predictions = _of_pixels(values.flatten(1), label, each, outside, upstream)
+                total += own_total
+                predictions += own_predictions
+                if upstream:
+                    pulled[:, band.inputs] += band.adjoint(values, low.shape[-1])
+            if upstream:
+                gradient[index, order if outside else slice(None)] = pulled
+    return total, predictions, gradient
+
+
+def _of_pixels(
+    values: Float[Tensor, "classes pixels"],
+    label: Integer[Tensor, " pixels"],
+    weight: Float[Tensor, " pixels"],
+    outside: int,
+    upstream: tuple[Tensor | None, Tensor | None] | None,
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and predictions of some pixels; with upstream factors, ``values`` become the gradient.
+
+    With P = softmax over the set, p = softmax over all classes and M the factors of the predictions, the gradient is
+    ``p - [y]`` times the factor of cross-entropy, and inside the set also ``P (M - <P, M>)``.
+
+    Args:
+        values: Logits times log2 e, the first ``outside`` classes not of the set; they become exponentials, then the gradient
+            with respect to the logits.
+        label: Row of each pixel's class, or -1.
+        weight: Factor of each pixel's cross-entropy, 0 without a label.
+        outside: Number of classes that are not in the set.
+        upstream: Factors of the two sums.
+    """
+    counted = (label >= 0).to(values.dtype)
+    label = label.clamp(min=0).unsqueeze(0)
+    chosen = values.gather(0, label).squeeze(0)
+    inside, others = values[outside:], values[:outside]
+    log_all, per_set = _exponentials(inside)
+    per_all = per_set
+    if outside:
+        log_set, (log_others, per_others) = log_all, _exponentials(others)
+        log_all = torch.logaddexp2(log_set, log_others)
+        per_all, per_others = per_set * (log_set - log_all).exp2(), per_others * (log_others - log_all).exp2()
+    total = _LN2 * (weight @ (log_all - chosen))
+    per_set = per_set * counted
+    predictions = inside @ per_set
+    if upstream is None:
+        return total, predictions
+    on_loss, on_predictions = upstream
+    pull = torch.zeros_like(weight) if on_loss is None else weight * on_loss
+    if on_predictions is None:
+        inside.mul_(pull * per_all)
+    else:
+        slope = (on_predictions @ inside) * per_set
+        inside.mul_(torch.addr((pull * per_all - slope * per_set).expand_as(inside), on_predictions, per_set))
+    if outside:
+        others.mul_(pull * per_others)
+    values.scatter_add_(0, label, -pull.unsqueeze(0))
+    return total, predictions
+
+
+def _exponentials(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn ``values`` into 2^(values - top), in place; returns the log2 of their sum and what the powers divide by."""
+    top = values.amax(dim=0)
+    total = values.sub_(top).exp2_().sum(dim=0)
+    return top + total.log2(), total.reciprocal()

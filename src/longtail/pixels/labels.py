@@ -1,0 +1,74 @@
+"""Labels at the image's size, in memory of a band of rows."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from longtail.ensembles.base import Ensemble
+from longtail.ensembles.learned import LearnedEnsemble
+from longtail.pixels.bands import upsampled_bands
+from longtail.pixels.learned import LearnedScores
+from longtail.pixels.upsampling import Upsampling
+
+
+@torch.no_grad()
+def upsampled_labels(
+    read: Callable[..., Tensor], low: Float[Tensor, "*channels h w"], upsampling: Upsampling, *maps: Tensor
+) -> Integer[Tensor, "n H W"]:
+    """``read(upsampling(low), *maps).argmax(dim=1)``, in memory of one band of rows.
+
+    Args:
+        read: A band (*channels, rows, W) and the same rows of ``maps`` -> scores (n, classes, rows, W); it must treat every
+            pixel alone.
+        low: Map at the head's own resolution; half precision is read in float32.
+        upsampling: From there to the image's size.
+        maps: What else is known of each pixel, (..., H, W).
+    """
+    low = low.to(torch.promote_types(low.dtype, torch.float32))
+    labels = []
+    for band, values in upsampled_bands(low, upsampling):
+        labels.append(most_probable(read(values, *(part[..., band.rows, :] for part in maps))))
+    return torch.cat(labels, dim=1)
+
+
+@torch.no_grad()
+def ensemble_labels(
+    ensemble: Ensemble, logits: Float[Tensor, "experts n classes h w"], upsampling: Upsampling
+) -> Integer[Tensor, "n H W"]:
+    """Most probable classes of an ensemble that reads no features.
+
+    Args:
+        ensemble: Any; the learned one is read without the normalisations that move no label.
+        logits: Of every expert, at the heads' own resolution.
+        upsampling: From there to the image's size.
+    """
+    if isinstance(ensemble, LearnedEnsemble):
+        scores = LearnedScores(ensemble)
+        return upsampled_labels(scores, scores.prepare(logits), upsampling)
+    return upsampled_labels(ensemble, logits, upsampling)
+
+
+def most_probable(scores: Float[Tensor, "n classes *grid"]) -> Integer[Tensor, "n *grid"]:
+    """``scores.argmax(dim=1)``: the first class with the largest score.
+
+    On a CPU, argmax goes through the scores one by one. The largest score, the classes that have it, and the sum of their
+    numbers are vector operations, 6 to 20 times faster in the cache. Classes are numbered from a power of 2 above all of
+    them, so that ties are detectable; only tied positions need the argmax.
+
+    Args:
+        scores: Any; NaN counts as largest, as in argmax.
+    """
+    if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
+        return scores.argmax(dim=1)
+    largest = scores.amax(dim=1, keepdim=True)
+    is_largest = torch.ge(scores, largest, out=torch.empty_like(scores))
+    first = 1 << (scores.shape[1] - 1).bit_length()
+    number = torch.arange(first, first + scores.shape[1], dtype=scores.dtype)
+    total = is_largest.mul_(number.view(-1, *[1] * (scores.ndim - 2))).sum(dim=1)
+    labels = (total - first).long()
+    unclear = ((total < first) | (total >= 2 * first)).nonzero(as_tuple=True)
+    if len(unclear[0]):
+        labels[unclear] = scores.movedim(1, -1)[unclear].argmax(dim=-1)
+    return labels
