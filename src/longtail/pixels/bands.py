@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from longtail.pixels.upsampling import Upsampling
-from longtail.precision import full_precision
+from longtail.precision import at_least_float32, full_precision
 
 #: Elements (channels x pixels) of one band: it stays in the cache of a CPU core, and fills a GPU.
 BAND_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
@@ -140,7 +140,7 @@ def sum_over_bands(
         upsampling: From there to the image's size.
         maps: What else is known of each pixel, (..., H, W).
     """
-    low = low.to(torch.promote_types(low.dtype, torch.float32))
+    low = at_least_float32(low)
     rows = low.unbind(dim=-2)  # not slices: the gradient of a slice is as large as the whole map
     totals: tuple[Tensor, ...] = ()
     for band in bands_of(low, upsampling):
@@ -197,8 +197,8 @@ def _bands(
     for top in range(0, len(down), step):
         part = down[top : top + step]
         inputs = _read(part)
-        weights = None if low == upsampling.padded else part[:, inputs].to(device, dtype)
-        bands.append(Band(slice(top, top + len(part)), inputs, weights, tuple(tiles)))
+        rows = None if low == upsampling.padded else part[:, inputs].to(device, dtype)
+        bands.append(Band(slice(top, top + len(part)), inputs, rows, tuple(tiles)))
     return tuple(bands)
 
 

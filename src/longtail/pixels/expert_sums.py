@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longtail.pixels.bands import sum_over_bands, upsampled_bands
 from longtail.pixels.upsampling import Upsampling
-from longtail.precision import full_precision
+from longtail.precision import at_least_float32, full_precision
 
 #: Up to this share of the pixels they are interpolated one by one.
 FEW_PIXELS = 1 / 8
@@ -57,7 +57,7 @@ def softmax_sums(
 
     Source: MEDOE Eq. 3-4; the algebra, docs/decisions/0002.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     labelled = target != ignore_index
     weight = labelled.to(logits.dtype) if weight is None else weight.to(logits.dtype).where(labelled, 0)
     places = target.long().where(labelled, -1)
@@ -82,7 +82,7 @@ def squared_sums(
 
     Source: MEDOE Eq. 4, first term; docs/decisions/0002.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     others = ~counted
     if int(others.sum()) > 2 * FEW_PIXELS * others.numel():
         (sums,) = sum_over_bands(_squares, logits, upsampling, counted)
@@ -139,7 +139,7 @@ def _run(
     weight: Tensor,
     label_set: Tensor,
     upsampling: Upsampling,
-    upstream: tuple[Tensor | None, Tensor | None] | None = None,
+    upstream: tuple[Tensor | None, ...] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy, predictions, and with upstream factors the gradient of the products with them."""
     classes, outside = len(label_set), int((~label_set).sum())
@@ -172,7 +172,7 @@ def _of_pixels(
     label: Integer[Tensor, " pixels"],
     weight: Float[Tensor, " pixels"],
     outside: int,
-    upstream: tuple[Tensor | None, Tensor | None] | None,
+    upstream: tuple[Tensor | None, ...] | None,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy and predictions of some pixels; with upstream factors, ``values`` become the gradient.
 

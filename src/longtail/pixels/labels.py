@@ -11,6 +11,7 @@ from longtail.ensembles.learned import LearnedEnsemble
 from longtail.pixels.bands import upsampled_bands
 from longtail.pixels.learned import LearnedScores
 from longtail.pixels.upsampling import Upsampling
+from longtail.precision import at_least_float32
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def upsampled_labels(
         upsampling: From there to the image's size.
         maps: What else is known of each pixel, (..., H, W).
     """
-    low = low.to(torch.promote_types(low.dtype, torch.float32))
+    low = at_least_float32(low)
     labels = []
     for band, values in upsampled_bands(low, upsampling):
         labels.append(most_probable(read(values, *(part[..., band.rows, :] for part in maps))))
