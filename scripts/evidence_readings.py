@@ -54,13 +54,12 @@ def readings() -> dict[str, dict[str, Any]]:
     aligned = {"name": "dynamic", "temperature": 5.0}
     for name, inner in (("average of logits", logits), ("dynamic, aligned, τ = 5", aligned)):
         found |= {
-            f"{name}, NorCal {gamma:g}": {"name": "calibrated", "by": "norcal", "gamma": gamma, "inner": inner}
+            f"{name}, NorCal {gamma:g}": {"name": "norcal", "gamma": gamma, "inner": inner}
             for gamma in (0.3, 0.6)
         }
         found |= {
             f"{name}, logit adjustment {tau:g}": {
-                "name": "calibrated",
-                "by": "logit_adjustment",
+                "name": "logit_adjustment",
                 "tau": tau,
                 "inner": inner,
             }

@@ -7,15 +7,20 @@ is named by its dotted path, ``my_package.losses.MyLoss``.
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from longtail.errors import ConfigError
+from longtail.errors import CheckpointError, ConfigError
 from longtail.settings import nearest, read
+
+#: Whose settings are read, where code outside this library must not run.
+_UNTRUSTED: ContextVar[str] = ContextVar("untrusted", default="")
 
 #: A component by name, or as ``{"name": …, option: …}``.
 Spec = str | Mapping[str, Any]
@@ -88,6 +93,12 @@ class Components:
         return target(**{**supplied, **arguments})
 
     def _own(self, path: str) -> Callable[..., Any]:
+        source = _UNTRUSTED.get()
+        if source and not path.replace(":", ".").startswith("longtail."):
+            raise CheckpointError(
+                f"{source} asks to run {path}, code outside this library",
+                fix="pass trust_code=True (--trust_code) if you trust it, or build the model yourself and pass network=",
+            )
         module, _, name = path.partition(":") if ":" in path else path.rpartition(".")[::1]
         try:
             found = getattr(import_module(module), name)
@@ -111,14 +122,34 @@ class Components:
         for name, value in vars(module).items():
             if getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
                 continue
-            if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value):
+            if inspect.isclass(value) and issubclass(value, base) and self._buildable(value):
                 return value
             if self.functions and inspect.isfunction(value) and name in (stem, f"build_{stem}"):
                 return value
         return None
+
+    def _buildable(self, found: type) -> bool:
+        """Whether a class needs nothing but what is supplied; others are parts of components."""
+        needed = [p.name for p in inspect.signature(found).parameters.values() if p.default is p.empty]
+        return not inspect.isabstract(found) and set(needed) <= {*self.given, "args", "kwargs"}
 
 
 def split(spec: Spec) -> tuple[str, dict[str, Any]]:
     """Name and options of a component."""
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     return str(options.pop("name", "")), options
+
+
+@contextmanager
+def own_code_allowed(allowed: bool, source: str) -> Iterator[None]:
+    """Whether components may be named by dotted paths outside this library.
+
+    Args:
+        allowed: Whether they may.
+        source: Where the settings come from, for the message.
+    """
+    token = _UNTRUSTED.set("" if allowed else source)
+    try:
+        yield
+    finally:
+        _UNTRUSTED.reset(token)

@@ -8,7 +8,7 @@ import torch
 from longtail.ensembles.nested_chain import NestedChain
 from longtail.errors import ConfigError
 from longtail.medoe.experts import LabelSets
-from longtail.models.segmentation_methods import build_ensemble, build_method
+from longtail.models.segmentation_methods import build_method
 from support.tiny_segmentation import FREQUENCY, GROUPS, batch, tiny_model
 
 #: Classes 0 and 3 are head, 1 and 5 body, 2 and 4 tail.
@@ -111,7 +111,7 @@ def test_gradient():
 )
 def test_label_sets_that_are_not_nested_are_refused(sets):
     with pytest.raises(ConfigError, match="not nested"):
-        build_ensemble("nested_chain", sets, torch.ones(5) / 5)
+        NestedChain(sets.masks, torch.ones(5) / 5)
 
 
 @pytest.mark.parametrize("tau", [-0.1, math.nan, math.inf])

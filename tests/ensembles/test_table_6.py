@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from longtail.ensembles.argmax import MostConfident, select_expert
 from longtail.ensembles.average import Average
 from longtail.ensembles.group_average import GroupAverage
-from longtail.ensembles.most_confident import MostConfident, select_expert
 from longtail.ensembles.softmax_threshold import SoftmaxThreshold
 from longtail.errors import ConfigError
 

@@ -7,12 +7,13 @@ import torch
 from longtail.detection.method import StageOutputs
 from longtail.detection.recording import StageRecorder
 from longtail.ensembles.average import Average
+from longtail.ensembles.build import build_ensemble
 from longtail.ensembles.dynamic import DynamicEnsemble
 from longtail.ensembles.sparse import SparseEnsemble
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.cross_entropy import CrossEntropy
-from longtail.mec.model import MultiStageDetector, _check_fit, build_ensemble, make_multi_expert
+from longtail.mec.model import MultiStageDetector, _check_fit, make_multi_expert, stage_experts
 from longtail.models.detection_methods import build_detection_method
 from support.labels import boxes
 
@@ -116,14 +117,14 @@ def test_stages_and_groups_must_fit() -> None:
 
 
 def test_ensembles_by_name() -> None:
-    assert isinstance(build_ensemble("sparse", GROUPS), SparseEnsemble)
-    dynamic = build_ensemble({"name": "dynamic", "temperature": 3.0, "background": "relative"}, GROUPS)
+    assert isinstance(build_ensemble("sparse", stage_experts(GROUPS)), SparseEnsemble)
+    dynamic = build_ensemble({"name": "dynamic", "temperature": 3.0, "background": "relative"}, stage_experts(GROUPS))
     assert dynamic.temperature == 3.0 and dynamic.layout.background == "relative"
-    assert isinstance(build_ensemble({"name": "average", "align": True}, GROUPS), Average)
-    with pytest.raises(ConfigError, match="no ensemble of stages 'mean'"):
-        build_ensemble("mean", GROUPS)
+    assert isinstance(build_ensemble({"name": "average", "align": True}, stage_experts(GROUPS)), Average)
+    with pytest.raises(ConfigError, match="no ensemble 'dynamc'\n  fix: did you mean 'dynamic'"):
+        build_ensemble("dynamc", stage_experts(GROUPS))
     with pytest.raises(ConfigError, match="tau"):
-        build_ensemble({"name": "dynamic", "tau": 3.0}, GROUPS)
+        build_ensemble({"name": "dynamic", "tau": 3.0}, stage_experts(GROUPS))
 
 
 @pytest.mark.parametrize(
@@ -131,17 +132,17 @@ def test_ensembles_by_name() -> None:
     [
         ({"name": "dynamic", "weigh_by": "rw"}, "did you mean 'raw'"),
         ({"name": "dynamic", "temperature": "high"}, "temperature is 'high'"),
-        ({"name": "sparse", "align": "no"}, "align is 'no'"),
+        ({"name": "sparse", "align": "never"}, "align is 'never'"),
         ({"name": "average", "average": "logit"}, "did you mean 'logits'"),
         ({"name": "average", "background": "last"}, "background is 'last'"),
-        ({"name": "calibrated", "by": "norcl"}, "did you mean 'norcal'"),
-        ({"name": "calibrated", "by": "norcal", "unit": "img"}, "unit is 'img'"),
-        ({"name": "calibrated", "by": "norcal", "independent": "no"}, "independent is 'no'"),
+        ({"name": "norcl"}, "did you mean 'norcal'"),
+        ({"name": "norcal", "unit": "img"}, "unit is 'img'"),
+        ({"name": "norcal", "independent": "never"}, "independent is 'never'"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(spec, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_ensemble(spec, GROUPS, None, FREQUENCY)
+        build_ensemble(spec, stage_experts(GROUPS, None, FREQUENCY))
 
 
 @pytest.mark.parametrize("method", ["mec", "baseline"])
@@ -158,11 +159,11 @@ FREQUENCY = ClassFrequency.from_dict(
 
 
 def test_calibrated_by_name(batch, tmp_path) -> None:
-    norcal = build_ensemble({"name": "calibrated", "by": "norcal", "inner": "dynamic"}, GROUPS, None, FREQUENCY)
+    norcal = build_ensemble({"name": "norcal", "inner": "dynamic"}, stage_experts(GROUPS, None, FREQUENCY))
     assert isinstance(norcal.inner, DynamicEnsemble)
     torch.testing.assert_close(norcal.divisors, torch.tensor([40.0, 90.0, 1.0]) ** 0.6)
-    spec = {"name": "calibrated", "by": "logit_adjustment", "tau": 0.5, "independent": True}
-    adjusted = build_ensemble(spec, GROUPS, None, FREQUENCY)
+    spec = {"name": "logit_adjustment", "tau": 0.5, "independent": True}
+    adjusted = build_ensemble(spec, stage_experts(GROUPS, None, FREQUENCY))
     torch.testing.assert_close(adjusted.divisors, (torch.tensor([50.0, 900.0, 1.0]) / 951) ** 0.5)
     assert adjusted.independent and isinstance(adjusted.inner, Average)
     # logn takes its statistics from a recording
@@ -170,15 +171,15 @@ def test_calibrated_by_name(batch, tmp_path) -> None:
     outputs = detector.stage_outputs(batch[0])
     with StageRecorder(tmp_path / "train") as recorder:
         recorder.add([1, 2], outputs, [(96, 80), (64, 100)])
-    spec = {"name": "calibrated", "by": "logn", "recording": str(tmp_path / "train")}
-    normalized = build_ensemble(spec, GROUPS)
+    spec = {"name": "logn", "recording": str(tmp_path / "train")}
+    normalized = build_ensemble(spec, stage_experts(GROUPS))
     logits = torch.cat([o.logits for o in outputs], dim=1)
     torch.testing.assert_close(normalized.mean, logits[:, :, :3].mean(1))
     torch.testing.assert_close(normalized(logits).sum(1), torch.ones(logits.shape[1]))
 
 
 def test_calibrated_readouts_of_a_detector(batch) -> None:
-    further = {"norcal": {"name": "calibrated", "by": "norcal", "inner": "dynamic"}}
+    further = {"norcal": {"name": "norcal", "inner": "dynamic"}}
     detector = make_multi_expert(tiny_cascade(), GROUPS, further=further, frequency=FREQUENCY).eval()
     outputs = detector.stage_outputs(batch[0])[0]
     plain, found = (detector.readouts()[name](outputs) for name in ("mec", "norcal"))
@@ -190,17 +191,16 @@ def test_calibrated_readouts_of_a_detector(batch) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"by": "norcal"}, "counts of the training split"),
-        ({"by": "logn"}, "logits of training images"),
-        ({"by": "size"}, "'size'"),
-        ({"by": "norcal", "power": 2}, "power"),
-        ({}, "by"),
-        ({"by": "norcal", "inner": "best"}, "'best'"),
+        ({"name": "norcal"}, "counts of the training split"),
+        ({"name": "logn"}, "ensemble 'logn' lacks recording"),
+        ({"name": "norcal", "power": 2}, "power"),
+        ({"name": "norcal", "tau": 9.0}, "no option 'tau'"),
+        ({"name": "norcal", "inner": "best"}, "'best'"),
     ],
 )
 def test_calibrated_refusals(options, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_ensemble({"name": "calibrated", **options}, GROUPS)
+        build_ensemble(options, stage_experts(GROUPS))
 
 
 @pytest.mark.parametrize("loss", ["equalization", "federated", {"name": "focal", "kind": "sigmoid"}])
@@ -255,3 +255,26 @@ def test_a_detector_that_lacks_members_is_told_which() -> None:
 
     with pytest.raises(ConfigError, match="Half is no MultiStageDetector: it lacks num_stages, set_ensembles"):
         _check_fit(Half(), GROUPS, None)  # through make_multi_expert, the tests' own checks of types come first
+
+
+@pytest.mark.parametrize("loss", [None, "seesaw", {"name": "focal", "kind": "sigmoid"}])
+def test_every_ensemble_without_parameters_serves_stages(loss) -> None:
+    further = {name: name for name in ("argmax", "softmax_threshold", "sparse", "dynamic", "norcal")}
+    detector = build_detection_method(
+        "mec", groups=GROUPS, detector=TINY, loss=loss, frequency=FREQUENCY, further=further
+    ).eval()
+    logits = torch.randn(3, 5, detector.heads.current_losses.num_logits)
+    for name in further:
+        scores = detector.readouts()[name](StageOutputs(logits, torch.zeros(5, 4), (9, 9)))
+        assert scores.shape == (5, 4) and torch.isfinite(scores).all(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("learned", "trained in a phase of its own"), ("nested_chain", "not nested"), ("group_average", "cannot read")],
+)
+def test_ensembles_that_do_not_serve_stages_say_so(name, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_detection_method(
+            "mec", groups=GROUPS, detector=TINY, loss="seesaw", frequency=FREQUENCY, further={"other": name}
+        )

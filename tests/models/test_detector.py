@@ -91,9 +91,16 @@ def test_own_network(detector, tmp_path):
 def test_what_is_foreign_or_broken_is_refused(detector, tmp_path):
     detector.save_run(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "model": {"name": "os.system"}}))
-    with pytest.raises(CheckpointError, match=r"asks to run os\.system"):
-        Detector.from_pretrained(tmp_path)
+    for setting in (
+        {"loss": "os.system"},
+        {"loss": {"name": "class_balanced", "loss": "os.system"}},
+        {"ensemble": "os.system"},
+        {"further": {"other": {"name": "norcal", "inner": "os:system"}}},
+    ):
+        method = {**config["method"], **setting}
+        (tmp_path / "config.json").write_text(json.dumps({**config, "method": method}))
+        with pytest.raises(CheckpointError, match=r"asks to run os.system"):
+            Detector.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "task": "segmentation"}))
     with pytest.raises(CheckpointError, match=r"is a segmentation model.*\n.*longtail\.models\.segmenter\.Segmenter"):
         Detector.from_pretrained(tmp_path)

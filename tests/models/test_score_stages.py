@@ -66,9 +66,9 @@ def test_calibrated_ensembles_by_name(recorded):
     recording, annotations, _ = recorded
     detector, method = recorded_detector(recording)
     specs = {
-        "unchanged": {"name": "calibrated", "by": "norcal", "gamma": 0, "inner": "dynamic"},
-        "adjusted": {"name": "calibrated", "by": "logit_adjustment"},
-        "normalized": {"name": "calibrated", "by": "logn", "recording": str(recording), "inner": "sparse"},
+        "unchanged": {"name": "norcal", "gamma": 0, "inner": "dynamic"},
+        "adjusted": {"name": "logit_adjustment"},
+        "normalized": {"name": "logn", "recording": str(recording), "inner": "sparse"},
     }
     readouts = stage_readouts(detector, specs)
     results = score_stages(recording, annotations, readouts, postprocess=method.config.postprocess, fixed=False)
@@ -100,7 +100,7 @@ def test_refusals(recorded, tmp_path):
         stage_readouts(detector, None, ["stage_9"])
     with pytest.raises(ConfigError, match="has the name of a readout"):
         stage_readouts(detector, {"mec": "average"})
-    with pytest.raises(ConfigError, match="no ensemble of stages 'mean'"):
+    with pytest.raises(ConfigError, match="no ensemble 'mean'"):
         stage_readouts(detector, {"a": "mean"})
     with pytest.raises(ConfigError, match="no ensemble to score"):
         score_stages(recording, annotations, {})

@@ -9,14 +9,16 @@ from longtail.segmentation.method import ExpertMaps
 from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, batch, tiny_model
 
 
-def method(calibrated, **options):
+def method(comparisons, **options):
     torch.manual_seed(0)
-    found = build_method("baseline", tiny_model(), frequency=FREQUENCY, groups=GROUPS, calibrated=calibrated, **options)
+    found = build_method(
+        "baseline", tiny_model(), frequency=FREQUENCY, groups=GROUPS, comparisons=comparisons, **options
+    )
     return found.eval()
 
 
 def test_logit_adjustment_takes_the_prior_from_the_logits():
-    baseline = method({"adjusted": {"by": "logit_adjustment"}, "as_it_is": {"by": "norcal", "gamma": 0.0}})
+    baseline = method({"adjusted": {"name": "logit_adjustment"}, "as_it_is": {"name": "norcal", "gamma": 0.0}})
     maps = ExpertMaps(3 * torch.randn(1, 2, NUM_CLASSES, 8, 8))
     readouts = baseline.readouts()
     assert list(readouts) == ["baseline", "adjusted", "as_it_is"]
@@ -28,7 +30,7 @@ def test_logit_adjustment_takes_the_prior_from_the_logits():
 
 
 def test_the_loss_reads_the_logits_first():
-    baseline = method({"adjusted": {"by": "norcal", "unit": "images"}}, loss={"name": "focal", "kind": "sigmoid"})
+    baseline = method({"adjusted": {"name": "norcal", "unit": "images"}}, loss={"name": "focal", "kind": "sigmoid"})
     maps = baseline.expert_maps(batch()[0])
     # one image of each class: all are divided by one
     readouts = baseline.readouts()
@@ -36,16 +38,17 @@ def test_the_loss_reads_the_logits_first():
 
 
 @pytest.mark.parametrize(
-    "calibrated, message",
+    "comparisons, message",
     [
-        ({"baseline": {"by": "norcal"}}, "name of its own"),
-        ({"a": {"tau": 2}}, "calibrated readout 'a' lacks by"),
-        ({"a": {"by": "norcal", "power": 2}}, "no option 'power'"),
-        ({"a": {"by": "norcal", "unit": "instances"}}, "no instances"),
-        ({"a": {"by": "norcal", "unit": "image"}}, "unit is 'image'\n  fix: did you mean 'images'"),
-        ({"a.b": {"by": "norcal"}}, "name of its own, without a point"),
+        ({"baseline": {"name": "norcal"}}, "name of its own"),
+        ({"a": {"tau": 2}}, "no ensemble ''"),
+        ({"a": {"name": "norcal", "power": 2}}, "no option 'power'"),
+        ({"a": {"name": "norcal", "unit": "instances"}}, "no instances"),
+        ({"a": {"name": "norcal", "unit": "image"}}, "unit is 'image'\n  fix: did you mean 'images'"),
+        ({"a": {"name": "norcal", "tau": 9.0}}, "no option 'tau'"),
+        ({"a.b": {"name": "norcal"}}, "name of its own, without a point"),
     ],
 )
-def test_refusals(calibrated, message):
+def test_refusals(comparisons, message):
     with pytest.raises(ConfigError, match=message):
-        method(calibrated)
+        method(comparisons)

@@ -10,7 +10,7 @@ from longtail.training.detection_task import score_detection_run
 from longtail.training.fit import build_task, fit
 from support.tiny_detection import tiny_settings
 
-FURTHER = {"norcal": {"name": "calibrated", "by": "norcal", "inner": "dynamic"}}
+FURTHER = {"norcal": {"name": "norcal", "inner": "dynamic"}}
 
 
 def config(**changes) -> DetectionConfig:

@@ -101,7 +101,7 @@ def test_bias_is_that_of_the_method_and_of_each_expert(medoe):
             error, pixels = error + one, pixels + number
         assert results.predictions[name].per_class["bias"] == pytest.approx((error / pixels).tolist(), rel=1e-5)
     assert "bias" not in results.predictions["oracle"].per_class
-    further = {"calibrated": {"adjusted": {"by": "logit_adjustment"}}}
+    further = {"comparisons": {"adjusted": {"name": "logit_adjustment"}}}
     for options in ({}, further):
         baseline = build_method("baseline", tiny_model(), frequency=FREQUENCY, groups=GROUPS, **options)
         assert "bias" in evaluate(baseline, photos, groups=GROUPS).own.per_class

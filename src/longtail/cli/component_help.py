@@ -4,13 +4,14 @@ import inspect
 import textwrap
 
 from longtail.components import Components
+from longtail.ensembles.build import ENSEMBLES
 from longtail.errors import ConfigError
 from longtail.losses.build import LOSSES
 from longtail.segmentation.models import NETWORKS
 from longtail.settings import SettingsParser, nearest
 
 #: All kinds of components, of both tasks.
-KINDS: tuple[Components, ...] = (LOSSES, NETWORKS)
+KINDS: tuple[Components, ...] = (LOSSES, ENSEMBLES, NETWORKS)
 
 
 def describe(name: str) -> str:

@@ -1,8 +1,9 @@
 """The contract of an ensemble: one small thing for both papers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,6 +33,13 @@ class Ensemble(nn.Module, ABC):
             logits: Raw outputs of every expert.
             features: What the experts' classifiers read, on a grid of their own; only for ensembles that need them.
         """
+
+
+def expert_probabilities(
+    logits: Float[Tensor, "experts n logits *grid"], activation: Callable[[Tensor], Tensor] | None
+) -> Float[Tensor, "experts n classes *grid"]:
+    """Each expert's probabilities, read as its loss does; None for softmax."""
+    return logits.softmax(dim=2) if activation is None else torch.stack([activation(own) for own in logits])
 
 
 class TrainableEnsemble(Ensemble):

@@ -1,14 +1,14 @@
 """Calibration of a trained classifier, after the fact: an ensemble within an ensemble that undoes the imbalance."""
 
-from typing import Literal
-
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from longtail.ensembles.base import Ensemble
+from longtail.ensembles.build import Experts
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency, Unit
+from longtail.frequency.counts import Unit
 from longtail.precision import at_least_float32
 
 
@@ -29,30 +29,15 @@ def prior_divisors(counts: Float[Tensor, " c"], tau: float = 1.0) -> Float[Tenso
     return (counts / counts.sum()) ** tau
 
 
-def class_divisors(
-    frequency: ClassFrequency,
-    by: Literal["norcal", "logit_adjustment"],
-    *,
-    gamma: float = 0.6,
-    tau: float = 1.0,
-    unit: Unit = "images",
-) -> Float[Tensor, " c"]:
-    """``size_divisors`` or ``prior_divisors`` of counted data.
-
-    Args:
-        frequency: Counts of the training split.
-        by: ``norcal`` divides by the size of the classes, ``logit_adjustment`` by their share.
-        gamma: Power of the size; only for ``norcal``.
-        tau: Power of the share; only for ``logit_adjustment``.
-        unit: Unit of the counts.
+def counts_of(experts: Experts, unit: Unit) -> np.ndarray:
+    """Counts of every foreground class.
 
     Raises:
-        ConfigError: An unknown way, or the unit was not counted.
+        ConfigError: There are none, or the unit was not counted.
     """
-    if by not in ("norcal", "logit_adjustment"):
-        raise ConfigError(f"cannot calibrate by {by!r}", fix="choose 'norcal', 'logit_adjustment' or, of boxes, 'logn'")
-    counts = torch.tensor(frequency.counts(unit), dtype=torch.float32)
-    return size_divisors(counts, gamma) if by == "norcal" else prior_divisors(counts, tau)
+    if experts.frequency is None:
+        raise ConfigError("the calibration needs the counts of the training split", fix="pass frequency=")
+    return experts.frequency.counts(unit)
 
 
 def divide_probabilities(

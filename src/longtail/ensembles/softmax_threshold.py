@@ -1,13 +1,14 @@
 """Take an expert that is sure of one of its own classes."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from longtail.ensembles.base import Ensemble
-from longtail.ensembles.most_confident import select_expert
+from longtail.ensembles.argmax import select_expert
+from longtail.ensembles.base import Ensemble, expert_probabilities
 from longtail.errors import ConfigError
 from longtail.settings import one_of
 
@@ -25,6 +26,7 @@ class SoftmaxThreshold(Ensemble):
         threshold: β of the paper.
         order: Which claim counts; the paper does not say. ``surest`` takes the largest softmax(z_i)^j (of equal ones the
             first expert's), ``tail_first`` the last expert's claim, ``head_first`` the first expert's.
+        activation: How the loss reads logits; None for softmax.
 
     Source: MEDOE Table 6 (1), β = 0.3; SPEC §2.9.
     """
@@ -34,21 +36,24 @@ class SoftmaxThreshold(Ensemble):
         own_classes: Bool[Tensor, "experts classes"],
         threshold: float = 0.3,
         order: Order = "surest",
+        *,
+        activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= threshold <= 1:
             raise ConfigError(f"threshold is {threshold}", fix="give a probability; the paper's is 0.3")
         self.threshold = threshold
+        self.activation = activation
         self.order: Order = one_of("order", order, get_args(Order))
         self.register_buffer("own_classes", own_classes, persistent=False)
         self.own_classes: Tensor
 
     def forward(
         self,
-        logits: Float[Tensor, "experts n classes *grid"],
+        logits: Float[Tensor, "experts n logits *grid"],
         features: Float[Tensor, "experts n channels *coarse"] | None = None,
     ) -> Float[Tensor, "n classes *grid"]:
-        probabilities = logits.softmax(dim=2)
+        probabilities = expert_probabilities(logits, self.activation)
         confidence, label = probabilities.max(dim=2)
         expert = torch.arange(len(logits), device=logits.device).view(-1, *[1] * (label.ndim - 1))
         claims = self.own_classes[expert, label] & (confidence > self.threshold)

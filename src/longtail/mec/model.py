@@ -1,31 +1,21 @@
 """Make a multi-stage detector multi-expert."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from longtail.detection.recording import read_recording
-from longtail.ensembles.alignment import Activation
-from longtail.ensembles.average import Average, Averaged
-from longtail.ensembles.base import Ensemble
-from longtail.ensembles.calibration import Calibrated, LogitNormalized, class_divisors
-from longtail.ensembles.dynamic import DynamicEnsemble
-from longtail.ensembles.sparse import SparseEnsemble
+from longtail.ensembles.average import Averaged
+from longtail.ensembles.base import Ensemble, TrainableEnsemble
+from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, check_reading
 from longtail.errors import ConfigError
-from longtail.frequency.counts import ClassFrequency, Unit
+from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.edges import advice_on_edges, without_objects
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.mec.losses import Outside, expert_losses
-from longtail.options import options_of, take
-
-#: An ensemble by name, or as ``{"name": …, option: …}``.
-EnsembleSpec = str | Mapping[str, Any]
-_ENSEMBLES = ("average", "sparse", "dynamic", "calibrated")
 
 
 @runtime_checkable
@@ -89,22 +79,9 @@ def make_multi_expert(
     if further is None:
         further = table_2c(getattr(getattr(detector, "config", None), "average", "probabilities"))
     ensembles = named_ensembles(with_further("mec", ensemble, further), groups, losses, frequency)
-    check_reading(ensembles, torch.zeros(len(losses), 1, losses[0].num_logits))
+    check_reading(ensembles, torch.zeros(len(losses), 1, losses[0].num_logits), groups.num_classes + 1)
     detector.set_ensembles(ensembles)
     return detector
-
-
-def check_reading(ensembles: Mapping[str, Ensemble], logits: Float[Tensor, "stages 1 logits"]) -> None:
-    """Try the ensembles on some logits, so that one that cannot read them is found before training.
-
-    Raises:
-        ConfigError: An ensemble does not fit these logits; names it.
-    """
-    for name, ensemble in ensembles.items():
-        try:
-            ensemble(logits)
-        except ConfigError as error:
-            raise ConfigError(f"ensemble {name!r}: {error.problem}", fix=error.fix) from error
 
 
 def named_ensembles(
@@ -119,103 +96,55 @@ def named_ensembles(
         specs: Name -> ensemble.
         groups: Groups of the foreground classes.
         losses: The stages' losses, expert losses or plain ones, which say how logits are read; None for softmax.
-        frequency: See ``build_ensemble``.
-    """
-    last = losses[-1] if losses else None
-    base = getattr(last, "base", last)
-    level = bool(getattr(base, "absolute_logits", False))
-    return {
-        name: build_ensemble(spec, groups, _activation(base), frequency, keep_level=level)
-        for name, spec in specs.items()
-    }
-
-
-def _activation(loss: Any) -> Activation | None:
-    """How a loss reads logits; None where that is softmax, which ensembles may take apart."""
-    own = getattr(type(loss), "probabilities", None)
-    return None if own is None or own is ClassificationLoss.probabilities else loss.probabilities
-
-
-def build_ensemble(
-    spec: EnsembleSpec,
-    groups: CategoryGroups,
-    activation: Activation | None = None,
-    frequency: ClassFrequency | None = None,
-    *,
-    keep_level: bool = False,
-) -> Ensemble:
-    """One ensemble of stages by name.
-
-    Args:
-        spec: ``average``, ``sparse`` or ``dynamic``; or ``{"name": …}`` with options of ``Average``,
-            ``SparseEnsemble`` or ``DynamicEnsemble``; or one of these calibrated, with arguments of
-            ``build_calibrated``: ``{"name": "calibrated", "by": "norcal", "inner": …, …}``.
-        groups: Groups of the foreground classes.
-        activation: How the loss reads logits; None for softmax.
-        frequency: Counts of the training split, for ``calibrated``.
-        keep_level: The loss has ``absolute_logits``: what alignment does unless the spec says otherwise.
-    """
-    options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name = options.pop("name", None)
-    if name not in _ENSEMBLES:
-        raise ConfigError(f"there is no ensemble of stages {name!r}", fix=f"choose one of {_ENSEMBLES}")
-    what = f"ensemble {name!r}"
-    if name == "calibrated":
-        inner = build_ensemble(options.pop("inner", "average"), groups, activation, frequency, keep_level=keep_level)
-        known = options_of(build_calibrated, ("inner", "groups", "frequency"))
-        return build_calibrated(inner, groups, frequency, **take(what, options, known))
-    kind: Any = {"average": Average, "sparse": SparseEnsemble, "dynamic": DynamicEnsemble}[name]
-    given = {"groups": groups, "activation": activation}
-    return kind(**given, **{"keep_level": keep_level, **take(what, options, options_of(kind, given))})
-
-
-def build_calibrated(
-    inner: Ensemble,
-    groups: CategoryGroups,
-    frequency: ClassFrequency | None = None,
-    *,
-    by: Literal["norcal", "logit_adjustment", "logn"],
-    gamma: float = 0.6,
-    tau: float = 1.0,
-    unit: Unit | None = None,
-    independent: bool = False,
-    recording: str | None = None,
-    stages: int | None = None,
-) -> Ensemble:
-    """An ensemble calibrated after training.
-
-    Args:
-        inner: The ensemble.
-        groups: Groups of the foreground classes.
-        frequency: Counts of the training split, for ``norcal`` and ``logit_adjustment``.
-        by: ``norcal`` divides by the size of the classes, ``logit_adjustment`` by their share of the training
-            objects, ``logn`` normalises their logits.
-        gamma: Power of the size; only for ``norcal``.
-        tau: Power of the share; only for ``logit_adjustment``.
-        unit: What is counted; None for images with ``norcal``, instances with ``logit_adjustment``.
-        independent: The loss reads logits as one sigmoid per class.
-        recording: Recorded stages of training images, whose statistics ``logn`` takes.
-        stages: Number of stages; None for as many as groups. Only for ``logn``.
+        frequency: Counts of the training split, for ensembles that calibrate.
 
     Raises:
-        ConfigError: An unknown ``by``, or its counts or recording are missing.
-        DataError: There is no recording in the folder.
+        ConfigError: An ensemble that is trained: the stages have no phase for it.
     """
-    if by == "logn":
-        if recording is None:
+    last = losses[-1] if losses else None
+    experts = stage_experts(groups, getattr(last, "base", last), frequency)
+    found = {name: build_ensemble(spec, experts) for name, spec in specs.items()}
+    for name, ensemble in found.items():
+        if isinstance(ensemble, TrainableEnsemble):
             raise ConfigError(
-                "logn needs logits of training images",
-                fix='give "recording": a folder of `longtail evaluate RUN --split train --record FOLDER`',
+                f"ensemble {name!r} is trained in a phase of its own, which stages do not have",
+                fix="choose one without parameters, such as dynamic",
             )
-        normalized = LogitNormalized(inner, stages or groups.num_groups, groups.num_classes)
-        for image in read_recording(recording):
-            normalized.observe(image.outputs.logits)
-        return normalized
-    if frequency is None:
-        raise ConfigError(f"{by} needs the counts of the training split", fix="pass frequency=")
-    counted: Unit = unit or ("images" if by == "norcal" else "instances")
-    divisors = class_divisors(frequency, by, gamma=gamma, tau=tau, unit=counted)
-    return Calibrated(inner, divisors, independent=independent)
+    return found
+
+
+def stage_experts(groups: CategoryGroups, loss: Any = None, frequency: ClassFrequency | None = None) -> Experts:
+    """The stages of a cascade as an ensemble sees them: stage k dominates group k, and all know the background.
+
+    Args:
+        groups: Groups of the foreground classes, one for each stage.
+        loss: Says how logits are read; None for softmax.
+        frequency: Counts of the training split.
+    """
+    classes = groups.num_classes + 1
+    own = torch.zeros(groups.num_groups, classes, dtype=torch.bool)
+    for stage, members in enumerate(groups.members):
+        own[stage, list(members)] = True
+    known = own.clone()
+    known[:, -1] = True
+    share = torch.zeros(classes)
+    if frequency is not None and frequency.instances is not None:
+        share[:-1] = torch.from_numpy(frequency.counts("instances") / max(1, frequency.counts("instances").sum()))
+    reading = getattr(type(loss), "probabilities", None)
+    plain = reading is None or reading is ClassificationLoss.probabilities  # softmax, which ensembles may take apart
+    return Experts(
+        num_experts=groups.num_groups,
+        num_classes=classes,
+        groups=groups,
+        label_sets=known,
+        own_classes=own,
+        share=share,
+        unit="instances",
+        frequency=frequency,
+        activation=None if plain else loss.probabilities,
+        absolute_logits=bool(getattr(loss, "absolute_logits", False)),
+        recorded_logits=lambda folder: (image.outputs.logits for image in read_recording(folder)),
+    )
 
 
 def table_2c(average: Averaged) -> dict[str, EnsembleSpec]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from longtail.ensembles.most_confident import select_expert
+from longtail.ensembles.argmax import select_expert
 
 
 def oracle_probabilities(

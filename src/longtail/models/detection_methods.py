@@ -8,6 +8,7 @@ import torch
 
 from longtail.detection.build import build_detector
 from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.ensembles.build import EnsembleSpec, check_reading
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
@@ -15,7 +16,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.label_space import LabelSpace
 from longtail.mec.losses import Outside, expert_losses
-from longtail.mec.model import EnsembleSpec, check_reading, make_multi_expert, named_ensembles, with_further
+from longtail.mec.model import make_multi_expert, named_ensembles, with_further
 from longtail.models.classifier_phase import add_classifier_phase
 
 _IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -86,7 +87,11 @@ def build_detection_method(
             # the plain average stays the method's own prediction
             own: EnsembleSpec = {"name": "average", "average": plain.config.average}
             ensembles = named_ensembles(with_further("baseline", own, further), groups, plain_losses, frequency)
-            check_reading(ensembles, torch.zeros(plain.num_stages, 1, plain.heads.current_losses.num_logits))
+            check_reading(
+                ensembles,
+                torch.zeros(plain.num_stages, 1, plain.heads.current_losses.num_logits),
+                groups.num_classes + 1,
+            )
             plain.set_ensembles(ensembles)
         return plain
     if name != "mec":

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from longtail.datasets.photographs import RGB, PhotoFormat
+from longtail.components import own_code_allowed
 from longtail.errors import CheckpointError, ConfigError
 
 BEST = "best.safetensors"
@@ -86,10 +86,9 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         """
         config = _read_description(Path(folder))
         _check_task(cls.task, config, folder)
-        if not trust_code:
-            _refuse_foreign_code(str(folder), [config["model"], config.get("method")])
         try:
-            return cls(**{**config, "model": cls.without_initial_weights(config["model"])}).eval()
+            with own_code_allowed(trust_code, str(folder)):
+                return cls(**{**config, "model": cls.without_initial_weights(config["model"])}).eval()
         except TypeError as error:
             raise CheckpointError(
                 f"{Path(folder) / 'config.json'} is not of a {cls.__name__}: {error}", fix="record or train it again"
@@ -111,12 +110,12 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         trust_code = options.pop("trust_code", False)
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
-            _check_folder(folder, trusted=trust_code or "network" in options)
+            _check_folder(folder)
         else:
             # the mixin continues without a configuration
             _hub_file(folder, "config.json", **{key: options[key] for key in _HUB_OPTIONS if key in options})
-            if not trust_code and "network" not in options:
-                options["untrusted"] = True
+        if not trust_code and "network" not in options:
+            options["untrusted"] = True
         return super().from_pretrained(str(folder), **options)
 
     @classmethod
@@ -136,10 +135,10 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     ) -> Model:
         _check_task(cls.task, config or {}, model_id)
         hub = {key: options.pop(key) for key in _HUB_OPTIONS if key in options}
-        if options.pop("untrusted", False):
-            _refuse_foreign_code(model_id, [options.get("model"), options.get("method")])
+        untrusted = options.pop("untrusted", False)
         options["model"] = cls.without_initial_weights(options.get("model", {}))
-        trained = cls(**options)
+        with own_code_allowed(not untrusted, model_id):
+            trained = cls(**options)
         best = Path(model_id) / BEST
         if best.is_file():
             path = best
@@ -320,32 +319,9 @@ def _check_hub_id(path: Path) -> None:
         )
 
 
-def _check_folder(folder: Path, *, trusted: bool) -> None:
-    config = _read_description(folder)
+def _check_folder(folder: Path) -> None:
+    _read_description(folder)
     if not any((folder / name).is_file() for name in (BEST, "model.safetensors")):
         raise CheckpointError(
             f"{folder} has no {BEST} or model.safetensors", fix="train the run to its first evaluation"
         )
-    if not trusted:
-        _refuse_foreign_code(str(folder), [config["model"], config.get("method")])
-
-
-def _refuse_foreign_code(source: str, settings: Any) -> None:
-    for name in _names(settings):
-        if any(mark in name for mark in ".:") and not name.replace(":", ".").startswith("longtail."):
-            raise CheckpointError(
-                f"{source} asks to run {name}, code outside this library",
-                fix="pass trust_code=True (--trust_code) if you trust it, or build the model yourself and pass network=",
-            )
-
-
-def _names(settings: Any, key: str = "") -> Iterator[str]:
-    """All that may name code in the settings: every ``name`` and ``loss``."""
-    if isinstance(settings, Mapping):
-        for inner, value in settings.items():
-            yield from _names(value, inner)
-    elif isinstance(settings, (list, tuple)):
-        for value in settings:
-            yield from _names(value)
-    elif key in ("name", "loss") and isinstance(settings, str):
-        yield settings

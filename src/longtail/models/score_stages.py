@@ -10,9 +10,10 @@ from longtail.detection.config import PostprocessConfig
 from longtail.detection.method import Readout
 from longtail.detection.recording import recorded_ids, rescore
 from longtail.ensembles.base import Ensemble
+from longtail.ensembles.build import EnsembleSpec
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.mec.model import EnsembleSpec, named_ensembles
+from longtail.mec.model import named_ensembles
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer
 from longtail.metrics.detection_truth import DetectionTruth

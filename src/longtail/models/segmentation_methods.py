@@ -5,17 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble
-from longtail.ensembles.calibration import Calibrated, class_divisors
-from longtail.ensembles.group_average import GroupAverage
-from longtail.ensembles.learned import LearnedEnsemble
-from longtail.ensembles.most_confident import MostConfident
-from longtail.ensembles.nested_chain import NestedChain
-from longtail.ensembles.softmax_threshold import SoftmaxThreshold
+from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, check_reading
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.base import ClassificationLoss
@@ -33,9 +25,13 @@ from longtail.segmentation.method import SegmentationMethod
 from longtail.segmentation.model_ensemble import ModelEnsemble
 from longtail.segmentation.two_step import TwoStep
 
-#: Ensembles of the paper's Table 6 and the plain average: read after the method's own unless others are given.
-TABLE_6 = ("mean", "argmax", "softmax_threshold", "group_average")
-EnsembleSpec = str | Mapping[str, Any]
+#: Ensembles of the paper's Table 6 and the plain average: read beside the method's own unless told otherwise.
+TABLE_6: dict[str, EnsembleSpec] = {
+    "mean": "average",
+    "argmax": "argmax",
+    "softmax_threshold": "softmax_threshold",
+    "group_average": "group_average",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def baseline(
     ignore_index: int,
     normalizer: Normalizer = "valid",
     loss: LossSpec | None = None,
-    calibrated: Mapping[str, Mapping[str, Any]] | None = None,
+    comparisons: Mapping[str, EnsembleSpec] | None = None,
     classifier_phase: Mapping[str, Any] | None = None,
 ) -> Baseline:
     """The plain segmentor.
@@ -107,9 +103,9 @@ def baseline(
         ignore_index: Target value of pixels without a label.
         normalizer: See ``losses.cross_entropy``; of cross-entropy.
         loss: Loss of the main head, as ``losses.build_loss`` reads it; None for cross-entropy.
-        calibrated: Readouts after the plain one, by name: arguments of ``calibration.class_divisors`` such as
-            ``{"by": "logit_adjustment", "tau": 1}``, of pixels unless ``unit`` says otherwise.
-        classifier_phase: Fields of ``ClassifierPhase``: the classifier is re-trained afterwards, everything else frozen.
+        comparisons: Other readings of its logits, by name: calibrated ones such as ``{"name": "logit_adjustment", "tau":
+            0.5}``, and any other ensemble, of a single expert.
+        classifier_phase: Fields of ``ClassifierPhase``: the classifier is trained anew afterwards, all else frozen.
 
     Raises:
         ConfigError: An unknown loss or option, or a ``normalizer`` beside the loss's own.
@@ -129,11 +125,11 @@ def baseline(
 
     if classifier_phase is None:
         first = build(loss)
-        return Baseline(model, first, ignore_index, _calibrated(calibrated, first, frequency))
+        return Baseline(model, first, ignore_index, _baseline_readings(comparisons, first, groups, frequency))
     later = from_dict(ClassifierPhase, classifier_phase, "classifier_phase")
     head = copies(model.expert.head, 1, "reset" if later.reset else "copy")[0]
     second = build(loss if later.loss is None else later.loss)
-    readings = _calibrated(calibrated, second, frequency)
+    readings = _baseline_readings(comparisons, second, groups, frequency)
     return TwoStep(model, build(loss), head, second, ignore_index, readings, later.reset)
 
 
@@ -175,24 +171,28 @@ def medoe(
         if label_sets is None
         else LabelSets.explicit(label_sets, groups.num_classes)
     )
-    others = TABLE_6 if comparisons is None else comparisons
-    specs = others if isinstance(others, Mapping) else {spec: spec for spec in others}
+    chosen = TABLE_6 if comparisons is None else comparisons
+    specs = chosen if isinstance(chosen, Mapping) else {spec: spec for spec in chosen}
     bank = (
         SharedDecoderHeads(model.expert, sets.num_experts, initialise, gradient)
         if shared_decoder
         else ExpertDecoders(model.expert, sets.num_experts, initialise)
     )
-    share = torch.from_numpy(frequency.share("pixels")).float()
+    experts = _decoders(sets, groups, frequency)
+    own = build_ensemble(ensemble, experts)
+    others = {key: build_ensemble(spec, experts) for key, spec in specs.items()}
+    name = "mcn" if shared_decoder else "medoe"
+    check_reading({name: own, **others}, torch.zeros(sets.num_experts, 1, sets.num_classes, 1, 1), sets.num_classes)
     return Medoe(
         model,
         bank,
         sets,
-        share,
-        build_ensemble(ensemble, sets, share),
+        experts.share,
+        own,
         loss=from_dict(ExpertLossOptions, loss or {}, "loss"),
-        comparisons={key: build_ensemble(spec, sets, share) for key, spec in specs.items()},
+        comparisons=others,
         restrict_oracle=restrict_oracle,
-        name="mcn" if shared_decoder else "medoe",
+        name=name,
         ignore_index=ignore_index,
     )
 
@@ -223,52 +223,44 @@ def model_ensemble(
     )
 
 
-def build_ensemble(spec: EnsembleSpec, sets: LabelSets, share: Float[Tensor, " classes"]) -> Ensemble:
-    """An ensemble by name, or by ``{"name": …, option: …}``.
-
-    Args:
-        spec: What to build.
-        sets: Label sets of the experts.
-        share: Share of each class in the training pixels.
-
-    Raises:
-        ConfigError: Unknown name, option or value.
-    """
-    options = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name = options.pop("name", "")
-    builder, arguments = _choose("ensemble", name, _ENSEMBLES)
-    given = arguments(sets, share)
-    return builder(**given, **take(f"ensemble {name!r}", options, options_of(builder, given)))
+def _decoders(sets: LabelSets, groups: CategoryGroups, frequency: ClassFrequency) -> Experts:
+    """MEDOE's experts as an ensemble sees them."""
+    return Experts(
+        num_experts=sets.num_experts,
+        num_classes=sets.num_classes,
+        groups=groups,
+        label_sets=sets.masks,
+        own_classes=sets.dominated,
+        share=torch.from_numpy(frequency.share("pixels")).float(),
+        frequency=frequency,
+    )
 
 
-def _calibrated(
-    specs: Mapping[str, Mapping[str, Any]] | None, loss: ClassificationLoss, frequency: ClassFrequency
+def _baseline_readings(
+    specs: Mapping[str, EnsembleSpec] | None,
+    loss: ClassificationLoss,
+    groups: CategoryGroups,
+    frequency: ClassFrequency,
 ) -> dict[str, Ensemble]:
-    """Readings of a single expert's logits, calibrated after training."""
-    found: dict[str, Ensemble] = {}
-    for name, spec in (specs or {}).items():
-        known = options_of(class_divisors, _GIVEN)
-        options = take(f"calibrated readout {name!r}", {"unit": "pixels", **spec}, known)
-        divisors = class_divisors(frequency, **options)
-        found[name] = Calibrated(Average(activation=loss.probabilities), divisors)
+    """Other readings of a single expert's logits, such as calibrated ones."""
+    everything = torch.ones(1, loss.num_classes, dtype=torch.bool)
+    expert = Experts(
+        num_experts=1,
+        num_classes=loss.num_classes,
+        groups=groups,
+        label_sets=everything,
+        own_classes=everything,
+        share=torch.from_numpy(frequency.share("pixels")).float() if specs else torch.zeros(loss.num_classes),
+        frequency=frequency,
+        activation=loss.probabilities,
+        absolute_logits=loss.absolute_logits,
+    )
+    found = {name: build_ensemble(spec, expert) for name, spec in (specs or {}).items()}
+    check_reading(found, torch.zeros(1, 1, loss.num_logits, 1, 1), loss.num_classes)
     return found
 
 
-def _matrix_size(sets: LabelSets, share: Tensor) -> dict[str, Any]:
-    return {"num_experts": sets.num_experts, "num_classes": sets.num_classes}
-
-
-#: Name -> its class, and what the label sets and the classes' shares say of it.
-_ENSEMBLES: dict[str, tuple[type[Ensemble], Callable[[LabelSets, Tensor], dict[str, Any]]]] = {
-    "learned": (LearnedEnsemble, _matrix_size),
-    "mean": (Average, lambda sets, share: {}),
-    "argmax": (MostConfident, lambda sets, share: {}),
-    "softmax_threshold": (SoftmaxThreshold, lambda sets, share: {"own_classes": sets.dominated}),
-    "group_average": (GroupAverage, lambda sets, share: {"label_sets": sets.masks}),
-    "nested_chain": (NestedChain, lambda sets, share: {"label_sets": sets.masks, "share": share}),
-}
-
-#: Arguments from the data; everything else is an option.
+#: What the data say; everything else is an option.
 _GIVEN = ("model", "frequency", "groups", "ignore_index")
 
 _METHODS: dict[str, Callable[..., SegmentationMethod]] = {
@@ -279,7 +271,6 @@ _METHODS: dict[str, Callable[..., SegmentationMethod]] = {
 }
 
 METHODS = tuple(_METHODS)
-ENSEMBLES = tuple(_ENSEMBLES)
 
 
 def _choose(what: str, name: str, choices: Mapping[str, Any]) -> Any:

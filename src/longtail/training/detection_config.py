@@ -255,7 +255,7 @@ class DetectionMethodConfig:
         outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec
         ensemble: the method's own prediction: dynamic (with group alignment), sparse, average, or such as {name:
             dynamic, align: false, temperature: 2}; of mec
-        further: other ensembles to read beside it, by name, such as {norcal: {name: calibrated, by: norcal, inner:
+        further: other ensembles to read beside it, by name, such as {norcal: {name: norcal, inner:
             dynamic}}; those of the paper's Table 2c when not given
         classifier_phase: Train second classifiers afterwards; of baseline
     """

@@ -24,7 +24,7 @@ def add_arguments(parser: Parser) -> None:
         type=dict,
         default={},
         help="name to average, sparse, dynamic, or such as {name: dynamic, temperature: 2, background: relative} and "
-        "{name: calibrated, by: norcal, gamma: 0.6, inner: dynamic}",
+        "{name: norcal, gamma: 0.6, inner: dynamic}",
     )
     parser.add_argument(
         "--temperatures", type=tuple[float, ...], default=(), help="dynamic ensembles of these tau, beside the others"

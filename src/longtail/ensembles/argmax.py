@@ -1,9 +1,11 @@
 """The expert that is surest of itself."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor
 
-from longtail.ensembles.base import Ensemble
+from longtail.ensembles.base import Ensemble, expert_probabilities
 
 
 def select_expert(values: Float[Tensor, "experts n classes *grid"], index: Tensor) -> Float[Tensor, "n classes *grid"]:
@@ -17,13 +19,20 @@ class MostConfident(Ensemble):
 
     Of equally sure experts the first is taken.
 
+    Args:
+        activation: How the loss reads logits; None for softmax.
+
     Source: MEDOE Table 6 (2), "argmax".
     """
 
+    def __init__(self, activation: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.activation = activation
+
     def forward(
         self,
-        logits: Float[Tensor, "experts n classes *grid"],
+        logits: Float[Tensor, "experts n logits *grid"],
         features: Float[Tensor, "experts n channels *coarse"] | None = None,
     ) -> Float[Tensor, "n classes *grid"]:
-        probabilities = logits.softmax(dim=2)
+        probabilities = expert_probabilities(logits, self.activation)
         return select_expert(probabilities, probabilities.amax(dim=2).argmax(dim=0))
