@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from longtail.components import own_code_allowed
+from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import CheckpointError, ConfigError
 
 BEST = "best.safetensors"
