@@ -6,7 +6,7 @@ class LongtailError(Exception):
 
     Args:
         problem: The problem; names the file or value.
-        fix: What to do about it, in the imperative.
+        fix: The way out, in the imperative.
     """
 
     exit_code = 1

@@ -45,7 +45,7 @@ def write_beside(path: Path, write: Callable[[Path], Any], part: str = ".part") 
             os.fsync(handle.fileno())
         beside.replace(path)
     finally:
-        if beside.exists():  # not where a file stands in the folder's place, of which unlink would complain
+        if beside.exists():  # false where a file stands instead of the folder; unlink would fail
             beside.unlink()
 
 

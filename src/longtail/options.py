@@ -46,7 +46,7 @@ def options_of(target: Callable[..., Any], given: Iterable[str] = ()) -> dict[st
 
 
 def take(what: str, options: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Options as their parameters want them: YAML reads 1e-3 as a word and has no tuples.
+    """Options in the types of their parameters: YAML reads 1e-3 as a word and has no tuples.
 
     Args:
         what: Whose options they are, for messages.
@@ -107,7 +107,7 @@ def check_fields(config: Any) -> None:
 
 
 def typed(kind: Any, value: Any, where: str) -> Any:
-    """``value`` as type ``kind``; what is neither plain nor a class goes through.
+    """``value`` as type ``kind``; other kinds are not checked.
 
     Raises:
         ConfigError: It does not fit; names ``where``.

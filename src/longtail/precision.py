@@ -9,7 +9,7 @@ from torch import Tensor
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
-    """Products in the dtype of their factors, whatever autocast and ``set_float32_matmul_precision`` say.
+    """Products in the dtype of their factors, independent of autocast and ``set_float32_matmul_precision``.
 
     For interpolation, where a weight rounded to bfloat16 would move a map by 0.4 %, and for gradients written down by hand,
     whose sums over many pixels are float32.

@@ -98,7 +98,7 @@ class SettingsParser(ArgumentParser):
         group, _, name = key.rpartition(".")
         here = [k for k in known if k.rpartition(".")[0] == group] or list(known)
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-        # an option that is known by another name says so in its help: learning_rate is lr
+        # the help of an option names its other spelling: learning_rate is lr
         close = close or [k for k in here if name.replace("_", " ") in str(known[k].help)][:1]
         hint = f"did you mean {dashes}{dotted(self.where, close[0])}? " if close else ""
         if self.subject:

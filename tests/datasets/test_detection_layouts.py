@@ -71,7 +71,7 @@ def test_frames_of_a_video_stay_together(tmp_path: Path) -> None:
 
 def test_split_by_of_data_with_splits(tmp_path: Path) -> None:
     LAYOUTS["roboflow"][0](tmp_path)
-    with pytest.raises(ConfigError, match="has splits of its own"):
+    with pytest.raises(ConfigError, match="already has splits"):
         open_dataset(tmp_path, "train", split_by="video")
 
 

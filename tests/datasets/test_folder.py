@@ -309,5 +309,5 @@ def test_frames_of_a_video_stay_together(tmp_path):
 
 
 def test_split_by_of_folders_with_splits(root):
-    with pytest.raises(ConfigError, match="has splits of its own"):
+    with pytest.raises(ConfigError, match="already has splits"):
         SegmentationFolder(root, "train", split_by=r"video_(\d+)")

@@ -64,7 +64,7 @@ def test_the_classifier_inside_a_head_is_replaced():
     assert fit_classifier(fitted, 3, WithObjectness(3))[2] is fitted[2]
     other = nn.Sequential(nn.Flatten(2))
     assert fit_classifier(other, 3, FocalLoss(3)) is other
-    with pytest.raises(ConfigError, match="wants 5 logits, but the head Sequential"):
+    with pytest.raises(ConfigError, match="needs 5 logits, but the head Sequential"):
         fit_classifier(other, 3, WithObjectness(3))
 
 

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _find_own_modules() -> None:
-    """Import dotted paths from the working directory, too, as ``python -m longtail`` does; last, so that it hides nothing."""
+    """Also import dotted paths from the working directory, as ``python -m longtail`` does; last, so that it hides nothing."""
     import sys
     from pathlib import Path
 

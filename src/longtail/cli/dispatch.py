@@ -37,7 +37,7 @@ def dispatch(words: list[str]) -> int:
         say_error("interrupted", "")
         return 130
     except BrokenPipeError:
-        # the reader of a pipe has gone (`longtail … | head`): nothing is left to say, nor to flush at exit
+        # the reader of a pipe has gone (`longtail … | head`): print and flush nothing more
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
 

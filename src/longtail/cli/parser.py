@@ -1,4 +1,4 @@
-"""Argument parsing with errors that say what was meant."""
+"""Argument parsing whose errors suggest the intended option."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ class Parser(ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong and leave with exit code 2."""
+        """Print the problem and exit with code 2."""
         problem = re.sub(r"\s+", " ", str(message)).strip()
         problem = problem.replace("Unexpected config:", "a file given by --config holds no settings").rstrip()
         say_error(problem, self._suggestion(problem) or f"`{self.prog} --help` lists the options")
@@ -33,7 +33,7 @@ class Parser(ArgumentParser):
                 if close:
                     return f"did you mean {close[0]}?"
         if re.search(r"Got value: (None$|\{.*?:\S)", problem):
-            return "give a value of that kind; YAML wants a space after a colon: {name: value}"
+            return "give a value of that kind; YAML needs a space after a colon: {name: value}"
         if "holds no settings" in problem:
             return "write `setting: value` lines into it, or leave it out"
         return ""

@@ -52,7 +52,7 @@ def save_and_show(results: "Results", out: str | None) -> None:
 
 @contextmanager
 def counting(words: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; call what it yields with the number of things done."""
+    """Show a bar on a terminal; it yields a function of the number of things done."""
     from rich.progress import Progress
 
     with Progress(transient=True) as bar:

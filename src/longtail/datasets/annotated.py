@@ -23,7 +23,7 @@ class Annotated:
         table: The annotations.
         folders: Folders that the names of the images may be relative to, the likeliest first.
         has_splits: False where the annotations are of all images, and there are no splits.
-        note: What whoever trains on them should know of how they were read.
+        note: Remark on how they were read, for the training log.
     """
 
     table: CocoFile

@@ -60,7 +60,7 @@ class SegmentationDataset(Dataset, ABC):
     transform: Callable[[SegmentationSample], SegmentationSample] | None = None
     #: How image files are read; None where there are none, or another way.
     photos: PhotoFormat | None = None
-    #: What whoever trains on these samples should know of how they were chosen.
+    #: Remark on how these samples were chosen, for the training log.
     note: str = ""
 
     @abstractmethod
@@ -121,7 +121,7 @@ class DetectionDataset(Dataset, ABC):
     transform: Callable[[DetectionSample], DetectionSample] | None = None
     #: How image files are read; None where there are none, or another way.
     photos: PhotoFormat | None = None
-    #: What whoever trains on these samples should know of how they were chosen or read.
+    #: Remark on how these samples were chosen or read, for the training log.
     note: str = ""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.label_format import PLAIN, LabelFormat
 
-# Class, label id of the files, colour; the order is that of the train ids.
+# Class, label id of the files, colour; in the order of the train ids.
 _CLASSES = (
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),

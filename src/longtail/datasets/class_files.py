@@ -83,7 +83,7 @@ class ClassFile:
         if self.colours is None:
             return PLAIN if table is None else LabelFormat(table)
         _refuse_shared_colours(self.path, self.names, self.colours, self.coloured)
-        # a class wins over what is ignored, such as one that is as grey as VOC's borders
+        # a class wins over an ignored value, such as a class as grey as VOC's borders
         colours = dict.fromkeys(self.ignored_colours, ignore_index) | dict(zip(self.colours, values, strict=True))
         return LabelFormat(table, colours, self.coloured)
 

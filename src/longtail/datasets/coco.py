@@ -179,7 +179,7 @@ class Coco(DetectionDataset):
             return np.ones(len(self._paths), dtype=bool)
         if has_splits and not named:
             raise ConfigError(
-                f"val_share or split_by is given, but {self._root} has splits of its own",
+                f"val_share or split_by is given, but {self._root} already has splits",
                 fix="leave them out, or name one file of all images with annotations=…",
             )
         share = 0.2 if val_share is None else val_share

@@ -104,7 +104,7 @@ class SegmentationFolder(ImageLabelPairs):
             pairs = self._of_split(pairs, str(split), root, layouts[0], split_list, val_share, split_by)
         elif (split_by or split_list) and split not in (None, ALL):
             raise ConfigError(
-                f"split_by or split_list is given, but {root} has splits of its own",
+                f"split_by or split_list is given, but {root} already has splits",
                 fix="leave it out, or name one folder of all with image_dir and label_dir",
             )
         ignored = file.ignore_index if ignore_index is None else ignore_index
@@ -130,7 +130,7 @@ class SegmentationFolder(ImageLabelPairs):
         val_share: float,
         split_by: str | None,
     ) -> list[Pair]:
-        """The pairs of a split that a list or the hash of their names tells."""
+        """The pairs of a split, by a list or the hash of their names."""
         listing = root / split_list.replace("{split}", split) if split_list else None
         if listing is None and split_by is None:
             listing = find_split_list(root, split)

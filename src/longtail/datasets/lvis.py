@@ -16,7 +16,7 @@ from longtail.frequency.groups import CategoryGroups
 class Lvis(Coco):
     """Large Vocabulary Instance Segmentation.
 
-    Images lie in COCO's folders, ``train2017`` and ``val2017``, whichever the ``coco_url`` of an image says: some of
+    Images lie in COCO's folders, ``train2017`` and ``val2017``, as the ``coco_url`` of an image says: some of
     LVIS v1's validation images are in ``train2017``.
 
     Args:

@@ -5,7 +5,7 @@ import colorsys
 Palette = tuple[tuple[int, int, int], ...]
 
 _GOLDEN = 0.6180339887498949
-# Value and saturation; hue alone tells few classes apart.
+# Value and saturation; hue alone distinguishes few classes.
 _TONES = ((0.95, 0.75), (0.70, 0.85), (0.85, 0.45), (0.55, 0.65))
 
 

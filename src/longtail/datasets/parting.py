@@ -52,13 +52,13 @@ def in_split(
 
 
 def parting_note(source: Path, val_share: float, split_by: str | None) -> str:
-    """How the images were parted, in a line for whoever trains on them."""
+    """One line on how the images were divided, for the training log."""
     what = "its name" if split_by is None else f"what {split_by!r} finds in its name"
     return f"{source} has no splits: by the hash of {what}, an image is val ({val_share:.0%}) or train"
 
 
 def group_keys(names: Sequence[str], split_by: str, source: Path) -> list[str]:
-    """What the first group of a regular expression, or all of it, finds in each name.
+    """Match of the first group of a regular expression, or of all of it, in each name.
 
     Raises:
         ConfigError: It is no regular expression.

@@ -82,7 +82,7 @@ class PhotoFormat:
         """A photograph, turned upright by its EXIF orientation: uint8, or float32 in 0 … 1 where there is a range.
 
         Raises:
-            DataError: The file is missing or corrupt, or is not what the format says.
+            DataError: The file is missing or corrupt, or does not fit the format.
         """
         path = Path(path)
         if self.bands is None and self.value_range is None and self.pages == "refuse":
@@ -141,13 +141,13 @@ def as_rgb(image: Tensor) -> Tensor:
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
-    """Height and width by the file's header, as the photograph is turned; None where Pillow cannot tell."""
+    """Height and width by the file's header, after EXIF rotation; None where Pillow cannot read them."""
     try:
         with Image.open(path) as image:
             # only JPEGs have it in the header: for others Pillow may decode the whole image
             orientation = image.getexif().get(ExifTags.Base.Orientation) if image.format == "JPEG" else None
             size = image.height, image.width
-    except Exception:  # headers are broken in many ways; reading the file tells which
+    except Exception:  # headers are broken in many ways; reading the file finds the reason
         return None
     return size[::-1] if orientation in (5, 6, 7, 8) else size
 
@@ -162,7 +162,7 @@ def is_turned(path: Path) -> bool:
 
 
 def image_sizes(files: Sequence[Path]) -> list[tuple[int, int]]:
-    """Height and width of images, as they are turned when they are read; by their headers where these tell.
+    """Height and width of images, after EXIF rotation; from their headers where possible.
 
     Raises:
         DataError: An image is missing or corrupt.
@@ -188,7 +188,7 @@ def _read_rgb(path: Path) -> Tensor:
             if kind == "alpha":
                 return _without_alpha(decode_image(str(path), apply_exif_orientation=True), path)
         except RuntimeError:
-            pass  # a format in disguise or a rare variant: Pillow reads more, and says what is wrong
+            pass  # a format in disguise or a rare variant: Pillow reads more formats, and reports the problem
     if path.suffix.lower() == ".npy":
         raise _not_rgb(path, "an array")
     return _read_with_pillow(path)
@@ -200,7 +200,7 @@ def _kind(path: Path) -> Literal["plain", "alpha", "deep"]:
         with path.open("rb") as file:
             head = file.read(_COLOUR + 1)
     except OSError:
-        return "deep"  # Pillow says what is wrong
+        return "deep"  # Pillow reports the problem
     if head[:4] == b"RIFF":
         return "alpha"
     if len(head) <= _COLOUR or head[:8] != _PNG:
@@ -209,7 +209,7 @@ def _kind(path: Path) -> Literal["plain", "alpha", "deep"]:
 
 
 def _without_alpha(image: Tensor, path: Path) -> Tensor:
-    """Colours or greys (C, h, w) as RGB, once the transparency says nothing."""
+    """Colours or greys (C, h, w) as RGB, if the transparency holds nothing."""
     if len(image) in (2, 4):
         if (image[-1] != 255).any():
             raise _not_rgb(path, f"{len(image)} bands")
@@ -236,7 +236,7 @@ def _read_with_pillow(path: Path) -> Tensor:
     except (OSError, SyntaxError, ValueError) as error:
         fix = "restore the file from its source"
         if path.suffix.lower() in _TIFF:
-            fix += "; bands and types that Pillow does not know want data.bands and data.value_range"
+            fix += "; bands and types that Pillow does not know need data.bands and data.value_range"
         raise DataError(f"cannot read image {path}: {error}", fix=fix) from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -260,6 +260,6 @@ def _refuse_other_than_rgb(image: Image.Image, path: Path) -> None:
 def _not_rgb(path: Path, what: str) -> DataError:
     return DataError(
         f"image {path} has {what}, and photographs are read as RGB bytes",
-        fix="say how these are read: data.bands (how many, or which) and data.value_range [lowest, highest] for all images; "
+        fix="set how these are read: data.bands (how many, or which) and data.value_range [lowest, highest] for all images; "
         "`longtail count --images` finds the range",
     )

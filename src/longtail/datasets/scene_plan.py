@@ -1,4 +1,4 @@
-"""What stands in a synthetic scene: kinds of objects, their long-tailed draw, and where context lets them be."""
+"""Plan of a synthetic scene: kinds of objects, their long-tailed draw, and places that fit their context."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ObjectKind:
 
     Args:
         name: Class name.
-        look: Index of the appearance; two kinds of one look are told apart by their context alone.
+        look: Index of the appearance; two kinds of one look differ by their context alone.
         radius: Usual radius, as a share of the image's shorter side.
         homes: Surroundings that it is found on.
         beside: Kind that it always touches; None for most kinds.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longtail.errors import DataError
 
-_READ = 4096  # bytes from either end that tell most files of one size apart
+_READ = 4096  # bytes from either end; most files of one size differ in them
 
 
 def refuse_shared_images(

@@ -1,4 +1,4 @@
-"""``LongTailScenes``: synthetic scenes with a long tail whose objects are told apart by their context."""
+"""``LongTailScenes``: long-tailed synthetic scenes whose objects differ by their context."""
 
 import hashlib
 import zlib
@@ -33,7 +33,7 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
     """Scenes seen from above: objects on grass, water, sand and rock.
 
     Objects follow Zipf's law. The rarer half of the classes looks like the more frequent half and is smaller;
-    what it is shows in its *context*: the surrounding that it lies on, or the neighbour that it touches. Scene
+    its class shows in its *context*: the surrounding that it lies on, or the neighbour that it touches. Scene
     ``index`` depends on (seed, split, index, size, number of objects, imbalance) alone and is the same in every
     process and on every machine.
 

@@ -111,14 +111,14 @@ class CascadeConfig:
     Args:
         num_classes: Number of foreground classes C; label C is the background.
         stages: The stages, in order.
-        resample: Each stage samples anew among the refined boxes of the stage before and the objects; otherwise the
+        resample: Each stage samples again among the refined boxes of the stage before and the objects; otherwise the
             first stage's sample is kept and only its labels are refreshed.
         samples: Proposals sampled per image.
         positive_fraction: Largest part of them that is foreground.
         crowd_overlap: Proposals and anchors with at least this part of their area in a crowd region are no negatives.
         box_beta: Where the smooth L1 loss of the boxes turns from quadratic to linear; 0 for L1.
         gradient_scale: Factor on the gradient that each stage sends into the pooled box features.
-        average: What the plain ensemble of the stages averages.
+        average: Values that the plain ensemble of the stages averages.
         masks: A mask head in every stage, one trained on the first stage's sample, or none.
         pooling_samples: RoIAlign samples per bin and axis; 0 for as many as the bin has cells.
         pooling_aligned: RoIAlign with the half-pixel shift.
@@ -173,7 +173,7 @@ class CascadeConfig:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "CascadeConfig":
-        """Inverse of ``to_dict``; what is left out has its default. Nested settings may be dataclasses.
+        """Inverse of ``to_dict``; missing settings have their defaults. Nested settings may be dataclasses.
 
         Raises:
             ConfigError: There is no such setting, or it has another type.
@@ -184,7 +184,7 @@ class CascadeConfig:
     def mmdetection(
         cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any
     ) -> "CascadeConfig":
-        """MMDetection's dialect, the one that the MEC paper used: every stage samples anew with the objects added,
+        """MMDetection's dialect, the one that the MEC paper used: every stage samples again with the objects added,
         stage losses weigh 1, 1/2, 1/4, logits are averaged, every stage has a mask head.
 
         Args:
@@ -196,7 +196,7 @@ class CascadeConfig:
 
     @classmethod
     def detectron2(cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any) -> "CascadeConfig":
-        """Detectron2's dialect: labels are refreshed without sampling anew, stage losses weigh 1 and send 1/N of
+        """Detectron2's dialect: labels are refreshed without sampling again, stage losses weigh 1 and send 1/N of
         their gradient into the box features, L1 box loss, probabilities are averaged, one mask head.
 
         Args:

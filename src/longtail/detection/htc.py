@@ -21,7 +21,7 @@ _SEMANTIC_IGNORED = 255
 
 
 class SemanticBranch(nn.Module):
-    """Semantic segmentation from the whole pyramid, whose features join what the stages pool.
+    """Semantic segmentation from the whole pyramid, whose features are added to the stages' pooled features.
 
     Args:
         channels: Channels of every pyramid level.

@@ -51,7 +51,7 @@ class MaskHead(nn.Module):
     def forward(
         self, pooled: Float[Tensor, "r c s s"], previous: Float[Tensor, "r d s s"] | None = None
     ) -> Float[Tensor, "r d s s"]:
-        """Features before the upsampling; what the next stage's head reads as ``previous``."""
+        """Features before the upsampling, which the next stage's head reads as ``previous``."""
         if previous is not None and self.from_previous is not None:
             pooled = pooled + F.relu(self.from_previous(previous))
         for convolution in self.convolutions:

@@ -65,7 +65,7 @@ class Detections:
 class DetectionMethod(PhasedMethod, ABC):
     """A detector with the losses that train it and the readouts that use it.
 
-    A method is trained in one or several phases, in order. ``start_phase`` freezes what a phase does not train;
+    A method is trained in one or several phases, in order. ``start_phase`` freezes the parts that a phase does not train;
     ``losses`` is then what that phase minimises. Images are normalised and may differ in size.
 
     Args:
@@ -82,7 +82,7 @@ class DetectionMethod(PhasedMethod, ABC):
     def losses(
         self, images: Sequence[Float[Tensor, "_bands _h _w"]], targets: Sequence[DetectionTarget]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Named, already weighted losses of the current phase; their sum is what to minimise."""
+        """Named, already weighted losses of the current phase; minimise their sum."""
 
     @abstractmethod
     def stage_outputs(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[StageOutputs]:

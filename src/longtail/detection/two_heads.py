@@ -15,7 +15,7 @@ class TwoHeadsLoss(ClassificationLoss):
     :math:`N_c \le T` and the first's elsewhere; the background's is the first's; all are divided by their sum.
 
     Args:
-        first: Loss that the first classifier was trained with: it says how its logits are read.
+        first: Loss that the first classifier was trained with: it defines how its logits are read.
         second: Loss of the second classifier.
         counts: (C,) training examples of the foreground classes.
         threshold: T.

@@ -1,7 +1,7 @@
 """Image encoders: feature maps at several strides, for segmentors and detectors alike.
 
 An encoder is an ``nn.Module`` that maps a normalised image (n, bands, h, w) to a list of feature maps, shallow to deep, and
-says what they are in two tuples: ``channels`` and ``reductions`` (strides).
+describes them in two tuples: ``channels`` and ``reductions`` (strides).
 """
 
 from longtail.encoders.bands import adapt_bands

@@ -14,7 +14,7 @@ def adapt_bands(network: nn.Module, bands: int) -> None:
     as timm does. The rest of the weights stays.
 
     Args:
-        network: Reads RGB; one that reads ``bands`` already stays as it is.
+        network: Reads RGB; one that already reads ``bands`` is not changed.
         bands: Number of bands.
 
     Raises:
@@ -33,6 +33,6 @@ def adapt_bands(network: nn.Module, bands: int) -> None:
     convolution = first[0]
     convolution.weight = nn.Parameter(adapt_input_conv(bands, convolution.weight.detach()))
     convolution.in_channels = bands
-    for module in network.modules():  # transformers compares the image with what it was told
+    for module in network.modules():  # transformers compares the image with its configuration
         if getattr(module, "num_channels", None) == _RGB:
             module.num_channels = bands  # type: ignore[assignment]

@@ -20,7 +20,7 @@ class TimmEncoder(Encoder):
 
     Args:
         name: timm's name, with or without a weights tag (``resnet50c``, ``convnext_tiny.fb_in1k``).
-        output_stride: 8 or 16 where the model can be dilated; 32 leaves it as it is.
+        output_stride: 8 or 16 where the model can be dilated; 32 does not change it.
         pretrained: Take timm's published weights.
         options: Other arguments of ``timm.create_model`` (``out_indices``, ``drop_path_rate`` …).
 

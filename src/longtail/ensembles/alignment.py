@@ -142,7 +142,7 @@ class GroupLayout(nn.Module):
 
 
 def _along(index: Tensor, values: Tensor, dim: int) -> Tensor:
-    """An index of positions along ``dim``, as ``gather`` and ``scatter`` want it for all of ``values``."""
+    """An index of positions along ``dim``, as ``gather`` and ``scatter`` need it for all of ``values``."""
     shape = [1] * values.ndim
     shape[dim] = -1
     wanted = list(values.shape)

@@ -254,7 +254,7 @@ def _cache_file(cache: str | Path | None, fingerprint: str) -> Path | None:
     try:
         path = Path(cache).expanduser()
     except RuntimeError:
-        return None  # nobody's home
+        return None  # no home folder
     return path if path.suffix == ".json" else path / f"frequency-{fingerprint[:16]}.json"
 
 

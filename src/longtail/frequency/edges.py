@@ -41,7 +41,7 @@ def without_objects(groups: CategoryGroups, counts: Sequence[int] | np.ndarray) 
 
 
 def advice_on_edges(counts: Sequence[int] | np.ndarray, num_groups: int) -> str:
-    """What to write so that every group has objects."""
+    """Edges with which every group has objects."""
     edges = propose_edges(counts, num_groups)
     if edges is None:
         return f"use fewer groups: the classes have fewer than {num_groups} different counts; or list their members"

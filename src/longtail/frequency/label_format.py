@@ -35,7 +35,7 @@ class LabelFormat:
     palettes: bool = False
 
     def facts(self) -> tuple[object, ...]:
-        """Plain values that tell this format from others."""
+        """Plain values that identify this format."""
         table = None if self.table is None else self.table.tolist()
         return (table, *([sorted(self.colours.items()), self.palettes] if self.colours else []))
 

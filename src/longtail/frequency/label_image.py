@@ -170,7 +170,7 @@ def class_histogram(
             f"label image {path} holds value{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown[:8]))} "
             f"({sums[-1]} pixels): no class of the {num_classes} has it, and it is not the "
             f"ignored one ({ignore_index})",
-            fix="correct the label file, name every class, set ignore_index, or say what the values mean with label_map: "
+            fix="correct the label file, name every class, set ignore_index, or map the values with label_map: "
             f"{{{unknown[0]}: {ignore_index}}} ignores them",
         )
     return sums[:num_classes], int(sums[num_classes])

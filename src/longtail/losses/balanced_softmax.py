@@ -21,7 +21,7 @@ class BalancedSoftmax(SoftmaxLoss):
 
     With the counts of the data it is ``LogitAdjustedLoss`` with τ = 1. With those of the labels that it has ``seen``
     it follows the sampler (repeat factors, crops, boxes drawn from proposals) and knows the background's share, which
-    nobody counts; that balances objects against background as well. The labels of all ranks are counted.
+    has no count; that balances objects against background as well. The labels of all ranks are counted.
 
     Args:
         labels: Classes, background and ignored value; with the training counts where ``counts`` is ``data``.

@@ -14,7 +14,7 @@ class ClassificationLoss(nn.Module, ABC):
     Pixels have a grid, ``(n, logits, h, w)``; boxes have none, ``(n, logits)``. Targets hold class ids
     0 … C-1, for boxes also C (background), and ``ignore_index``. The logit of class c is column c.
 
-    State that training changes (running counts, gradients) lives in buffers, so that it is saved, resumed and moved
+    State of training (running counts, gradients) is in buffers, so that it is saved, resumed and moved
     with the model.
 
     Args:
@@ -58,7 +58,7 @@ class ClassificationLoss(nn.Module, ABC):
         """
 
     def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
-        """Class probabilities of the logits; they sum to 1 over the classes unless the loss says otherwise."""
+        """Class probabilities of the logits; they sum to 1 over the classes unless the loss documents otherwise."""
         return logits.softmax(dim=1)
 
     def set_progress(self, fraction: float) -> None:

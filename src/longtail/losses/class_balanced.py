@@ -42,7 +42,7 @@ class ClassBalancedLoss(WrappedLoss):
     The weight is the loss's ``position_weight``: the divisor of the sum stays. The background of boxes weighs 1,
     the mean weight of the classes.
 
-    A sample is an instance for boxes and an image that shows the class for pixels: neighbouring pixels say the same,
+    A sample is an instance for boxes and an image that shows the class for pixels: neighbouring pixels are not independent,
     which is the idea of the effective number. With pixel counts in the millions, no usual β would distinguish classes.
 
     Args:

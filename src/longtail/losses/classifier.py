@@ -1,4 +1,4 @@
-"""Where a classifier starts, as its loss says."""
+"""Initial bias of a classifier, from its loss."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import nn
 
 @torch.no_grad()
 def start_bias(classifier: nn.Module, loss: Any) -> None:
-    """Set the bias of a new classifier to the loss's ``initial_bias``, where the one has a bias and the other says so.
+    """Set the bias of a new classifier to the loss's ``initial_bias``, where both exist.
 
     Args:
         classifier: A layer that gives the loss's logits.

@@ -28,7 +28,7 @@ def cross_entropy(
     weight: Float[Tensor, " logits"] | None = None,
     position_weight: Float[Tensor, "n *grid"] | None = None,
 ) -> Float[Tensor, ""]:
-    """``-Σ log softmax(logits)[target]`` over labelled positions, divided as ``normalizer`` says.
+    """``-Σ log softmax(logits)[target]`` over labelled positions, divided by ``normalizer``.
 
     In float32 under automatic mixed precision. With no labelled position the loss is exactly 0, with zero gradient.
 
@@ -60,7 +60,7 @@ def normalised(
     normalizer: Normalizer = "valid",
     weight: Float[Tensor, " logits"] | None = None,
 ) -> Float[Tensor, ""]:
-    """A sum over the labelled positions, divided as ``normalizer`` says; 0 stays 0 where there are none.
+    """A sum over the labelled positions, divided by ``normalizer``; 0 stays 0 where there are none.
 
     Args:
         total: The sum.

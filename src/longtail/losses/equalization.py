@@ -125,7 +125,7 @@ def _shares(labels: LabelSpace) -> Float[Tensor, " c"]:
     frequency = labels.counted()
     if labels.background and not frequency.num_images:
         raise ConfigError(
-            "the equalization loss needs the share of images, but the frequency does not say of how many",
+            "the equalization loss needs the share of images, but the frequency has no number of images",
             fix="count the data set again (num_images)",
         )
     shares = frequency.images / max(frequency.num_images, 1) if labels.background else frequency.share("pixels")

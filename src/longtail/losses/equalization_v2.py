@@ -45,7 +45,7 @@ def gradient_weights(
 class EqualizationLossV2(ClassificationLoss):
     r"""Binary cross-entropies weighted by ``gradient_weights``, their sum a position, the mean over the labelled ones.
 
-    Boxes have C + 1 sigmoids; the last says "background" and is never weighted: p(c) = σ(o_c) (1 - σ(o_C)). Pixels
+    Boxes have C + 1 sigmoids; the last is the background's and is never weighted: p(c) = σ(o_c) (1 - σ(o_C)). Pixels
     have C sigmoids, divided by their sum to read them.
 
     The gradients |∂L/∂o| are known in closed form, |σ(o) - t| times its weights, and are gathered as the loss is

@@ -48,7 +48,7 @@ def federated_loss(
 class FederatedLoss(ClassificationLoss):
     """``federated_loss`` of boxes, the mean over the labelled ones; C sigmoids, no logit of the background.
 
-    In data with federated annotations an image says nothing about most classes: only the classes of the batch and some
+    In data with federated annotations an image has no labels for most classes: only the classes of the batch and some
     drawn by their number of images are trained. Out of training mode every class takes part.
 
     Args:
@@ -70,7 +70,7 @@ class FederatedLoss(ClassificationLoss):
         super().__init__(labels)
         if not labels.background:
             raise ConfigError(
-                "the federated loss is for boxes: every labelled pixel says no to all classes but its own",
+                "the federated loss is for boxes: every labelled pixel is a negative of all other classes",
                 fix="choose another loss for segmentation, such as 'seesaw' or 'equalization'",
             )
         if sampled < 1:

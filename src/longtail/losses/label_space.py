@@ -84,7 +84,7 @@ class LabelSpace:
     def independent_samples(self, unit: Unit | None = None) -> Float[Tensor, " c"]:
         """``counts`` of independent samples: instances for boxes, images for pixels.
 
-        Neighbouring pixels say the same.
+        Neighbouring pixels are not independent.
 
         Args:
             unit: Another unit of a sample.

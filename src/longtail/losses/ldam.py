@@ -55,7 +55,7 @@ class LDAMLoss(SoftmaxLoss):
         ConfigError: A setting out of its range, or a ``unit`` that is not read.
 
     Source: Cao et al. 2019, Eq. 10-13 and Algorithm 1; s = 30, C = 0.5, β = 0.9999 and the re-weighting of the last
-    fifth are their code's. MEDOE Table 2 says nothing about its own (SPEC M22).
+    fifth are their code's. MEDOE Table 2 gives no values (SPEC M22).
     """
 
     margins: Tensor

@@ -129,7 +129,7 @@ class MultiExpertLoss(ClassificationLoss):
     def _overall(
         self, logits: Tensor, target: Tensor, place: Tensor, position_weight: Tensor | None
     ) -> Float[Tensor, ""]:
-        """The loss over all classes, λ times where the rule says so."""
+        """The loss over all classes, λ times where the rule applies."""
         weight = position_weight
         if self.overall_weight != 1.0:
             ones = torch.ones_like(target, dtype=logits.dtype) if weight is None else weight

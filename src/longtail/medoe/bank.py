@@ -1,4 +1,4 @@
-"""The K experts as one module: features in, one output an expert out."""
+"""The K experts as one module: features in, one output per expert out."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -38,7 +38,7 @@ class ExpertBank(nn.Module, ABC):
 
 
 class ExpertDecoders(ExpertBank):
-    """MED: every expert has a context module and a classifier of its own.
+    """MED: every expert has its own context module and classifier.
 
     Experts 2 … K work on detached features, so the encoder is trained by the head expert alone.
 

@@ -25,8 +25,8 @@ class Matches:
     Args:
         scores: float64 (n,).
         labels: int32 (n,), class ids 0 … C-1.
-        right: uint16 (n,); bit t says whether the detection is right at IoU threshold t.
-        ignored: uint16 (n,); bit t says whether it counts nowhere at IoU threshold t.
+        right: uint16 (n,); bit t: the detection is right at IoU threshold t.
+        ignored: uint16 (n,); bit t: it is ignored at IoU threshold t.
         positives: int64 (C,), objects to find of every class.
     """
 
@@ -156,7 +156,7 @@ def match_greedily(
 
     Source: pycocotools' ``COCOeval.evaluateImg``.
     """
-    # Whatever the threshold, a detection prefers its objects in the same order: the last free one is what it takes.
+    # At every threshold a detection prefers its objects in the same order and takes the last free one.
     order = np.lexsort(
         (overlaps.objects, overlaps.ious, ~skipped[overlaps.objects], overlaps.detections, overlaps.ranks)
     )

@@ -23,7 +23,7 @@ class _ThresholdsFile(TypedDict):
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """One threshold for every class, and what it gives at IoU 0.5.
+    """One threshold for every class, and its scores at IoU 0.5.
 
     Args:
         class_names: Names of the C classes.

@@ -1,6 +1,6 @@
 """``results.json``: one versioned record of an evaluation, the same for segmentation and detection.
 
-The file is one JSON object. Scores are fractions in [0, 1]; what is undefined (a class without pixels, an empty
+The file is one JSON object. Scores are fractions in [0, 1]; undefined values (a class without pixels, an empty
 group) is null, never NaN::
 
     {

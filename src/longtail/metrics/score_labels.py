@@ -63,7 +63,7 @@ def score_label_folders(
         predictions: Folder of the predicted ones; more files than labels are fine.
         classes: Class names, their number, or a ``classes.json`` / ``classes.txt``. None takes such a file in the
             labels' folder or up to two above it, else the names of ``frequency``, else as many classes as the files
-            use; ``settings["classes_from"]`` of the result says which it was.
+            use; ``settings["classes_from"]`` of the result names the source.
         frequency: Counts of the *training* split (what ``longtail count`` writes), matched by the names of the classes:
             groups by its pixel shares (>= 1 %, 0.1-1 %, < 0.1 %), and the correlation with accuracy.
         groups: The groups themselves, or what makes them of the counts: those of ``frequency``, else of the labels
@@ -72,12 +72,12 @@ def score_label_folders(
         ignore_index: Label value of pixels that do not count, whatever is predicted there. None takes that of the
             ``classes.json``, else 255.
         reduce_zero_label: Labels (not predictions) store class i as i + 1 and "no class" as 0, as ADE20K does.
-        label_format: What the values or colours of labels (not predictions) mean, as data sets have it; wants the
+        label_format: Meaning of the values or colours of labels (not predictions), as data sets have it; needs the
             classes.
         label_suffix: End of the label stems that is no part of the name, e.g. ``_gtFine_labelTrainIds``; files
             without it are left out.
         prediction_suffix: The same of the predictions, e.g. ``_leftImg8bit``.
-        name: What to call the predictions; by default the name of their folder.
+        name: Name of the predictions; by default that of their folder.
         workers: Threads (decoding and counting run outside Python's lock); None takes all cores.
         progress: Show a progress bar on stderr if it is a terminal.
 

@@ -1,4 +1,4 @@
-"""The confusion matrix of a data set and what is read from it, as mmsegmentation defines it.
+"""The confusion matrix of a data set and its scores, as mmsegmentation defines them.
 
 Everything is summed over the whole data set before any ratio is taken. A class that is absent from the truth but
 predicted somewhere has IoU 0, which counts in the mean, and no accuracy (NaN, left out of the mean); a class that is

@@ -21,7 +21,7 @@ from longtail.models.detection_methods import build_detection_method
 from longtail.models.pretrained import PretrainedModel, photos_of, picture_pixels
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, normalisation
 
-#: How pictures are brought to the network where ``input`` does not say.
+#: Preparation of pictures where ``input`` does not set it.
 DETECTION_INPUT: dict[str, Any] = {
     "mean": list(IMAGENET_MEAN),
     "std": list(IMAGENET_STD),

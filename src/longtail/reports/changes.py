@@ -1,4 +1,4 @@
-"""The images on which one run finds more of the objects than another, or fewer: read from what both runs kept."""
+"""The images on which one run finds more or fewer of the objects than another, from the objects that both have kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def changed_rows(comparison: Comparison) -> tuple[list[PictureRow], list[Picture
     """The images with the largest gains and those with the largest losses of the method against the baseline.
 
     Raises:
-        DataError: What a run kept of its objects cannot be read.
+        DataError: The objects that a run has kept cannot be read.
     """
     before, after = comparison.baseline, comparison.method
     if before is None or before.run.pictures is None or after.run.pictures is None:
@@ -64,7 +64,7 @@ def _largest(changes: list[Change]) -> list[Change]:
 
 
 def class_weights(comparison: Comparison) -> np.ndarray:
-    """What an object of each class counts, float64 (C,): one over the square root of its training instances."""
+    """Weight of an object of each class, float64 (C,): one over the square root of its training instances."""
     if comparison.counts is None:
         return np.ones(len(comparison.class_names))
     return 1 / np.sqrt(np.maximum(comparison.counts[0], 1))

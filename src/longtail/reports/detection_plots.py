@@ -17,7 +17,7 @@ _RUNS_IN_A_ROW, _RELIABILITIES_IN_A_ROW = 3, 4
 
 @style()
 def stage_curves(comparison: Comparison) -> str | None:
-    """AP of each group at every stage on its own, and of the method that reads them together (MEC Fig. 1a).
+    """AP of each group at every stage on its own, and of the method that combines them (MEC Fig. 1a).
 
     A row for each metric (boxes, masks), a column for each run; runs beyond three go below.
     """
@@ -106,7 +106,7 @@ def _colours(comparison: Comparison) -> dict[str, str]:
 
 
 def _stage_panel(panel: Axes, scores: Mapping[str, list[float]], colours: Mapping[str, str]) -> None:
-    """One line for each group through the stages; apart from them, the last score: what the run itself predicts."""
+    """One line for each group through the stages; apart from them the last score, of the run's own prediction."""
     count = len(scores["all"]) - 1
     x, last = np.arange(count), count + 0.15
     for name, colour in colours.items():

@@ -1,4 +1,4 @@
-"""How long a tail is, as a figure: counts of the classes, and COCO-LT next to what it is made of."""
+"""Figures of long tails: counts of the classes, and COCO-LT next to COCO and LVIS."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def draw_counts(
     Args:
         frequency: Counts of the classes.
         groups: Their groups.
-        unit: What to show.
+        unit: Unit of the counts.
         out: ``….svg``, ``….png`` or ``….pdf``.
 
     Returns:
@@ -63,7 +63,7 @@ def counts_figure(
 def draw_alignment(subset: LongTailSubset, out: str | Path) -> Path:
     """Instances of every class in COCO, as LVIS's tail asks for, and in the images chosen (MEC Fig. 5).
 
-    Classes stand in the order of the source's counts; those whose target was not heeded are shaded.
+    Classes stand in the order of the source's counts; those without a target are shaded.
 
     Args:
         subset: What ``build_coco_lt`` chose.

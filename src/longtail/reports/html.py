@@ -20,7 +20,7 @@ from longtail.version import __version__
 
 @dataclass(frozen=True)
 class Part:
-    """What the page says about the runs of one task.
+    """The part of the page on the runs of one task.
 
     Args:
         title: Who is compared with whom.
@@ -85,7 +85,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, first: Section | N
 def class_csv(comparison: Comparison) -> str:
     """Every class, its group and counts, and every metric of every way to predict, as CSV text.
 
-    Scores are fractions; what is undefined is empty.
+    Scores are fractions; undefined values are empty.
     """
     counts = {} if comparison.frequency is None else comparison.frequency.to_dict()
     units = [unit for unit in ("pixels", "images", "instances") if counts.get(unit) is not None]

@@ -48,7 +48,7 @@ def picture_rows(comparison: Comparison) -> list[PictureRow]:
     """Input, truth, baseline, methods and oracle of every image that the run in focus has pictures of.
 
     Raises:
-        DataError: ``pictures/index.json`` or a file that it names is not what it should be.
+        DataError: ``pictures/index.json`` or a file that it names cannot be used.
     """
     folder = comparison.focus.pictures
     if folder is None:
@@ -73,10 +73,10 @@ def swatch(comparison: Comparison, index: int, words: str, palette: np.ndarray) 
 
 
 def read_index(folder: Path, num_classes: int) -> tuple[dict[str, Any], np.ndarray]:
-    """What a folder of pictures holds, and uint8 (256, 3) colours of every stored value.
+    """Content of a folder of pictures, and uint8 (256, 3) colours of every stored value.
 
     Raises:
-        DataError: ``index.json`` is not what it should be.
+        DataError: ``index.json`` cannot be used.
     """
     path = folder / "index.json"
     index = read_record(path, lambda record: record["images"])

@@ -42,7 +42,7 @@ class Section:
         name: Its anchor, after that of its task.
         title: Its heading.
         lead: A sentence or two on how to read it.
-        blocks: What it shows, from top to bottom.
+        blocks: Its content, from top to bottom.
     """
 
     name: str
@@ -91,7 +91,7 @@ def by_class(comparison: Comparison) -> Section | None:
     return _section(
         "classes",
         "Class by class",
-        "Each class against its frequency, and what the method changed for it.",
+        "Each class against its frequency, and how the method changed its score.",
         ("plot", plots.score_against_frequency(comparison)),
         ("plot", plots.gain_bars(comparison)),
         *(("table", tables.extreme_classes_table(comparison, best=best)) for best in (False, True)),
@@ -115,7 +115,7 @@ def confusions(comparison: Comparison) -> Section | None:
 
 
 def changes(comparison: Comparison) -> Section | None:
-    """Pictures of what the method gained and lost."""
+    """Pictures of gains and losses of the method."""
     if comparison.task != "detection" or comparison.baseline is None:
         return None
     lead = (
@@ -140,7 +140,7 @@ def qualitative(comparison: Comparison) -> Section | None:
 
 
 def experts(comparison: Comparison) -> Section | None:
-    """What each expert is good at."""
+    """Scores of each expert."""
     table = tables.expert_table(comparison)
     if table is None:
         return None
@@ -156,7 +156,7 @@ def calibration(comparison: Comparison) -> Section | None:
     """Whether scores mean the same for rare and frequent classes."""
     lead = (
         "The score of a detection against how often it is right, by group: below the diagonal, detections are less often "
-        "right than their score says. One threshold serves all groups only where their curves agree."
+        "right than their score. One threshold serves all groups only where their curves agree."
     )
     curves, table = detection_plots.reliability(comparison), tables.calibration_table(comparison)
     return _section("calibration", "Scores by group", lead, ("plot", curves), ("table", table))
@@ -180,7 +180,7 @@ def every_class(comparison: Comparison) -> Section:
 
 
 def provenance(comparison: Comparison) -> Section:
-    """What it takes to find these numbers again."""
+    """Settings and data that reproduce these numbers."""
     rows = []
     for run in comparison.runs:
         results = run.results
@@ -189,7 +189,7 @@ def provenance(comparison: Comparison) -> Section:
     return Section("provenance", "How to find these numbers again", "", [Block("provenance", rows)])
 
 
-#: What a report shows. A section for one task returns None for the other.
+#: The sections of a report. A section for one task returns None for the other.
 SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     summary,
     by_group,

@@ -11,7 +11,7 @@ from longtail.reports.comparison import Comparison, Entry
 Tone = Literal["", "good", "bad", "muted"]
 
 _WORDS = ("", "class", "called", "group", "true group", "stage")
-_FEW = 3  # metrics with their groups that fit beside each other on a page; metrics without groups that fit after them
+_FEW = 3  # metrics with their groups that fit next to each other on a page; metrics without groups that fit after them
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Cell:
     """One entry of a table.
 
     Args:
-        text: What it says.
+        text: Its text.
         note: Smaller text after it: the difference to the baseline.
         tone: Colour of the note.
         strong: Whether it is the best of its column.
         shade: Background strength in [0, 1], None for none.
-        key: What to sort by instead of the text.
+        key: Number to sort by instead of the text.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Table:
         title: One line above it.
         columns: (band, name) of every column; neighbours of one band share a heading.
         rows: One cell a column.
-        caption: What the reader must know.
+        caption: Remarks below it.
         quiet: Indices of rows that are no fair competitor (an oracle) or stand apart.
     """
 
@@ -165,7 +165,7 @@ def group_error_table(comparison: Comparison) -> Table | None:
 
 
 def top_confusion_table(comparison: Comparison, count: int = 12) -> Table | None:
-    """What the method in focus most often takes a class for; works for any number of classes."""
+    """The most frequent confusions of the method in focus; works for any number of classes."""
     top = comparison.method.prediction.extra.get("top_confusions")
     if not top:
         return None
@@ -271,7 +271,7 @@ def positives_table(comparison: Comparison) -> Table | None:
         title="Foreground boxes of a training batch",
         columns=[("", ""), ("", "stage"), *(("", name) for name in comparison.group_names)],
         rows=rows,
-        caption="Mean over the training; beside it the ratio to the first stage.",
+        caption="Mean over the training; next to it the ratio to the first stage.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the papers print, and which run each number comes from: read from ``papers/*.yaml``."""
+"""The papers' tables and the run behind each number, read from ``papers/*.yaml``."""
 
 import difflib
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ class Row:
         run: ``MODEL/METHOD`` of the catalogue.
         readout: Which of the run's predictions is meant; None for the method's own.
         against: Row that this one is compared with; None for the experiment's baseline.
-        published: What the paper prints, in percent, None where it prints nothing; one a column, or empty.
-        misprint: What is wrong with the printed numbers.
+        published: Printed numbers in percent, one per column, None where there is none; or empty.
+        misprint: Error in the printed numbers.
         at: Place on the axis of a curve.
     """
 
@@ -47,12 +47,12 @@ class Experiment:
         paper: ``medoe`` or ``mec``.
         name: Such as ``table-6``.
         part: The paper's data set.
-        title: What it shows.
+        title: Its subject.
         columns: Header -> dotted place of the number in a prediction of ``results.json``, or ``MEMORY``.
         rows: Its rows.
         baseline: Row that the others are compared with.
         curve: Name of what varies from row to row; empty where nothing is drawn.
-        note: What to know about the printed numbers.
+        note: Remark on the printed numbers.
     """
 
     paper: str
@@ -131,11 +131,11 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of a paper's schedule to spend.
+    """Share of a paper's schedule.
 
     Args:
         name: ``smoke``, ``small``, ``medium`` or ``paper``.
-        title: What to expect of it.
+        title: Its expected cost.
         seeds: Number of seeds.
         tasks: Task -> ``settings`` of every run and stand-ins of ``models``.
     """

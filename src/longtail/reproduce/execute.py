@@ -1,4 +1,4 @@
-"""Runs what is missing, each run a process of its own, several at once where there are devices for them."""
+"""Run missing experiments in subprocesses, in parallel across devices."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from longtail.reproduce.plan import PlannedRun
 
 
 def command(run: PlannedRun) -> list[str]:
-    """What one would type to make this run; it goes on where it stopped, and scores at the end."""
+    """The equivalent shell command; resumes and scores."""
     words = ["train", run.task, "--config", str(settings_file(run)), "--run", str(run.folder), "--resume"]
     return [*words, "--from", str(run.start_from)] if run.start_from else words
 
@@ -46,7 +46,7 @@ def execute(
         runs: In an order in which each comes after the one that it begins with.
         jobs: How many at once.
         devices: CUDA devices to share out among the jobs; the first ones of this machine where empty.
-        say: Told what begins and ends.
+        say: Called with the start and end of each run.
 
     Raises:
         TrainingError: Runs failed; the others are finished first.
@@ -66,7 +66,7 @@ def execute(
             places.put(place)
 
     failed = []
-    # in the order of the plan; a run comes after the one that it begins with, so whoever waits does so for a running one
+    # in the order of the plan; a run comes after the one that it starts from, so a waiting run waits for a running one
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         for run in runs:
             if run.state == "done":
@@ -77,7 +77,7 @@ def execute(
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(waiting)} runs failed: {', '.join(folder.name for folder in failed)}",
-            fix="read the .log files beside their folders; the same command tries them again, and finished runs stay; "
+            fix="read the .log files next to their folders; the same command tries them again, and finished runs stay; "
             "--settings FILE.yaml changes settings of all runs, such as data: {groups: {by: rank, sizes: [4, 3, 4]}}",
         )
 
@@ -103,7 +103,7 @@ def _make(run: PlannedRun, place: str, jobs: int, say: Callable[[str], None]) ->
 
 
 def _last_error(log: Path, before: int) -> str:
-    """What a failed run said last in its part of the log, and its way out where there is one."""
+    """Last error of a failed run in its part of the log, with its fix."""
     lines = log.read_bytes()[before:].decode("utf-8", errors="replace").splitlines()
     errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
     said = lines[errors[-1] :] if errors else lines[-1:]

@@ -1,4 +1,4 @@
-"""The numbers of an experiment: what the paper prints and what the runs gave."""
+"""The numbers of an experiment: printed ones, and ours."""
 
 import math
 import statistics
@@ -24,7 +24,7 @@ class Cell:
     """One number of a row.
 
     Args:
-        published: What the paper prints, in percent; None where it prints nothing.
+        published: Printed number in percent; None where there is none.
         values: Ours in percent, seed -> value.
         difference: From the row that this one is compared with, over the seeds of both; None for that row itself.
         published_change: The same difference of the printed numbers; None where one of them is not printed.

@@ -28,7 +28,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
         first: One score per seed.
         second: Scores of the same seeds, in the same order.
 
-    Source: Student (1908); pairing by seed takes out what the seed does to both (initial weights, order of images).
+    Source: Student (1908); pairing by seed removes the seed's effect on both (initial weights, order of images).
     """
     differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     pairs = len(differences)
@@ -42,7 +42,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Probabilities of several tests, raised so that one falsely small among all of them is as rare as each says.
+    """Probabilities of several tests, corrected so that the chance of any false finding among them stays at the level.
 
     The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it.
 

@@ -58,7 +58,7 @@ def images_per_class(shown: Sequence[np.ndarray], num_classes: int | None = None
 
 
 def join(images: Int[Tensor, " n"], classes: Int[Tensor, " n"], num_images: int) -> Int[Tensor, " n"]:
-    """Indices that say which class an image was drawn for: ``(class + 1) * num_images + image``.
+    """Indices that carry the class for which an image was drawn: ``(class + 1) * num_images + image``.
 
     Args:
         images: Images drawn.
@@ -69,7 +69,7 @@ def join(images: Int[Tensor, " n"], classes: Int[Tensor, " n"], num_images: int)
 
 
 def split(index: int, num_images: int) -> tuple[int, int | None]:
-    """Image of an index of any sampler, and the class that it was drawn for where the sampler says so.
+    """Image of an index of any sampler, and the class that it was drawn for, where the sampler gives one.
 
     Args:
         index: An index from a sampler.

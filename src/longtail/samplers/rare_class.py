@@ -79,5 +79,5 @@ class RareClass(Sampler):
 
 
 def shown_in(pixels: Int[np.ndarray, "images c"]) -> Sequence[np.ndarray]:
-    """Classes that each image shows: what samplers of objects want."""
+    """Classes that each image shows, for samplers of objects."""
     return [np.flatnonzero(row) for row in pixels]

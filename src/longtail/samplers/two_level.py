@@ -12,7 +12,7 @@ from longtail.samplers.class_aware import ClassAware
 
 
 class TwoLevel(ClassAware):
-    """Class-aware sampling that says which class an image was drawn for.
+    """Class-aware sampling that also gives the class for which an image was drawn.
 
     Indices are those of ``base.join``; ``base.split`` takes them apart.
 

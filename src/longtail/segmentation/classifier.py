@@ -1,4 +1,4 @@
-"""The classifier of a segmentation head: which kind it is, and what a loss wants of it."""
+"""The classifier of a segmentation head: its kind, and the logits that a loss needs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,13 +17,13 @@ from longtail.segmentation.encoder_decoder import EncoderDecoder
 def _deconfound(layer: nn.Conv2d, **options: Any) -> DeconfoundPixels:
     if layer.kernel_size != (1, 1) or layer.groups != 1 or layer.stride != (1, 1):
         raise ConfigError(
-            f"a de-confounded classifier in the place of a convolution of kernel {layer.kernel_size}",
+            f"a de-confounded classifier instead of a convolution of kernel {layer.kernel_size}",
             fix="end the head in a 1x1 convolution of one group and stride 1, or choose classifier='cosine'",
         )
     return DeconfoundPixels(layer.in_channels, layer.out_channels, **options)
 
 
-#: Name -> (what builds one in the place of a convolution, its options).
+#: Name -> (builder that replaces a convolution, its options).
 _KINDS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "cosine": (CosineConv2d.like, ("temperature",)),
     "deconfound": (_deconfound, ("heads", "temperature", "gamma", "alpha", "momentum")),
@@ -31,7 +31,7 @@ _KINDS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
 
 
 def set_classifier(model: EncoderDecoder, classifier: str | Mapping[str, Any]) -> EncoderDecoder:
-    """Give a new model the classifier that is asked for: ``linear``, as it is, ``cosine`` or ``deconfound``.
+    """Give a new model the classifier that is asked for: ``linear`` (unchanged), ``cosine`` or ``deconfound``.
 
     The classifier is the last convolution of the head with as many outputs as classes. A model's auxiliary heads keep
     theirs.
@@ -63,18 +63,18 @@ def set_classifier(model: EncoderDecoder, classifier: str | Mapping[str, Any]) -
 
 
 def fit_classifier(head: nn.Module, num_classes: int, loss: ClassificationLoss) -> nn.Module:
-    """A head that gives the logits that a loss wants, and starts at its initial bias.
+    """A head with the logits that a loss needs, and its initial bias.
 
     The classifier is the last convolution with as many outputs as classes. One of another width takes its place where
-    the loss wants other logits; the outputs that both have keep their weights.
+    the loss needs other logits; the outputs that both have keep their weights.
 
     Args:
         head: Any head; changed in place, unless it is the convolution itself.
-        num_classes: Number of classes C that the head tells apart.
+        num_classes: Number of classes C of the head.
         loss: The loss.
 
     Raises:
-        ConfigError: The loss wants other logits, and the head has no convolution to be replaced.
+        ConfigError: The loss needs other logits, and the head has no convolution to be replaced.
     """
     if loss.num_logits == num_classes and loss.initial_bias is None:
         return head
@@ -83,7 +83,7 @@ def fit_classifier(head: nn.Module, num_classes: int, loss: ClassificationLoss) 
         if loss.num_logits == num_classes:
             return head
         raise ConfigError(
-            f"{type(loss).__name__} wants {loss.num_logits} logits, but the head {type(head).__name__} has no "
+            f"{type(loss).__name__} needs {loss.num_logits} logits, but the head {type(head).__name__} has no "
             f"convolution of {num_classes} outputs that could be replaced",
             fix="end the head in a torch.nn.Conv2d",
         )
@@ -104,7 +104,7 @@ def _last_convolution(head: nn.Module, *widths: int) -> tuple[str, nn.Conv2d | N
 
 
 def _with_layer(head: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """The head with another layer in the place of one; the layer alone where that was the head."""
+    """The head with one layer replaced; the new layer alone where that layer was the head."""
     if not name:
         return layer
     head.set_submodule(name, layer)

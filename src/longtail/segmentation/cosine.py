@@ -1,4 +1,4 @@
-"""A cosine classifier in the place of a segmentation model's linear one."""
+"""A cosine classifier instead of a segmentation model's linear one."""
 
 from typing import Any
 

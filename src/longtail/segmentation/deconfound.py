@@ -1,4 +1,4 @@
-"""The de-confounded classifier in the place of a segmentation model's linear one."""
+"""The de-confounded classifier instead of a segmentation model's linear one."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from longtail.classifiers.deconfound import DeconfoundClassifier
 
 
 class DeconfoundPixels(nn.Module):
-    """``DeconfoundClassifier`` at every position of a map: in use, a pixel loses what it owes to pixels in general.
+    """``DeconfoundClassifier`` at every pixel: at inference, remove the component along the mean training feature.
 
     Pixels have no background that stands for "nothing": the moving sum is of all of them, and no class is exempt.
 

@@ -16,7 +16,7 @@ class ExpertMaps(NamedTuple):
     """Outputs of every expert at the image's size; a plain segmentor is one expert.
 
     Attributes:
-        logits: (experts, n, logits, h, w); as many logits as classes, unless the method's loss wants others.
+        logits: (experts, n, logits, h, w); as many logits as classes, unless the method's loss needs others.
         features: (experts, n, channels, h', w') decoded features at the decoder's resolution, only where the method's
             ensemble needs them.
     """
@@ -33,7 +33,7 @@ Readout = Callable[[ExpertMaps, Tensor | None], Tensor]
 class SegmentationMethod(PhasedMethod, ABC):
     """A segmentation model with the losses that train it and the readouts that use it.
 
-    A method is trained in one or several phases, in order. ``start_phase`` freezes what a phase does not train (and
+    A method is trained in one or several phases, in order. ``start_phase`` freezes the parts that a phase does not train (and
     keeps it in evaluation mode through every later call of ``train``); ``losses`` is then what that phase minimises.
 
     Args:
@@ -67,7 +67,7 @@ class SegmentationMethod(PhasedMethod, ABC):
     def losses(
         self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Named, already weighted losses of the current phase; their sum is what to minimise.
+        """Named, already weighted losses of the current phase; minimise their sum.
 
         Raises:
             DataError: The target holds a label that is neither a class nor ``ignore_index``.

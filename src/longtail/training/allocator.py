@@ -10,7 +10,7 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let malloc reuse large blocks, on Linux with glibc; elsewhere nothing happens.
 
-    By default every tensor past 32 MB is mapped anew, and each of its pages faulted in and cleared, at every use. A
+    By default every tensor past 32 MB is mapped again, and each of its pages faulted in and cleared, at every use. A
     training step on a CPU makes dozens of them: see `benchmarks/allocator.py` for what that costs. The price is memory
     that stays with the process until it ends.
 

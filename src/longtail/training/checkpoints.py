@@ -27,14 +27,14 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        # torch and safetensors report a full disk as errors of their own
+        # torch and safetensors report a full disk as other errors
         raise TrainingError(
-            f"cannot write {path}: {error}", fix="free some space; what was saved before is kept, then use --resume"
+            f"cannot write {path}: {error}", fix="free some space; earlier states are kept, then use --resume"
         ) from error
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside ``path`` and put it in place once it is whole; the old one stays where that fails.
+    """Write a temporary file next to ``path`` and move it into place once it is complete; on failure the old file stays.
 
     Raises:
         TrainingError: The disk is full, or the folder cannot be written.
@@ -112,7 +112,7 @@ def _known(done: Sequence[str], phases: Sequence[str]) -> tuple[str, ...]:
 def load_for_phase(method: nn.Module, weights: dict[str, torch.Tensor], source: str | Path) -> None:
     """Load weights into ``method``, whose current phase must train everything that they lack.
 
-    What a loss has counted so far is no weight: one that the source did not have begins anew.
+    Counts of a loss are no weights: a loss that the source did not have starts without.
 
     Raises:
         CheckpointError: A tensor has another shape, or one that the phase does not train is missing.
@@ -124,7 +124,7 @@ def load_for_phase(method: nn.Module, weights: dict[str, torch.Tensor], source: 
     missing = [k for k in own if k not in weights and k not in trained and not k.startswith(losses)]
     if misfits or missing:
         what = (
-            f"{misfits[0]} is {list(weights[misfits[0]].shape)}, the model wants {list(own[misfits[0]].shape)}"
+            f"{misfits[0]} is {list(weights[misfits[0]].shape)}, the model needs {list(own[misfits[0]].shape)}"
             if misfits
             else f"{len(missing)} tensors are missing, {missing[0]} first"
         )

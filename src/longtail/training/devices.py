@@ -61,6 +61,6 @@ def build_loggers(settings: LoggingConfig, run: RunFolder) -> list[Logger]:
 
 
 def share_batch_statistics(method: nn.Module, hardware: HardwareConfig, fabric: Fabric) -> None:
-    """Let batch norm take its statistics over all GPUs, where the settings say so."""
+    """Let batch norm take its statistics over all GPUs, if the settings ask for it."""
     if hardware.sync_batch_norm and fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(method)

@@ -1,4 +1,4 @@
-"""What a result was computed with: versions and machine. Torch-free until asked."""
+"""Versions and machine of a result. Imports torch only when called."""
 
 import os
 import platform

@@ -52,7 +52,7 @@ def test_an_encoder_decoder_is_given_back():
 def test_refuses_what_cannot_be_split_and_other_classes():
     with pytest.raises(ConfigError, match=r"EncoderDecoder\(encoder, decoder, head"):
         wrap(nn.Sequential(nn.Conv2d(3, 5, 1)))
-    with pytest.raises(ConfigError, match="tells 5 classes apart, the data have 7"):
+    with pytest.raises(ConfigError, match="predicts 5 classes, the data have 7"):
         wrap(Own(), 7)
     model = Own()
     model.head = nn.Identity()

@@ -28,5 +28,7 @@ def run(arguments: Namespace) -> int:
     console.print()
     for components in KINDS:
         console.print(f"[bold]{components.plural:<28}[/] {', '.join(components.names())}")
-    console.print("\n`longtail info NAME` explains one of them; the dotted path of your own goes wherever a name does")
+    console.print(
+        "\n`longtail info NAME` explains one of them; a dotted path of your own component is accepted as well"
+    )
     return 0

@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
         "--annotations", type=str | None, default=None, help="detection: file with the ids of the images"
     )
     parser.add_argument("--scales", type=tuple[float, ...] | None, default=None, help="detection: sizes to look at")
-    parser.add_argument("--flip", action="store_true", help="detection: look at mirrored images, too")
+    parser.add_argument("--flip", action="store_true", help="detection: also look at mirrored images")
 
 
 def run(arguments: Namespace) -> int:

@@ -1,7 +1,7 @@
 """Reproduce a table or figure of a paper, on its data or on yours.
 
-Trains what is missing (each run once, whatever tables ask for it), then prints and writes the table: the published
-number, ours with mean and spread over seeds, and the change paired by seed. Without an experiment it lists them all.
+Train the missing runs, each once for all tables, then print and write the table: the published number, ours with mean
+and spread over seeds, and the change paired by seed. Without an experiment, list all.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--devices", type=list[str], default=[], help="CUDA devices to share out, such as [0,1]")
     parser.add_argument("--reference", type=str | None, default=None, help="LVIS's annotations, for figure-5 of mec")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run and what it would cost")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and their cost")
     parser.add_argument(
         "--commands", action="store_true", help="write the settings and print one command a missing run"
     )
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
     if (arguments.paper, arguments.experiment) == ("mec", "figure-5"):
         return _distribution(arguments)
     if arguments.data is None:
-        raise ConfigError("--data is not given", fix="name a data set, such as cityscapes:ROOT or a folder of your own")
+        raise ConfigError("--data is not given", fix="name a data set, such as cityscapes:ROOT or your own folder")
     spending = budget(arguments.budget)
     experiment = catalogue.experiment(arguments.experiment, arguments.part)
     runs = plan(
@@ -85,7 +85,7 @@ def run(arguments: Namespace) -> int:
     try:
         execute(runs, jobs=arguments.jobs, devices=arguments.devices, say=_say)
     finally:
-        # what is there is shown even where a run failed
+        # finished runs are shown even where another failed
         if any(planned.state == "done" for planned in runs):
             _show(experiment, runs, arguments)
     return 0

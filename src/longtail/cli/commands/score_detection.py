@@ -35,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
         "--edges", type=tuple[int, ...] | None, default=None, help="training instances that part the groups"
     )
     parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
-    parser.add_argument("--name", type=str | None, default=None, help="what to call the detections of one file")
+    parser.add_argument("--name", type=str | None, default=None, help="name of the detections of one file")
     parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
 
 

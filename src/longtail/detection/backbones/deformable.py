@@ -10,7 +10,7 @@ from torchvision.ops import deform_conv2d
 
 
 class DeformableConv2d(nn.Module):
-    """A convolution whose taps move and are weighted by what is in the image (DCNv2).
+    """A convolution whose taps are moved and weighted depending on the image (DCNv2).
 
     Offsets start at 0 and weights at 1, so that the layer begins as the convolution it replaces. (The paper's weights
     start at 1/2, which halves the features of a pretrained network; twice a sigmoid removes that.)

@@ -1,4 +1,4 @@
-"""The contract of what a feature pyramid stands on, and how much of it is trained."""
+"""The contract of the network under a feature pyramid, and which of its parts are trained."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, get_args

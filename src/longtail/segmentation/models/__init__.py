@@ -76,7 +76,7 @@ def wrap(
 
     Raises:
         ConfigError: The model cannot be split, predicts another number of classes, gives another result than its parts
-            one after another, or is of a library that says these settings itself.
+            one after another, or is of a library that sets these itself.
     """
     from longtail.segmentation.models.wrapping import wrap_model
 

@@ -22,7 +22,7 @@ def wrap_model(model: nn.Module, num_classes: int | None = None, **settings: Any
             module.training = model.training
     if num_classes is not None and wrapped.num_classes != num_classes:
         raise ConfigError(
-            f"{type(model).__name__} tells {wrapped.num_classes} classes apart, the data have {num_classes}",
+            f"{type(model).__name__} predicts {wrapped.num_classes} classes, the data have {num_classes}",
             fix="build the model with the data's number of classes",
         )
     return wrapped
@@ -82,7 +82,7 @@ def _said_by_both(model: nn.Module, wrapped: EncoderDecoder) -> Tensor | None:
     """Logits of a small image, None where the parts cannot be tried on it.
 
     Raises:
-        ConfigError: The model itself says something else.
+        ConfigError: The model itself gives another result.
     """
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     side = -(-_SIDE // wrapped.size_divisor) * wrapped.size_divisor
