@@ -36,6 +36,27 @@ def find_fault(masks: Sequence[Any], sizes: Sequence[tuple[int, int] | None]) ->
     return None
 
 
+def as_run_lengths(mask: Any, size: Any) -> dict[str, Any]:
+    """A mask of an image as compressed run lengths; polygons of less than three points enclose nothing.
+
+    Args:
+        mask: Polygons or run lengths without a fault.
+        size: (h, w) of the image, for polygons.
+    """
+    from hotcoco import mask as masks
+
+    if isinstance(mask, dict):
+        return mask if isinstance(mask["counts"], (str, bytes)) else masks.frPyObjects(mask, *mask["size"])
+    return masks.merge(masks.frPyObjects([polygon for polygon in mask if len(polygon) >= POLYGON], *size))
+
+
+def text_mask(mask: Any) -> Any:
+    """Run lengths as JSON can hold them."""
+    if isinstance(mask, dict) and isinstance(mask["counts"], bytes):
+        return {**mask, "counts": mask["counts"].decode()}
+    return mask
+
+
 def _fault(mask: Any, size: tuple[int, int] | None) -> str | None:
     """Problem of a mask, without checking the sum of compressed run lengths."""
     if isinstance(mask, dict):

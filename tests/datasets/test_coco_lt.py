@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtail.annotations.coco_file import read_coco_file
+from longtail.annotations.read import read_coco_file
 from longtail.datasets.coco_lt import aligned_targets, build_coco_lt, choose_images
 from longtail.errors import ConfigError
 

@@ -10,7 +10,7 @@ from longtail.datasets import open_dataset
 from longtail.datasets.coco import Coco
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_instances import count_instances
-from longtail.training.evaluate_detection import truth_of
+from longtail.metrics.detection_truth import DetectionTruth
 from support.detection_layouts import CLASSES, IMAGES, LAYOUTS, OBJECTS, coco_content, label_studio, photo, write_json
 
 
@@ -33,9 +33,9 @@ def test_a_folder_is_recognised_and_read(layout: str, tmp_path: Path) -> None:
             assert not sample["crowd"].any() and "masks" not in sample
     frequency = count_instances(open_dataset(tmp_path, "train", labels_only=True))
     assert frequency.instances.tolist() == [1, 2] and frequency.images.tolist() == [1, 2]
-    truth = truth_of(data)
-    assert truth.class_names == CLASSES and len(truth.coco.get_ann_ids()) == 3
-    assert len(truth_of(data, 1).coco.get_ann_ids()) == len(data.image_labels[0])
+    truth = DetectionTruth.from_dataset(data)
+    assert truth.class_names == CLASSES and len(truth.file.ids) == 3
+    assert len(DetectionTruth.from_dataset(data, 1).file.ids) == len(data.image_labels[0])
     with pytest.raises(DataError, match="choose"):
         open_dataset(tmp_path, "evaluation")
 
@@ -49,7 +49,7 @@ def test_one_file_without_splits_is_parted(tmp_path: Path) -> None:
     train = open_dataset(tmp_path, "train", val_share=0.5)
     assert "result.json has no splits" in train.note and train.annotation_file is None
     assert len(train.image_labels) == len(train) == len(sides[0])
-    assert truth_of(train).image_ids.tolist() == sorted(train.image_ids)
+    assert DetectionTruth.from_dataset(train).image_ids.tolist() == sorted(train.image_ids)
 
 
 def test_frames_of_a_video_stay_together(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from longtail.metrics import detection_matching, detection_scorer
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.read_detections import read_detections
 from longtail.metrics.results import Prediction
 from support.slow_detection import arrays, evaluate, made, made_up, per_class, slow_ap, slow_pooled_ap
 
@@ -78,9 +79,6 @@ def test_equals_pycocotools(iou_type: str, real_data: Path) -> None:
     reference = COCO()
     reference.dataset = content
     reference.createIndex()
-    if iou_type == "segm":
-        for d in detections:
-            del d["bbox"]
     run = COCOeval(reference, reference.loadRes(detections), iou_type)
     run.evaluate()
     run.accumulate()
@@ -99,7 +97,7 @@ def test_equals_lvis_on_its_sample(real_data: Path) -> None:
         pytest.skip(f"{folder} is absent")
     truth = DetectionTruth(folder / "lvis_val_100.json")
     assert truth.federated and truth.num_classes == 1230
-    detections = DetectionArrays.from_json(folder / "detections.json", truth.category_ids)
+    detections = read_detections(folder / "detections.json", truth)
     scores = detection_prediction(truth, detections, iou_types=("bbox", "segm"))
     for prefix, expected in (
         ("", (0.3031623482, 0.2333333333, 0.3488413887, 0.2949828376)),
@@ -226,7 +224,7 @@ def test_either_list_makes_a_file_federated_be_it_empty(key: str, tmp_path: Path
     content["images"][1][key] = []
     path.write_text(json.dumps(content, indent=1))
     assert DetectionTruth(content).federated and DetectionTruth(path).federated
-    assert DetectionTruth.of_images(path, [content["images"][0]["id"]]).federated  # by its file's rules
+    assert DetectionTruth(path).only([content["images"][0]["id"]]).federated  # by its file's rules
     for image in content["images"]:
         image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
     truth = DetectionTruth(content)
@@ -355,17 +353,17 @@ def test_files_of_detections(tmp_path: Path) -> None:
     truth = DetectionTruth(content)
     first = arrays(truth, detections, tmp_path)
     first.to_json(tmp_path / "again.json", truth.category_ids)
-    second = DetectionArrays.from_json(tmp_path / "again.json", truth.category_ids)
+    second = read_detections(tmp_path / "again.json", truth)
     np.testing.assert_array_equal(first.boxes, second.boxes)
     np.testing.assert_array_equal(first.labels, second.labels)
     for bad, message in (
-        ([{"image_id": 1}], "lacks 'category_id'"),
+        ([{"image_id": 1}], r"detections\[0\] of .*bad\.json has no category_id"),
         ({"annotations": []}, "no list"),
         ([{**detections[0], "category_id": 1000}], "such as 1000"),
     ):
         (tmp_path / "bad.json").write_text(json.dumps(bad))
         with pytest.raises(DataError, match=message):
-            DetectionArrays.from_json(tmp_path / "bad.json", truth.category_ids)
+            read_detections(tmp_path / "bad.json", truth)
 
 
 def test_collects_what_detectors_give() -> None:
@@ -443,7 +441,7 @@ def test_polygons_are_masks_of_detections_with_and_without_boxes(tmp_path: Path)
         ([[1, 2, 3, 4]], "polygons of 4 numbers"),
         (
             {"size": [100, 400], "counts": [40000]},
-            r"image 5 has a mask of size \[100, 400\], its image is \[200, 200\]",
+            r"mask of detection 0: the mask is of size \[100, 400\], its image of \[200, 200\]",
         ),
     ],
 )
@@ -456,7 +454,7 @@ def test_refuses_masks_of_detections_that_cannot_be_scored(mask: object, message
 
 def test_refuses_masks_of_annotations_that_cannot_be_read() -> None:
     content, _ = made_up(0)
-    content["annotations"][3]["segmentation"] = {"size": [200, 200], "counts": [5, 5]}
+    content["annotations"] = [{**content["annotations"][3], "segmentation": {"size": [200, 200], "counts": [5, 5]}}]
     with pytest.raises(DataError, match="mask of annotation 3 of the annotations: the run lengths cover 10 pixels"):
         DetectionTruth(content).check_masks()
 
@@ -465,7 +463,7 @@ def test_truth_of_some_images(tmp_path: Path) -> None:
     truth, detections = made_up(0)
     (tmp_path / "all.json").write_text(json.dumps(truth))
     wanted = [image["id"] for image in truth["images"][:3]]
-    some = DetectionTruth.of_images(tmp_path / "all.json", wanted)
+    some = DetectionTruth(tmp_path / "all.json").only(wanted)
     assert some.image_ids.tolist() == sorted(wanted) and some.class_names == DetectionTruth(truth).class_names
     here = [d for d in detections if d["image_id"] in wanted]
     part = {
@@ -475,6 +473,3 @@ def test_truth_of_some_images(tmp_path: Path) -> None:
     }
     run = evaluate(some, arrays(some, here, tmp_path))
     np.testing.assert_allclose(per_class(run), slow_ap(part, here, False, 100), atol=1e-12)
-    (tmp_path / "broken.json").write_text("[1]")
-    with pytest.raises(DataError, match=r"broken\.json"):
-        DetectionTruth.of_images(tmp_path / "broken.json", wanted)

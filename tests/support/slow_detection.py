@@ -9,6 +9,7 @@ import numpy as np
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, IouType
 from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.read_detections import read_detections
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -160,7 +161,7 @@ def made_up(seed: int, federated: bool = False, per_image: int = 12, ties: bool 
 def arrays(truth: DetectionTruth, detections: list[dict], tmp_path: Path) -> DetectionArrays:
     path = tmp_path / "detections.json"
     path.write_text(json.dumps(detections))
-    return DetectionArrays.from_json(path, truth.category_ids)
+    return read_detections(path, truth)
 
 
 def made(image_ids: list, boxes: Any, scores: list, labels: Any, masks: list | None = None) -> DetectionArrays:

@@ -17,7 +17,7 @@ from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.models.detector import Detector
-from longtail.training.evaluate_detection import evaluate_detection, truth_of
+from longtail.training.evaluate_detection import evaluate_detection
 from longtail.transforms import detection_eval
 from support.tiny_detection import (
     GROUPS,
@@ -59,13 +59,13 @@ def test_a_file_keeps_its_ids_and_an_image_without_objects(tmp_path):
 def test_a_limit_takes_the_truth_along(tmp_path, keep_empty):
     write_coco(tmp_path, "val", federated=True)
     plain = Coco(tmp_path, "val", keep_empty=keep_empty)
-    truth = truth_of(plain, 2)
+    truth = DetectionTruth.from_dataset(plain, 2)
     assert truth.image_ids.tolist() == ([100, 101] if keep_empty else [100, 102])
     assert truth.federated and truth.category_ids.tolist() == [2, 3, 20]
     dataset = Coco(tmp_path, "val", keep_empty=keep_empty, transform=detection_eval(60))
     results = evaluate_detection(SeesTheTruth(plain), dataset, limit=2)
     assert results.own.overall["AP"] == pytest.approx(1) and results.settings["federated"]
-    assert truth_of(scenes(), 3).image_ids.tolist() == [0, 1, 2]
+    assert DetectionTruth.from_dataset(scenes(), 3).image_ids.tolist() == [0, 1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,9 @@ def test_a_recording_gives_the_boxes_again(detector, tmp_path):
     results = evaluate_detection(detector, six_classes(), recording=tmp_path / "stages", iou_types=("bbox",))
     images = rescore(tmp_path / "stages", {"average": Average("logits")}, detector.method.config.postprocess)
     ids, found = zip(*((image, own["average"]) for image, own in images), strict=True)
-    again = detection_prediction(truth_of(six_classes()), DetectionArrays.collect(ids, found), detector.groups)
+    again = detection_prediction(
+        DetectionTruth.from_dataset(six_classes()), DetectionArrays.collect(ids, found), detector.groups
+    )
     expected = results.predictions["average"]
     assert again.extra["detections"] == expected.extra["detections"]
     assert again.overall["AR"] == pytest.approx(expected.overall["AR"], abs=1e-6)

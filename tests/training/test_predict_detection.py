@@ -8,8 +8,8 @@ from PIL import Image
 
 from longtail.datasets.coco import Coco
 from longtail.errors import ConfigError, DataError
-from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.read_detections import read_detections
 from longtail.models.detector import Detector
 from longtail.training.predict import find_images
 from longtail.training.predict_detection import image_ids, predict_detection
@@ -36,7 +36,7 @@ def test_results_are_scored_as_they_are_and_pictures_show_them(detector, folder)
     done = predict_detection(detector, images, out, annotations=annotations)
     assert (done.written, done.skipped, done.failed) == (3, 0, [])
     truth = DetectionTruth(annotations)
-    found = DetectionArrays.from_json(out / "detections.json", truth.category_ids)
+    found = read_detections(out / "detections.json", truth)
     assert len(found) == 6 and set(found.image_ids) == {100, 102}
     first = json.loads((out / "detections/picture 0.json").read_text())
     content = json.loads(annotations.read_text())

@@ -2,26 +2,21 @@
 
 import json
 import mmap
-import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from longtail.encoded_masks import POLYGON, find_fault
+from longtail.annotations.checks import shown
+from longtail.encoded_masks import as_run_lengths, find_fault
 from longtail.errors import DataError
 
-# Run lengths in their compressed form have no quotes or braces, polygons neither: both end where they seem to. A bare
-# number is no mask, but would pass for the number of one.
-_SEGMENTATION = re.compile(rb'"segmentation"\s*:\s*(\[[^"{}]*\]|\{[^{}]*\}|-?\d[^,}\s]*)')
-_SHORT = 120  # bytes; lists of too few numbers for a polygon are shorter
-_MASKS = "give polygons of three points or more, or run lengths of the image's size"
-_IDS = "give ids as whole numbers from 0 on, images and categories in their lists and in the annotations alike"
-_FORMAT = "give a COCO-style file: images, annotations and categories with ids, boxes as [x, y, width, height]"
+MASKS_FIX = "give polygons of three points or more, or run lengths of the image's size"
+#: Lists of an image that make a file federated, as LVIS is: which classes were looked for.
+FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +37,10 @@ class CocoFile:
         boxes: float64 (n, 4), xyxy as the file has them.
         crowd: bool (n,).
         places: int64 (n, 2), first and last byte of every mask in the file; 0, 0 where there is none.
+        areas: float64 (n,), areas as the file has them; NaN where it does not say.
+        ignored: bool (n,), objects that LVIS leaves out of the scores.
+        federated: Whether the file says which classes were looked for in its images (LVIS).
+        notes: What whoever counts, trains or scores should know of how the file was read.
         content: The bytes that ``places`` point into, where they are not those of the file.
     """
 
@@ -54,6 +53,10 @@ class CocoFile:
     boxes: np.ndarray
     crowd: np.ndarray
     places: np.ndarray
+    areas: np.ndarray
+    ignored: np.ndarray
+    federated: bool = False
+    notes: tuple[str, ...] = ()
     content: bytes | None = field(default=None, repr=False)
     _open: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -66,6 +69,54 @@ class CocoFile:
     def class_of(self) -> dict[int, int]:
         """Category id -> class id."""
         return {category["id"]: c for c, category in enumerate(self.categories)}
+
+    @cached_property
+    def image_ids(self) -> np.ndarray:
+        """Id of every image in the order of the file, int64."""
+        return np.array([int(image["id"]) for image in self.images], dtype=np.int64)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the C classes; the id where a category has none."""
+        return tuple(str(category.get("name", category["id"])) for category in self.categories)
+
+    @cached_property
+    def image_index(self) -> np.ndarray:
+        """Place of the image of every annotation, int64 (n,)."""
+        return np.repeat(np.arange(len(self.images)), np.diff(self.first))
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Height and width of an image; None where the file does not say."""
+        sides = (self.images[index].get("height"), self.images[index].get("width"))
+        return sides if all(type(side) is int and side > 0 for side in sides) else None  # type: ignore[return-value]
+
+    def classes_looked_for(self, index: int) -> dict[str, list[int]]:
+        """Classes that LVIS's lists name for an image; categories that the file does not list are left out.
+
+        Raises:
+            DataError: A list is none, or holds anything but ids.
+        """
+        lists = {}
+        for key in FEDERATED:
+            named = self.images[index].get(key, [])
+            if not isinstance(named, list) or set(map(type, named)) - {int}:
+                raise DataError(
+                    f"images[{index}] of {self.path} has the {key} {shown(named)}", fix="give a list of category ids"
+                )
+            lists[key] = sorted({self.class_of[c] for c in named if c in self.class_of})
+        return lists
+
+    def only(self, image_ids: Collection[int]) -> "CocoFile":
+        """The annotations of some images alone, by the rules of the whole file."""
+        kept = np.flatnonzero(np.isin(self.image_ids, np.fromiter(image_ids, np.int64, len(image_ids))))
+        rows = np.concatenate([*(self.of_image(i) for i in kept.tolist()), np.zeros(0, np.int64)]).astype(np.int64)
+        columns = ("ids", "labels", "boxes", "crowd", "places", "areas", "ignored")
+        return replace(
+            self,
+            images=[self.images[i] for i in kept.tolist()],
+            first=np.concatenate([[0], np.cumsum(np.diff(self.first)[kept])]).astype(np.int64),
+            **{name: getattr(self, name)[rows] for name in columns},
+        )
 
     def of_image(self, index: int) -> np.ndarray:
         """Places of the annotations of an image, int64."""
@@ -82,6 +133,8 @@ class CocoFile:
         Raises:
             DataError: A mask is neither polygons nor run lengths, is of another size, or does not fill its image.
         """
+        from hotcoco import mask
+
         decoded = np.zeros((len(annotations), *size), dtype=np.uint8)
         rows = np.flatnonzero(self.has_masks[annotations])
         found = [self.segmentation(annotation) for annotation in annotations[rows].tolist()]
@@ -90,10 +143,26 @@ class CocoFile:
             raise self._broken(int(annotations[rows[place]]), problem)
         for row, segmentation in zip(rows.tolist(), found, strict=True):
             try:
-                decoded[row] = _decoded(segmentation, size)
-            except (ValueError, TypeError) as error:
+                decoded[row] = mask.decode(as_run_lengths(segmentation, size))
+            except (ValueError, TypeError, OverflowError) as error:
                 raise self._broken(int(annotations[row]), error) from error
         return decoded
+
+    def checked_masks(self, annotations: np.ndarray) -> list[Any]:
+        """Polygons or run lengths of some annotations, each looked at; None where there are none.
+
+        Raises:
+            DataError: A mask is neither polygons nor run lengths, is of another size, or does not fill its image.
+        """
+        found = [self.segmentation(annotation) for annotation in annotations.tolist()]
+        rows = [row for row, mask in enumerate(found) if mask is not None]
+        sizes = [self.size(int(self.image_index[annotations[row]])) for row in rows]
+        if fault := find_fault([found[row] for row in rows], sizes):
+            raise self._broken(int(annotations[rows[fault[0]]]), fault[1])
+        for row, size in zip(rows, sizes, strict=True):
+            if size is None:
+                raise self._broken(int(annotations[row]), "its image has no height and width")
+        return found
 
     def segmentation(self, annotation: int) -> Any:
         """Polygons or run lengths of an annotation, as the file has them; None where there are none."""
@@ -102,7 +171,7 @@ class CocoFile:
 
     def _broken(self, annotation: int, problem: object) -> DataError:
         return DataError(
-            f"cannot read the mask of annotation {self.ids[annotation]} of {self.path}: {problem}", fix=_MASKS
+            f"cannot read the mask of annotation {self.ids[annotation]} of {self.path}: {problem}", fix=MASKS_FIX
         )
 
     @property
@@ -117,176 +186,3 @@ class CocoFile:
     def __getstate__(self) -> dict[str, Any]:
         """Workers open the file for themselves."""
         return {**self.__dict__, "_open": {}}
-
-
-def read_coco_file(path: str | Path) -> CocoFile:
-    """Read a COCO- or LVIS-style annotation file.
-
-    Raises:
-        DataError: The file is missing, not JSON, or not of that style; an id is no whole number or there twice; an
-            annotation names an image or a category that is not; a box is not finite or of negative size; a mask cannot
-            be one. Whether run lengths fill their image shows when they are read.
-    """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read annotations from {path}: {error}", fix=_FORMAT) from error
-    return _table(path, data)
-
-
-def annotation_table(content: Mapping[str, Any], source: str | Path) -> CocoFile:
-    """Annotations of another layout in memory, with the checks of a COCO-style file.
-
-    Args:
-        content: ``images``, ``annotations`` and ``categories``, as a COCO-style file holds them.
-        source: File or folder that they come from: names them in errors.
-
-    Raises:
-        DataError: See ``read_coco_file``.
-    """
-    data = json.dumps(content).encode()
-    return replace(_table(Path(source), data), content=data)
-
-
-def _table(path: Path, data: bytes) -> CocoFile:
-    content, spans, faults = _read_without_masks(path, data)
-    try:
-        images, categories, annotations = content["images"], content["categories"], content.get("annotations", [])
-        image_ids = whole_numbers(path, "images", images, "id", _IDS)
-        category_ids = np.sort(whole_numbers(path, "categories", categories, "id", _IDS))
-        categories = sorted(categories, key=lambda category: category["id"])
-        ids, of_image, of_category = (
-            whole_numbers(path, "annotations", annotations, key, _IDS) for key in ("id", "image_id", "category_id")
-        )
-        boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
-        crowd = [a.get("iscrowd", 0) for a in annotations]
-        if not {0, 1}.issuperset(crowd):
-            place = next(i for i, flag in enumerate(crowd) if flag not in (0, 1))
-            raise DataError(f"annotation {ids[place]} of {path} has the iscrowd {crowd[place]!r}", fix="give 0 or 1")
-        masks = _numbers_of_masks(path, annotations, ids, faults)
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        lacks = f"{path} lacks {error}" if isinstance(error, KeyError) else f"{path}: {error}"
-        raise DataError(lacks, fix=_FORMAT) from error
-    for what, values in (("image", image_ids), ("category", category_ids), ("annotation", ids)):
-        _refuse_twice(path, what, values)
-    image_index = _index_of(path, "image", of_image, image_ids, ids)
-    labels = _index_of(path, "category", of_category, category_ids, ids)
-    _check_boxes(path, boxes, ids)
-    boxes[:, 2:] += boxes[:, :2]
-    places = np.where(masks[:, None] >= 0, spans[masks], 0) if len(spans) else np.zeros((len(ids), 2), np.int64)
-    order = np.argsort(image_index, kind="stable")
-    first = np.searchsorted(image_index[order], np.arange(len(images) + 1))
-    return CocoFile(
-        path,
-        images,
-        categories,
-        first,
-        ids[order],
-        labels[order],
-        boxes[order],
-        np.array(crowd, dtype=bool)[order],
-        places[order],
-    )
-
-
-def whole_numbers(path: Path, name: str, records: list[dict[str, Any]], key: str, fix: str) -> np.ndarray:
-    """What the records of a list have under a key, int64: the evaluator takes only whole numbers from 0 on.
-
-    Raises:
-        DataError: Another value, such as text.
-    """
-    values = [record[key] for record in records]
-    if set(map(type, values)) <= {int, float}:
-        numbers = np.array(values, dtype=np.float64)
-        wrong = ~((numbers >= 0) & (numbers < 2**63) & (numbers == np.floor(numbers)))
-    else:
-        wrong = np.array([type(value) not in (int, float) for value in values])
-    if wrong.any():
-        place = int(np.argmax(wrong))
-        raise DataError(f"{name}[{place}] of {path} has the {key} {values[place]!r}, no whole number", fix=fix)
-    return np.array(values, dtype=np.int64)
-
-
-def _numbers_of_masks(
-    path: Path, annotations: list[dict[str, Any]], ids: np.ndarray, faults: dict[int, str]
-) -> np.ndarray:
-    """Number of the mask of every annotation, -1 where there is none."""
-    numbers = [-1 if (mask := a.get("segmentation")) is None else mask for a in annotations]
-    if faults or not set(map(type, numbers)) <= {int}:
-        for identity, number in zip(ids, numbers, strict=True):
-            if type(number) is not int or number in faults:
-                mask = str(faults.get(number) if type(number) is int else number)
-                raise DataError(f"annotation {identity} of {path} has the mask {mask[:60]}", fix=_MASKS)
-    return np.array(numbers, dtype=np.int64)
-
-
-def _decoded(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """Mask uint8 (h, w) of run lengths, or of polygons: those of less than three points enclose nothing."""
-    from hotcoco import mask
-
-    if isinstance(segmentation, dict):
-        return mask.decode(mask.frPyObjects(segmentation, *size))
-    polygons = [polygon for polygon in segmentation if len(polygon) >= POLYGON]
-    return mask.decode(mask.merge(mask.frPyObjects(polygons, *size)))
-
-
-def _read_without_masks(path: Path, data: bytes) -> tuple[dict[str, Any], np.ndarray, dict[int, str]]:
-    """The file with every mask replaced by its number, first and last byte of each, and those that cannot be masks."""
-    try:
-        if not json.detect_encoding(data).startswith("utf-8"):
-            raise ValueError("it is not in UTF-8")
-        spans = np.array([match.span(1) for match in _SEGMENTATION.finditer(data)], dtype=np.int64).reshape(-1, 2)
-        cuts = [0, *spans.ravel().tolist(), len(data)]
-        kept = (data[start:end] for start, end in pairwise(cuts))
-        pieces = []
-        for number, piece in enumerate(kept):
-            pieces.append(b"%d" % (number // 2) if number % 2 else piece)
-        content = json.loads(b"".join(pieces))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"cannot read annotations from {path}: {error}", fix=_FORMAT) from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no annotations but a {type(content).__name__}", fix=_FORMAT)
-    faults: dict[int, str] = {}
-    for number in np.flatnonzero(spans[:, 1] - spans[:, 0] <= _SHORT).tolist():
-        start, end = spans[number].tolist()
-        if data.count(b",", start, end) < POLYGON - 1 and not data.startswith(b"{", start):
-            if data[start:end].strip(b"[], \t\r\n"):
-                faults[number] = data[start:end].decode()
-            else:  # [] and [[]]
-                spans[number] = 0
-    return content, spans, faults
-
-
-def _refuse_twice(path: Path, what: str, ids: np.ndarray) -> None:
-    values, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise DataError(
-            f"{what} id {values[counts > 1][0]} stands {counts[counts > 1][0]} times in {path}",
-            fix=f"give every {what} an id of its own",
-        )
-
-
-def _index_of(path: Path, what: str, named: np.ndarray, known: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Position in ``known`` of the image or category that every annotation names."""
-    order = np.argsort(known, kind="stable")
-    place = np.searchsorted(known[order], named)
-    place = np.minimum(place, max(len(known) - 1, 0))
-    wrong = known[order][place] != named if len(known) else np.ones(len(named), dtype=bool)
-    if wrong.any():
-        raise DataError(
-            f"annotation {ids[wrong][0]} of {path} names {what} {named[wrong][0]}, which the file does not list",
-            fix=f"add the {what} or remove the annotation",
-        )
-    return order[place] if len(known) else place
-
-
-def _check_boxes(path: Path, boxes: np.ndarray, ids: np.ndarray) -> None:
-    wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
-    if wrong.any():
-        raise DataError(
-            f"annotation {ids[wrong][0]} of {path} has the box {boxes[wrong][0].tolist()}",
-            fix="give boxes as [x, y, width, height], finite and of no negative size",
-        )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from longtail.annotations.coco_file import annotation_table
+from longtail.annotations.read import annotation_table
 from longtail.datasets.annotated import Annotated, choose_file, place_images, read_lines, relative_name
 from longtail.datasets.coco import Coco, path_for_split
 from longtail.datasets.coco_layouts import image_folders

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
-from longtail.annotations.coco_file import CocoFile, read_coco_file, whole_numbers
+from longtail.annotations.checks import whole_numbers
+from longtail.annotations.coco_file import CocoFile
+from longtail.annotations.read import read_coco_file
 from longtail.datasets.annotated import Annotated, place_images
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
 from longtail.datasets.coco_layouts import find_coco, image_folders
@@ -79,13 +81,11 @@ class Coco(DetectionDataset):
             raise DataError(f"data folder {root} does not exist", fix="check the path")
         found = self._named(root, split, annotations) if annotations else self._find(root, split)
         self.file: CocoFile = found.table
-        self.note = found.note
+        self.note = "; ".join(filter(None, (found.note, *self.file.notes)))
         file = self.file.path
         if outside not in ("clip", "refuse"):
             raise ConfigError(f"outside is {outside!r}", fix="choose 'clip' or 'refuse'")
-        self.classes = ClassInfo(
-            tuple(str(c.get("name", c["id"])) for c in self.file.categories), generate_palette(self.file.num_classes)
-        )
+        self.classes = ClassInfo(self.file.class_names, generate_palette(self.file.num_classes))
         self._paths = [self._image_path(record, file) for record in self.file.images]
         self._root = path_for_split(root, images, split) if images else root
         self._folders = [self._root] if images else found.folders
@@ -214,13 +214,10 @@ class Coco(DetectionDataset):
 
     def _clip(self, outside: str) -> tuple[np.ndarray, np.ndarray]:
         """Boxes cut at the borders of their images, and which of them have an area there."""
-        try:
-            sizes = [
-                whole_numbers(self.file.path, "images", self.file.images, side, "give the size in pixels")
-                for side in ("width", "height")
-            ]
-        except KeyError as error:
-            raise DataError(f"an image of {self.file.path} has no width and height", fix="add them") from error
+        sizes = [
+            whole_numbers(self.file.path, "images", self.file.images, side, "give the size in pixels")
+            for side in ("width", "height")
+        ]
         limits = np.repeat(np.stack(sizes, axis=1), np.diff(self.file.first), axis=0)
         boxes = np.clip(self.file.boxes, 0.0, np.concatenate([limits, limits], axis=1))
         if outside == "refuse" and (strays := np.abs(boxes - self.file.boxes).max(axis=1) > 1.0).any():

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from longtail.annotations.coco_file import read_coco_file
+from longtail.annotations.read import read_coco_file
 from longtail.datasets.annotated import Annotated, choose_file, spellings
 from longtail.errors import DataError
 from longtail.folders import is_hidden

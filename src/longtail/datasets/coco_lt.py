@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from longtail.annotations.coco_file import CocoFile, read_coco_file
+from longtail.annotations.coco_file import CocoFile
+from longtail.annotations.read import read_coco_file
 from longtail.errors import ConfigError, DataError
 
 
@@ -160,7 +161,7 @@ def choose_images(
             f"no image of {file.path} is chosen: it has no objects", fix="give the annotations of a training split"
         )
     ids = np.sort(np.array([file.images[i]["id"] for i in np.flatnonzero(chosen)], dtype=np.int64))
-    names = tuple(str(c.get("name", c["id"])) for c in file.categories)
+    names = file.class_names
     return LongTailSubset(names, ids, source, target, result, ~heeded)
 
 
@@ -196,6 +197,7 @@ def _write(file: CocoFile, subset: LongTailSubset, folder: Path) -> None:
     for a in content["annotations"]:
         if not a.get("iscrowd", 0):
             shown.setdefault(a["category_id"], set()).add(a["image_id"])
+    content["categories"] = [category for category in content["categories"] if category["id"] in file.class_of]
     for category in content["categories"]:
         category["image_count"] = len(shown.get(category["id"], ()))
         category["instance_count"] = int(subset.result[file.class_of[category["id"]]])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from longtail.annotations.coco_file import annotation_table
+from longtail.annotations.read import annotation_table
 from longtail.datasets.annotated import Annotated, place_images, read_lines, relative_name, spellings
 from longtail.datasets.coco import Coco
 from longtail.datasets.photographs import image_sizes

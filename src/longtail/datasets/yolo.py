@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from longtail.annotations.coco_file import annotation_table
+from longtail.annotations.read import annotation_table
 from longtail.classes_file import distinct_names, read_classes_file
 from longtail.datasets.annotated import Annotated, read_lines, relative_name, spellings
 from longtail.datasets.coco import Coco, path_for_split

@@ -86,13 +86,11 @@ class ImageMatches:
         parts, positives = [], np.zeros((len(truth.image_ids), truth.num_classes), dtype=np.int64)
         for start in range(0, len(truth.image_ids), _PIECE):
             ids = truth.image_ids[start : start + _PIECE]
-            first, last = np.searchsorted(found.image_ids, (ids[0], ids[-1] + 1))
-            images, annotations = truth.of(ids.tolist())
-            parts.append(matching.match(images, annotations, found[np.arange(first, last)]))
-            asked = ~matching.skipped(annotations)
-            rows = np.searchsorted(truth.image_ids, [a["image_id"] for a in annotations])
-            columns = np.searchsorted(truth.category_ids, [a["category_id"] for a in annotations])
-            np.add.at(positives, (rows[asked], columns[asked]), 1)
+            first, last = found.image_ids.searchsorted(ids[0]), found.image_ids.searchsorted(ids[-1], side="right")
+            objects = matching.objects(np.arange(start, start + len(ids)))
+            parts.append(matching.match(objects, found[np.arange(first, last)]))
+            asked = ~matching.skipped(objects)
+            np.add.at(positives, (objects.images[asked], objects.labels[asked]), 1)
         return cls(Matches.join(parts), np.searchsorted(truth.image_ids, found.image_ids), positives)
 
     def drawn_ap(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from longtail.encoded_masks import find_fault
-from longtail.errors import ConfigError, DataError
+from longtail.encoded_masks import text_mask
+from longtail.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,11 @@ class DetectionArrays:
         scores: float64 (n,).
         labels: int64 (n,), class ids 0 … C-1.
         masks: n run-length encodings ``{"size": [h, w], "counts": str}``, or lists of polygons; None for boxes only.
+        sized_by_masks: Whether the masks' areas tell a detection's size, rather than the boxes': what pycocotools and
+            lvis-api do with detections that came without boxes.
+
+    Raises:
+        ConfigError: The arrays differ in length, or an image id is no whole number.
     """
 
     image_ids: np.ndarray
@@ -29,8 +34,12 @@ class DetectionArrays:
     scores: np.ndarray
     labels: np.ndarray
     masks: list[Any] | None = None
+    sized_by_masks: bool = False
 
     def __post_init__(self) -> None:
+        ids = np.asarray(self.image_ids)
+        if ids.dtype.kind not in "iu" and not (ids == ids.astype(np.int64)).all():
+            raise ConfigError("image ids of detections are no whole numbers", fix="give the ids of the annotation file")
         for name, dtype, shape in (
             ("image_ids", np.int64, (-1,)),
             ("boxes", np.float64, (-1, 4)),
@@ -72,7 +81,7 @@ class DetectionArrays:
         return cls(
             image_ids=np.repeat(np.asarray(image_ids, dtype=np.int64), [len(d.scores) for d in detections]),
             masks=[mask for d in detections for mask in d.masks] if with_masks else None,
-            **parts,
+            **parts,  # type: ignore[arg-type]
         )
 
     @classmethod
@@ -85,42 +94,8 @@ class DetectionArrays:
         return cls(
             **{k: np.concatenate([getattr(p, k) for p in filled]) for k in ("image_ids", "boxes", "scores", "labels")},
             masks=[mask for part in filled for mask in part.masks or ()] if with_masks else None,
+            sized_by_masks=filled[0].sized_by_masks,
         )
-
-    @classmethod
-    def from_json(cls, path: str | Path, category_ids: np.ndarray) -> "DetectionArrays":
-        """Read a file in COCO's results format.
-
-        Args:
-            path: JSON list of objects with ``image_id``, ``category_id``, ``score``, and ``bbox`` (xywh),
-                ``segmentation`` or both.
-            category_ids: Category id of every class, ascending.
-
-        Raises:
-            DataError: The file is not that, names a category that the annotations do not have, or a mask cannot be read.
-        """
-        records = _read_json(path)
-        if not isinstance(records, list):
-            raise DataError(f"{path} is no list of detections", fix="give a file in COCO's results format")
-        try:
-            images = [record["image_id"] for record in records]
-            categories = np.array([record["category_id"] for record in records], dtype=np.int64)
-            scores = [record["score"] for record in records]
-            masks = [record["segmentation"] for record in records] if _has(records, "segmentation") else None
-            if fault := find_fault(masks or [], [None] * len(masks or [])):
-                raise ValueError(f"mask of detection {fault[0]}: {fault[1]}")
-            boxes = (
-                np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
-                if _has(records, "bbox") or masks is None
-                else _boxes_of_masks(masks)
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"a detection in {path} lacks {error}" if isinstance(error, KeyError) else f"{path}: {error}",
-                fix="give image_id, category_id, score and bbox (xywh) or segmentation for every detection",
-            ) from error
-        boxes[:, 2:] += boxes[:, :2]
-        return cls(np.array(images), boxes, np.array(scores), _class_ids(categories, category_ids, path), masks)
 
     def to_json(self, path: str | Path, category_ids: np.ndarray) -> None:
         """Write the detections in COCO's results format."""
@@ -152,7 +127,9 @@ class DetectionArrays:
         """The detections at ``index``, an array of positions or a mask."""
         index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index)
         masks = None if self.masks is None else [self.masks[i] for i in index]
-        return DetectionArrays(self.image_ids[index], self.boxes[index], self.scores[index], self.labels[index], masks)
+        return DetectionArrays(
+            self.image_ids[index], self.boxes[index], self.scores[index], self.labels[index], masks, self.sized_by_masks
+        )
 
 
 def within_limit(found: DetectionArrays, limit: int, federated: bool) -> DetectionArrays:
@@ -177,47 +154,3 @@ def best_of_each(keys: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray
     ordered = keys[order]
     place = np.arange(len(ordered)) - np.searchsorted(ordered, ordered, side="left")
     return np.sort(order[place < count])
-
-
-def _class_ids(categories: np.ndarray, category_ids: np.ndarray, source: object) -> np.ndarray:
-    """Category ids of a file as class ids 0 … C-1."""
-    known = np.isin(categories, category_ids)
-    if not known.all():
-        raise DataError(
-            f"{(~known).sum()} detections in {source} are of categories that the annotations do not list, such as "
-            f"{categories[~known][0]}",
-            fix="use the category ids of the annotation file",
-        )
-    return np.searchsorted(category_ids, categories)
-
-
-def _has(records: list[dict[str, Any]], key: str) -> bool:
-    return bool(records) and bool(records[0].get(key))
-
-
-def _boxes_of_masks(masks: list[Any]) -> np.ndarray:
-    from hotcoco import mask
-
-    return np.array([mask.to_bbox(m) if isinstance(m, dict) else _box_of_polygons(m) for m in masks]).reshape(-1, 4)
-
-
-def _box_of_polygons(polygons: list[list[float]]) -> np.ndarray:
-    points = np.array([number for polygon in polygons for number in polygon], dtype=np.float64).reshape(-1, 2)
-    corner = points.min(axis=0)
-    return np.concatenate([corner, points.max(axis=0) - corner])
-
-
-def text_mask(mask: Any) -> Any:
-    """Run lengths as JSON can hold them."""
-    if isinstance(mask, dict) and isinstance(mask["counts"], bytes):
-        return {**mask, "counts": mask["counts"].decode()}
-    return mask
-
-
-def _read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot read detections from {path}: {error}", fix="give a JSON file in COCO's format"
-        ) from error

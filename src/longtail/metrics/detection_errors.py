@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,7 +12,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.by_group import group_means
 from longtail.metrics.detection_arrays import DetectionArrays, within_limit
 from longtail.metrics.detection_matching import IouType, Matching
-from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.detection_truth import DetectionTruth, Objects
 from longtail.metrics.matches import average_precision
 
 #: Kinds of errors, in the order in which a wrong detection is tried; ``missed`` are objects.
@@ -195,32 +195,28 @@ def _images(truth: DetectionTruth, found: DetectionArrays, matching: Matching, f
     ordered = found[order]
     starts = np.searchsorted(ordered.image_ids, truth.image_ids, side="left")
     ends = np.searchsorted(ordered.image_ids, truth.image_ids, side="right")
-    for identity, start, end in zip(truth.image_ids.tolist(), starts, ends, strict=True):
+    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         here = ordered[np.arange(start, end)]
-        images, annotations = truth.of([identity])
-        yield _image(truth, matching, federated, images[0], annotations, here, order[start:end])
+        objects = matching.objects(np.array([place]))
+        yield _image(truth, matching, federated, objects, here, order[start:end])
 
 
 def _image(
     truth: DetectionTruth,
     matching: Matching,
     federated: bool,
-    image: dict[str, Any],
-    annotations: list[dict[str, Any]],
+    objects: Objects,
     here: DetectionArrays,
     places: np.ndarray,
 ) -> _Image:
-    labels = np.searchsorted(truth.category_ids, [a["category_id"] for a in annotations]).astype(np.int64)
-    skipped = matching.skipped(annotations)
-    iou, unscored = np.zeros((len(here), len(annotations))), np.zeros(len(here), dtype=bool)
-    if len(here) and annotations:
-        iou = matching.iou(annotations, here)
+    labels, skipped = objects.labels, matching.skipped(objects)
+    iou, unscored = np.zeros((len(here), len(labels))), np.zeros(len(here), dtype=bool)
+    if len(here) and len(labels):
+        iou = matching.iou(objects, here)
         unscored = ((iou >= 0.5) & skipped & (here.labels[:, None] == labels)).any(axis=1)
     if federated:
-        known = np.union1d(truth.category_ids[labels], image.get("neg_category_ids", ()))
-        unsure = image.get("not_exhaustive_category_ids", ())
-        claimed = truth.category_ids[here.labels]
-        unscored |= ~np.isin(claimed, known) | np.isin(claimed, unsure)
+        known = np.concatenate([labels, objects.absent % truth.num_classes])
+        unscored |= ~np.isin(here.labels, known) | np.isin(here.labels, objects.unsure % truth.num_classes)
     return _Image(places, here.labels, labels[~skipped], iou[:, ~skipped], unscored)
 
 

@@ -1,14 +1,15 @@
 """``Matching``: detections of one IoU type matched to annotations a few hundred images at a time, by hotcoco's IoU."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from longtail.encoded_masks import as_run_lengths
 from longtail.errors import ConfigError
 from longtail.metrics.detection_arrays import DetectionArrays
-from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.detection_truth import DetectionTruth, Objects
 from longtail.metrics.matches import EVERY_THRESHOLD, THRESHOLDS, Matches, Overlaps, match_greedily
 
 _Pick = Callable[[np.ndarray], Any]  # boxes or masks at some places
@@ -38,7 +39,8 @@ class Matching:
         params.area_rng = [list(bounds) for bounds in SIZES.values()]
         params.area_rng_lbl = list(SIZES)
         params.max_dets = [limit or _NO_LIMIT]
-        self.stream: Any = hotcoco.StreamingEval(truth.categories, kind, federated, params)
+        categories = [{"id": c + 1, "name": name} for c, name in enumerate(truth.class_names)]
+        self.stream: Any = hotcoco.StreamingEval(categories, kind, federated, params)
         self._parts: list[Matches] | None = [Matches.none(truth.num_classes)] if keep else None
         self._room = _ROOM
 
@@ -50,14 +52,16 @@ class Matching:
         self._parts = [Matches.join(self._parts).top_per_class(FIXED_PER_CLASS)]
         return self._parts[0]
 
-    def add(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays) -> None:
-        """Match the detections of some images, of which these are all annotations."""
+    def add(self, places: np.ndarray, found: DetectionArrays) -> None:
+        """Match the detections of the images at some places, which are all that these images have."""
+        objects = self.objects(places)
         limited = found.top_per_image(self._limit) if self._federated and self._limit else found
-        objects = [_by_lvis_rules(a) for a in annotations] if self._federated else annotations
-        self.stream.update(images, objects, self._rows(limited))
+        images = [self._image(place) for place in places.tolist()]
+        rows, masks = self._rows(limited)
+        self.stream.update(images, self._annotations(objects), rows, segmentation=masks)
         if self._parts is None:
             return
-        self._parts.append(self.match(images, annotations, found))
+        self._parts.append(self.match(objects, found))
         if sum(map(len, self._parts)) > self._room:
             self._room = max(2 * len(self.matches or ()), _ROOM)
 
@@ -75,90 +79,90 @@ class Matching:
         run.accumulate()
         return run
 
-    def iou(self, annotations: list[dict[str, Any]], found: DetectionArrays) -> Float[np.ndarray, "detections objects"]:
+    def objects(self, places: np.ndarray) -> Objects:
+        """Annotations of the images at some places, with masks where these are matched."""
+        return self._truth.objects(places, with_masks=self._kind == "segm")
+
+    def _image(self, place: int) -> dict[str, Any]:
+        """An image as the evaluator takes it: its place is its id, so that no id passes through floats."""
+        height, width = self._truth.sizes[place] or (0, 0)
+        looked_for = self._truth.classes_looked_for(place) if self._federated else {}
+        lists = {key: [c + 1 for c in classes] for key, classes in looked_for.items()}
+        return {"id": place + 1, "height": height, "width": width, **lists}
+
+    def _annotations(self, objects: Objects) -> list[dict[str, Any]]:
+        """Annotations as the evaluator takes them: ids, boxes, masks and sizes alone.
+
+        By LVIS's rules there are no crowds, and what is to be ignored is of no size: lvis-api does not look for it. Of
+        the two the evaluator knows crowds alone, which would be found any number of times and partly.
+        """
+        areas, crowd = objects.areas, objects.crowd
+        if self._federated:
+            areas, crowd = np.where(objects.ignored, 2 * SIZES["all"][1], areas), np.zeros_like(crowd)
+        columns = (objects.rows + 1, objects.images + 1, objects.labels + 1, objects.boxes, areas, crowd.astype(int))
+        names = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+        records = [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
+        for record, mask in zip(records, objects.masks or (), strict=objects.masks is not None):
+            record["segmentation"] = mask
+        return records
+
+    def iou(self, objects: Objects, found: DetectionArrays) -> Float[np.ndarray, "detections objects"]:
         """IoU of all detections of an image with all its objects, crowds as crowds."""
-        iou, shapes, true_shapes = self._shapes(annotations, found)
-        crowd = self._crowd(annotations)
-        return np.asarray(iou(shapes(np.arange(len(found))), true_shapes(np.arange(len(annotations))), crowd))
+        iou, shapes, true_shapes = self._shapes(objects, found)
+        every, true = np.arange(len(found)), np.arange(len(objects.rows))
+        return np.asarray(iou(shapes(every), true_shapes(true), self._crowd(objects)))
 
-    def skipped(self, annotations: list[dict[str, Any]]) -> Bool[np.ndarray, "objects"]:
+    def skipped(self, objects: Objects) -> Bool[np.ndarray, "objects"]:
         """Which objects need not be found: those to ignore where federated, else crowds."""
-        if not self._federated:
-            return self._crowd(annotations)
-        return np.array([bool(a.get("ignore")) for a in annotations], dtype=bool)
+        return objects.ignored if self._federated else objects.crowd
 
-    def _crowd(self, annotations: list[dict[str, Any]]) -> Bool[np.ndarray, "objects"]:
-        return np.array([not self._federated and bool(a.get("iscrowd")) for a in annotations], dtype=bool)
+    def _crowd(self, objects: Objects) -> Bool[np.ndarray, "objects"]:
+        return np.zeros_like(objects.crowd) if self._federated else objects.crowd
 
-    def match(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]], found: DetectionArrays) -> Matches:
+    def match(self, objects: Objects, found: DetectionArrays) -> Matches:
         """All detections of some images, however many an image has."""
-        key = found.image_ids * self._truth.num_classes + found.labels  # one per image and class
-        owner = self._keys((a["image_id"], a["category_id"]) for a in annotations)
-        crowd, skipped = self._crowd(annotations), self.skipped(annotations)
-        overlaps = _overlaps(*self._shapes(annotations, found), found.scores, key, owner, crowd)
+        classes = self._truth.num_classes
+        key = self._truth.places(found.image_ids) * classes + found.labels  # one per image and class
+        owner = objects.images * classes + objects.labels
+        crowd, skipped = self._crowd(objects), self.skipped(objects)
+        overlaps = _overlaps(*self._shapes(objects, found), found.scores, key, owner, crowd)
         right, ignored = match_greedily(overlaps, len(found), skipped, crowd)
         if self._federated:  # elsewhere a class that an image has no object of is wrong there
-            absent = self._keys((i["id"], c) for i in images for c in i.get("neg_category_ids", ()))
-            unsure = self._keys((i["id"], c) for i in images for c in i.get("not_exhaustive_category_ids", ()))
-            ignored = np.where(np.isin(key, unsure), ~right & EVERY_THRESHOLD, ignored)
-            ignored[~np.isin(key, np.concatenate([owner, absent]))] = EVERY_THRESHOLD
-        classes = owner[~skipped] % self._truth.num_classes
-        return Matches(
-            found.scores,
-            found.labels.astype(np.int32),
-            right,
-            ignored,
-            np.bincount(classes, minlength=self._truth.num_classes),
-        )
+            ignored = np.where(np.isin(key, objects.unsure), ~right & EVERY_THRESHOLD, ignored)
+            ignored[~np.isin(key, np.concatenate([owner, objects.absent]))] = EVERY_THRESHOLD
+        positives = np.bincount(objects.labels[~skipped], minlength=classes)
+        return Matches(found.scores, found.labels.astype(np.int32), right, ignored, positives)
 
-    def _keys(self, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-        """One number for every image and category that the file lists."""
-        image, category = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
-        known = np.isin(category, self._truth.category_ids)
-        return image[known] * self._truth.num_classes + np.searchsorted(self._truth.category_ids, category[known])
+    def _shapes(self, objects: Objects, found: DetectionArrays) -> _Shapes:
+        return (self._masks if self._kind == "segm" else self._boxes)(objects, found)
 
-    def _shapes(self, annotations: list[dict[str, Any]], found: DetectionArrays) -> _Shapes:
-        return (self._masks if self._kind == "segm" else self._boxes)(annotations, found)
-
-    def _boxes(self, annotations: list[dict[str, Any]], found: DetectionArrays) -> _Shapes:
+    def _boxes(self, objects: Objects, found: DetectionArrays) -> _Shapes:
         from hotcoco import primitives
 
-        true_boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
-        return primitives.bbox_iou, found.xywh.__getitem__, true_boxes.__getitem__
+        return primitives.bbox_iou, found.xywh.__getitem__, objects.boxes.__getitem__
 
-    def _masks(self, annotations: list[dict[str, Any]], found: DetectionArrays) -> _Shapes:
+    def _masks(self, objects: Objects, found: DetectionArrays) -> _Shapes:
         from hotcoco import primitives
 
-        masks, owners, run_lengths = found.masks or [], found.image_ids.tolist(), self._truth.coco.ann_to_rle
-        return (
-            primitives.mask_iou,
-            lambda places: [run_lengths({"image_id": owners[i], "segmentation": masks[i]}) for i in places],
-            lambda places: [run_lengths(annotations[i]) for i in places],
-        )
+        def run_lengths(masks: list[Any], images: np.ndarray) -> _Pick:
+            return lambda places: [as_run_lengths(masks[i], self._truth.sizes[images[i]]) for i in places]
 
-    def _rows(self, found: DetectionArrays) -> Any:
-        """Detections as the evaluator takes them; masks without boxes, for sizes go by the masks' own area."""
-        categories = self._truth.category_ids[found.labels]
-        if self._kind == "segm" and len(found):
+        detected = run_lengths(found.masks or [], self._truth.places(found.image_ids))
+        return primitives.mask_iou, detected, run_lengths(objects.masks or [], objects.images)
+
+    def _rows(self, found: DetectionArrays) -> tuple[Any, list[Any] | None]:
+        """Detections as the evaluator takes them; masks without boxes where the masks' areas tell the sizes.
+
+        Source: ``loadRes`` of pycocotools, ``LVISResults`` of lvis-api: the boxes' areas tell the sizes, of masks as
+        well, where the detections came with boxes.
+        """
+        images, classes = self._truth.places(found.image_ids) + 1, found.labels + 1
+        if found.sized_by_masks and len(found):
             assert found.masks is not None
-            columns = zip(
-                found.image_ids.tolist(), categories.tolist(), found.scores.tolist(), found.masks, strict=True
-            )
-            return [{"image_id": i, "category_id": c, "score": s, "segmentation": m} for i, c, s, m in columns]
-        return np.concatenate(
-            [found.image_ids[:, None], found.xywh, found.scores[:, None], categories[:, None]], axis=1
-        )
-
-
-def _by_lvis_rules(annotation: dict[str, Any]) -> dict[str, Any]:
-    """An annotation that hotcoco treats as lvis-api does, which knows ``ignore`` and no crowds.
-
-    Of the two hotcoco knows crowds alone, which would be found any number of times and partly; what is of no size need
-    not be found either.
-    """
-    if annotation.get("ignore"):
-        return {**annotation, "iscrowd": 0, "area": 2 * SIZES["all"][1]}
-    return {**annotation, "iscrowd": 0} if annotation.get("iscrowd") else annotation
+            columns = zip(images.tolist(), classes.tolist(), found.scores.tolist(), found.masks, strict=True)
+            return [{"image_id": i, "category_id": c, "score": s, "segmentation": m} for i, c, s, m in columns], None
+        rows = np.concatenate([images[:, None], found.xywh, found.scores[:, None], classes[:, None]], axis=1)
+        return rows, found.masks if self._kind == "segm" and len(found) else None
 
 
 def _overlaps(

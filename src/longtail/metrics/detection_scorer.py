@@ -147,7 +147,7 @@ class DetectionScorer:
         if len(set(ids)) == len(ids) and self._to_come.issuperset(ids):
             return
         for place, image in enumerate(ids):
-            if image not in self.truth.image_ids:
+            if not np.isin(image, self.truth.image_ids):
                 raise DataError(
                     f"image {image} is not among the annotations'",
                     fix="score detections against the annotations of the same split",
@@ -165,11 +165,10 @@ class DetectionScorer:
         self._pending, self._pending_ids = [], []
         for start in range(0, len(ids), _PIECE):
             piece = ids[start : start + _PIECE]
-            first, last = np.searchsorted(found.image_ids, (piece[0], piece[-1] + 1))
+            first, last = found.image_ids.searchsorted(piece[0]), found.image_ids.searchsorted(piece[-1], side="right")
             here = found[np.arange(first, last)]
-            images, annotations = self.truth.of(piece.tolist())
             for side in self._sides.values():
-                side.add(images, annotations, here)
+                side.add(self.truth.places(piece), here)
 
 
 class ScorerState(NamedTuple):
@@ -268,8 +267,9 @@ def _check_detections(
             fix="find out why the detector gives NaN; do not score it",
         )
     if "segm" in kinds:
-        for image, mask in zip(detections.image_ids.tolist(), detections.masks or (), strict=True):
-            size = truth.sizes[image]
+        places = truth.places(detections.image_ids).tolist()
+        for image, place, mask in zip(detections.image_ids.tolist(), places, detections.masks or (), strict=True):
+            size = truth.sizes[place]
             if isinstance(mask, dict) and size is not None and tuple(mask["size"]) != size:
                 raise DataError(
                     f"a detection of image {image} has a mask of size {list(mask['size'])}, its image is {list(size)}",

@@ -1,99 +1,103 @@
-"""Annotations to score detections against, as the evaluator, hotcoco, reads them."""
+"""Annotations to score detections against."""
 
-import codecs
 import copy
-import json
-import mmap
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from longtail.encoded_masks import find_fault
+from longtail.annotations.checks import whole_numbers
+from longtail.annotations.coco_file import FEDERATED, CocoFile
+from longtail.annotations.read import annotation_table, read_coco_file
+from longtail.encoded_masks import as_run_lengths, text_mask
 from longtail.errors import DataError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics.detection_arrays import text_mask
 
-_FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
+
+class Objects(NamedTuple):
+    """Annotations of some images.
+
+    Args:
+        rows: int64 (n,), place of each in the file.
+        images: int64 (n,), place of its image among ``DetectionTruth.image_ids``.
+        labels: int64 (n,), class ids 0 … C-1.
+        boxes: float64 (n, 4), x, y, width, height.
+        areas: float64 (n,), by which an object is small, medium or large.
+        crowd: bool (n,).
+        ignored: bool (n,), objects that LVIS leaves out.
+        masks: n polygons or run lengths; None where boxes alone are scored.
+        absent: int64, ``image * C + class`` of the classes that were looked for in vain (LVIS).
+        unsure: int64, the same of the classes that may be there more often than annotated (LVIS).
+    """
+
+    rows: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    ignored: np.ndarray
+    masks: list[Any] | None
+    absent: np.ndarray
+    unsure: np.ndarray
 
 
 class DetectionTruth:
     """Annotations to score detections against.
 
     Args:
-        annotations: COCO- or LVIS-style JSON file, or its content.
+        annotations: COCO- or LVIS-style JSON file, its content, or what was read of it.
 
     Attributes:
+        file: The annotations.
         category_ids: int64 (C,), category id of every class, ascending.
-        categories: The categories of the file, in the order of the classes.
         class_names: Names of the C classes.
-        coco: hotcoco's form of the annotations.
-        image_ids: int64, ids of all images, ascending.
+        image_ids: int64, ids of all images, ascending. Nothing but their places among these goes to the evaluator.
         federated: Whether the file says which classes were looked for in its images (LVIS): others are then neither
             right nor wrong.
 
     Raises:
-        DataError: The file cannot be read, or an annotation names an image or a category that is not there.
+        DataError: The file cannot be read, see ``read_coco_file``, or has no images or no categories.
     """
 
-    def __init__(self, annotations: str | Path | Mapping[str, Any]) -> None:
-        import hotcoco
-
-        source = annotations if isinstance(annotations, (str, Path)) else "the annotations"
-        try:
-            content = _readable(annotations) if isinstance(annotations, (str, Path)) else dict(annotations)
-            self.coco = hotcoco.COCO(content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"cannot read {source}: {error}", fix="give a COCO- or LVIS-style annotation file"
-            ) from error
-        self.category_ids = np.array(sorted(self.coco.get_cat_ids()), dtype=np.int64)
-        self.image_ids = np.array(sorted(self.coco.get_img_ids()), dtype=np.int64)
-        if not len(self.category_ids) or not len(self.image_ids):
-            raise DataError(f"{source} has no categories or no images", fix="give a COCO-style annotation file")
-        self.categories = self.coco.load_cats(self.category_ids.tolist())
-        self.class_names = tuple(str(c.get("name", c["id"])) for c in self.categories)
-        self.federated = _is_federated(content)
-        self._source = source
-        self._check_references(source)
+    def __init__(self, annotations: str | Path | Mapping[str, Any] | CocoFile) -> None:
+        if isinstance(annotations, CocoFile):
+            self.file = annotations
+        elif isinstance(annotations, Mapping):
+            self.file = annotation_table(annotations, "the annotations")
+        else:
+            self.file = read_coco_file(annotations)
+        if not self.file.categories or not self.file.images:
+            raise DataError(f"{self.file.path} has no categories or no images", fix="give a COCO-style annotation file")
+        self.category_ids = np.array([int(c["id"]) for c in self.file.categories], dtype=np.int64)
+        self.class_names = self.file.class_names
+        self.federated = self.file.federated
+        self._order = np.argsort(self.file.image_ids, kind="stable")
+        self.image_ids = self.file.image_ids[self._order]
 
     @classmethod
-    def from_dataset(cls, dataset: Any) -> "DetectionTruth":
-        """Annotations of a ``DetectionDataset``: its file where it has one, else every sample is read once.
+    def from_dataset(cls, dataset: Any, size: int | None = None) -> "DetectionTruth":
+        """Annotations of a ``DetectionDataset``: its file's where it has one, else every sample is read once.
 
         Args:
-            dataset: Its transform is left out: detections are in pixels of the stored images. A data set with an
-                ``annotation_file`` must show all of the file's images.
+            dataset: Its transform is left out: detections are in pixels of the stored images.
+            size: Number of images, the first of them; all when not given.
         """
-        path = getattr(dataset, "annotation_file", None)
-        if path is not None:
-            return cls(path)
+        size = len(dataset) if size is None else size
+        file = getattr(dataset, "file", None)
+        if isinstance(file, CocoFile):
+            ids = dataset.image_ids[:size]
+            return cls(file if len(ids) == len(file.images) else file.only(ids))
         plain = copy.copy(dataset)
         plain.transform = None
-        return cls(annotations_of((plain[i] for i in range(len(plain))), plain.classes.names))
+        return cls(annotations_of((plain[i] for i in range(size)), plain.classes.names))
 
-    @classmethod
-    def of_images(cls, annotations: str | Path | bytes, image_ids: Collection[int]) -> "DetectionTruth":
-        """Annotations of some images of a file, or of its content, alone; by the rules of the whole file.
-
-        Raises:
-            DataError: The file cannot be read.
-        """
-        try:
-            content = json.loads(annotations if isinstance(annotations, bytes) else Path(annotations).read_bytes())
-            wanted, federated = set(image_ids), _is_federated(content)
-            content["images"] = [image for image in content["images"] if image["id"] in wanted]
-            content["annotations"] = [a for a in content["annotations"] if a["image_id"] in wanted]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            source = "the annotations" if isinstance(annotations, bytes) else annotations
-            raise DataError(f"cannot read {source}: {error}", fix="give a COCO-style annotation file") from error
-        truth = cls(content)
-        truth.federated = federated
-        return truth
+    def only(self, image_ids: Collection[int]) -> "DetectionTruth":
+        """Annotations of some images alone, by the rules of the whole file."""
+        return DetectionTruth(self.file.only(image_ids))
 
     @property
     def num_classes(self) -> int:
@@ -108,80 +112,103 @@ class DetectionTruth:
     @property
     def groups_and_source(self) -> tuple[CategoryGroups, str]:
         """``groups`` and what tells them: empty where nothing does."""
-        letters = [c.get("frequency") for c in self.categories]
+        letters = [c.get("frequency") for c in self.file.categories]
         if all(letter in ("r", "c", "f") for letter in letters):
             names = {"rare": "r", "common": "c", "frequent": "f"}
             members = {name: [c for c, of in enumerate(letters) if of == letter] for name, letter in names.items()}
             return CategoryGroups.explicit(members), "letters of the annotation file"
-        if all("image_count" in c for c in self.categories):
-            counts = [c["image_count"] for c in self.categories]
-            return CategoryGroups.lvis(counts), "image counts of the annotation file"
+        if self._has("image_count"):
+            return CategoryGroups.lvis(self._counts("image_count")), "image counts of the annotation file"
         return CategoryGroups.explicit({"all": range(self.num_classes)}), ""
 
+    @property
+    def frequency(self) -> ClassFrequency | None:
+        """Counts of the training split, where the categories carry them (LVIS)."""
+        if not self._has("image_count"):
+            return None
+        instances = self._counts("instance_count") if self._has("instance_count") else None
+        return ClassFrequency(self.class_names, self._counts("image_count"), None, instances)
+
+    def _has(self, key: str) -> bool:
+        return all(key in category for category in self.file.categories)
+
+    def _counts(self, key: str) -> np.ndarray:
+        fix = "count training images and instances in whole numbers, or leave the counts out"
+        return whole_numbers(self.file.path, "categories", self.file.categories, key, fix)
+
     @cached_property
-    def sizes(self) -> dict[int, tuple[int, int] | None]:
-        """Height and width of every image; None where the file does not say."""
-        images = self.coco.load_imgs(self.image_ids.tolist())
-        return {i["id"]: (i["height"], i["width"]) if i.get("height") and i.get("width") else None for i in images}
+    def sizes(self) -> list[tuple[int, int] | None]:
+        """Height and width of every image, in the order of ``image_ids``; None where the file does not say."""
+        return [self.file.size(int(place)) for place in self._order]
+
+    @property
+    def without_masks(self) -> int:
+        """Number of objects that have no mask."""
+        return int((~self.file.has_masks).sum())
 
     def check_masks(self) -> None:
         """Look at every mask.
 
         Raises:
-            DataError: A mask is neither polygons nor run lengths, is of another size, or does not fill its image.
+            DataError: An object has no mask, or one that is neither polygons nor run lengths, is of another size, or
+                does not fill its image.
         """
-        annotations = [a for a in self.coco.load_anns(self.coco.get_ann_ids()) if a.get("segmentation")]
-        sizes = [self.sizes[a["image_id"]] for a in annotations]
-        if fault := find_fault([a["segmentation"] for a in annotations], sizes):
-            place, problem = fault
+        if self.without_masks:
             raise DataError(
-                f"cannot read the mask of annotation {annotations[place]['id']} of {self._source}: {problem}",
-                fix="give polygons of three points or more, or run lengths of the image's size",
+                f"annotation {self.file.ids[~self.file.has_masks][0]} of {self.file.path} has no mask "
+                f"({self.without_masks} of {len(self.file.ids)} are without)",
+                fix="score boxes alone (--iou-type bbox), or give annotations with masks",
             )
+        for start in range(0, len(self.file.ids), 4096):
+            self.file.checked_masks(np.arange(start, min(start + 4096, len(self.file.ids))))
 
-    def of(self, image_ids: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Images and annotations of some images, as the file has them."""
-        ids = list(image_ids)
-        return self.coco.load_imgs(ids), self.coco.load_anns(self.coco.get_ann_ids(img_ids=ids))
+    def places(self, image_ids: np.ndarray) -> np.ndarray:
+        """Places of known images among ``image_ids``."""
+        return np.searchsorted(self.image_ids, image_ids)
 
-    @property
-    def frequency(self) -> ClassFrequency | None:
-        """Counts of the training split, where the categories carry them (LVIS)."""
-        if not all("image_count" in c for c in self.categories):
-            return None
-        counted = all("instance_count" in c for c in self.categories)
-        instances = np.array([c["instance_count"] for c in self.categories]) if counted else None
-        return ClassFrequency(self.class_names, np.array([c["image_count"] for c in self.categories]), None, instances)
+    def classes_looked_for(self, place: int) -> dict[str, list[int]]:
+        """Classes of LVIS's two lists for the image at a place."""
+        return self.file.classes_looked_for(int(self._order[place]))
 
-    def _check_references(self, source: object) -> None:
-        everyone = self.coco.get_ann_ids()
-        for what, ids, key in (
-            ("category", self.category_ids, "category_id"),
-            ("image", self.image_ids, "image_id"),
-        ):
-            known = self.coco.get_ann_ids(**{"cat_ids" if what == "category" else "img_ids": ids.tolist()})
-            if len(known) != len(everyone):
-                lost = self.coco.load_anns([sorted(set(everyone) - set(known))[0]])[0]
-                raise DataError(
-                    f"annotation {lost['id']} of {source} names {what} {lost[key]}, which the file does not list",
-                    fix=f"add the {what} or remove the annotation",
-                )
+    def objects(self, places: np.ndarray, with_masks: bool) -> Objects:
+        """Annotations of the images at some places; within an image in the order of the file."""
+        rows = [self.file.of_image(int(i)) for i in self._order[places]]
+        images = np.repeat(places, [len(part) for part in rows])
+        row = np.concatenate([*rows, np.zeros(0, np.int64)]).astype(np.int64)
+        boxes = self.file.boxes[row]
+        boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        masks = [self.file.segmentation(i) for i in row.tolist()] if with_masks else None
+        return Objects(
+            row,
+            images,
+            self.file.labels[row],
+            boxes,
+            self._areas(row, images, boxes),
+            self.file.crowd[row],
+            self.file.ignored[row],
+            masks,
+            *(self._keys(places, key) for key in FEDERATED),
+        )
 
+    def _keys(self, places: np.ndarray, key: str) -> np.ndarray:
+        if not self.federated:
+            return np.zeros(0, dtype=np.int64)
+        keys = [p * self.num_classes + c for p in places.tolist() for c in self.classes_looked_for(p)[key]]
+        return np.array(keys, dtype=np.int64)
 
-def _readable(path: str | Path) -> str | dict[str, Any]:
-    """The file, or its content where it begins with a byte order mark, at which hotcoco stops."""
-    with Path(path).open("rb") as file:
-        if file.read(3) == codecs.BOM_UTF8:
-            return json.loads(Path(path).read_bytes())
-    return str(path)
+    def _areas(self, rows: np.ndarray, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Areas as the file has them, else of the mask, else of the box."""
+        from hotcoco import mask
 
-
-def _is_federated(content: str | Mapping[str, Any]) -> bool:
-    """Whether a file or its content has LVIS's keys, with lists that may be empty: hotcoco drops those."""
-    if not isinstance(content, str):
-        return any(key in image for image in content["images"] for key in _FEDERATED)
-    with Path(content).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return re.search(rf'"(?:{"|".join(_FEDERATED)})"\s*:'.encode(), data) is not None
+        areas = self.file.areas[rows]
+        for i in np.flatnonzero(np.isnan(areas)).tolist():
+            shape, size = self.file.segmentation(int(rows[i])), self.sizes[images[i]]
+            if shape is None or (isinstance(shape, list) and size is None):
+                areas[i] = boxes[i, 2] * boxes[i, 3]
+            else:
+                self.file.checked_masks(rows[i : i + 1])
+                areas[i] = float(mask.area(as_run_lengths(shape, size)))
+        return areas
 
 
 def annotations_of(samples: Iterable[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:

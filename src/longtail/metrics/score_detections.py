@@ -10,8 +10,10 @@ from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_doubts import detection_doubts
 from longtail.metrics.detection_scorer import IouType, detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.read_detections import read_detections
 from longtail.metrics.results import Prediction, Results
 from longtail.version import __version__
 
@@ -60,9 +62,9 @@ def score_detections(
     files = dict(detections) if isinstance(detections, Mapping) else {name or Path(detections).stem: detections}
     if not files:
         raise ConfigError("there is no detections file to score", fix="name at least one")
-    arrays = {key: DetectionArrays.from_json(path, truth.category_ids) for key, path in files.items()}
+    arrays = {key: read_detections(path, truth) for key, path in files.items()}
     frequency = _frequency(truth, frequency)
-    wanted = _iou_types(arrays) if iou_types is None else tuple(iou_types)
+    wanted, notes = _iou_types(truth, arrays, iou_types)
     if "segm" in wanted:
         truth.check_masks()
     chosen, groups_from = _groups(truth, groups, frequency, edges)
@@ -89,6 +91,11 @@ def score_detections(
         max_detections=max_detections,
     )
     results.data |= described_file(annotations)
+    results.data["notes"] = [
+        *truth.file.notes,
+        *notes,
+        *(doubt for key, found in arrays.items() for doubt in detection_doubts(truth, found, key)),
+    ]
     results.settings |= {
         "annotations": str(annotations),
         "detections": {key: str(path) for key, path in files.items()},
@@ -131,9 +138,21 @@ def described_file(annotations: str | Path) -> dict[str, str]:
     return {"name": path.name, "fingerprint": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
 
 
-def _iou_types(arrays: Mapping[str, DetectionArrays]) -> tuple[IouType, ...]:
+def _iou_types(
+    truth: DetectionTruth, arrays: Mapping[str, DetectionArrays], wanted: Sequence[IouType] | None
+) -> tuple[tuple[IouType, ...], list[str]]:
+    """What to score, and a note where masks are left out; None takes masks where all that hold anything have them."""
+    if wanted is not None:
+        return tuple(wanted), []
     filled = [array for array in arrays.values() if len(array)]
-    return ("bbox", "segm") if filled and all(array.masks is not None for array in filled) else ("bbox",)
+    if not filled or any(array.masks is None for array in filled):
+        return ("bbox",), []
+    if truth.without_masks:
+        return ("bbox",), [
+            f"boxes alone are scored: {truth.without_masks} of {len(truth.file.ids)} objects of {truth.file.path.name} have "
+            "no mask to compare the detections' with"
+        ]
+    return ("bbox", "segm"), []
 
 
 def _frequency(truth: DetectionTruth, given: ClassFrequency | str | Path | None) -> ClassFrequency | None:

@@ -71,7 +71,7 @@ def score_stages(
             fix="give the annotations of the split that was recorded",
         )
     if len(ids) < len(truth.image_ids):
-        truth = DetectionTruth.of_images(annotations, ids)
+        truth = truth.only(ids)
     if class_names is not None and tuple(class_names) != truth.class_names:
         raise DataError(
             f"{annotations} has {truth.num_classes} classes, {truth.class_names[0]!r} first; the recorded detector knows "

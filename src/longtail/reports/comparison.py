@@ -177,7 +177,12 @@ class Comparison:
 
     @property
     def doubts(self) -> list[str]:
-        """Why the scores of the runs may not be of the same images."""
+        """Why the scores of the runs may not be of the same images, and what their data betray."""
+        notes = [note for run in self.runs for note in run.results.data.get("notes", ())]
+        return [*dict.fromkeys(notes), *self._different_images]
+
+    @property
+    def _different_images(self) -> list[str]:
         scored: dict[str, list[str]] = {}
         for run in self.runs:
             scored.setdefault(_scored_images(run.results.data), []).append(run.label)

@@ -17,9 +17,9 @@ from longtail.datasets.photographs import as_rgb
 from longtail.detection.drawing import best_detections, draw, to_record
 from longtail.detection.method import Detections
 from longtail.distributed import all_gather_objects, is_main_process
+from longtail.encoded_masks import text_mask
 from longtail.files import make_folder, saving, write_text
 from longtail.frequency import CategoryGroups
-from longtail.metrics.detection_arrays import text_mask
 from longtail.training.pictures import file_name
 
 #: For each picture drawn, so many images are kept whose objects a report compares between runs.

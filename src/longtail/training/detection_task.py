@@ -18,6 +18,7 @@ from longtail.datasets.shared_images import refuse_shared_images
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.count_instances import count_instances
+from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.models.detector import Detector, augmented
 from longtail.models.pretrained import photos_of
@@ -28,7 +29,7 @@ from longtail.samplers.two_level import TwoLevel
 from longtail.training.checkpoints import writing
 from longtail.training.console import percent, table
 from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig
-from longtail.training.evaluate_detection import evaluate_detection, truth_of
+from longtail.training.evaluate_detection import evaluate_detection
 from longtail.training.loading import IndexOrder, Shuffled
 from longtail.training.run_folder import RunFolder
 from longtail.training.scoring import check_same_classes, run_to_score
@@ -90,7 +91,7 @@ class DetectionTask:
             )
             _check_apart(config, labelled, self.val_data)
             if hasattr(self.val_data, "file"):  # what the evaluator cannot read is refused before training
-                self.truth = truth_of(self.val_data, _size(self.val_data, config.data.limit))
+                self.truth = DetectionTruth.from_dataset(self.val_data, _size(self.val_data, config.data.limit))
         self.detector = self._build_detector(labelled)
         self.method = self.detector.method
 
@@ -148,7 +149,7 @@ class DetectionTask:
         if self.val_data is None:
             return None
         if self.truth is None:
-            self.truth = truth_of(self.val_data, _size(self.val_data, self.config.data.limit))
+            self.truth = DetectionTruth.from_dataset(self.val_data, _size(self.val_data, self.config.data.limit))
         results = evaluate_detection(
             self.detector,
             self.val_data,

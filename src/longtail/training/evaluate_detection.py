@@ -17,7 +17,7 @@ from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, IouType
-from longtail.metrics.detection_truth import DetectionTruth, annotations_of
+from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Prediction, Results
 from longtail.models.detector import Detector
 from longtail.training.config import positive
@@ -104,7 +104,7 @@ def evaluate_detection(
         frequency = frequency.in_order_of(dataset.classes.names, "the data set")
     positive("limit", limit)
     size = len(dataset) if limit is None else min(limit, len(dataset))
-    truth = truth or truth_of(dataset, size)
+    truth = truth or DetectionTruth.from_dataset(dataset, size)
     groups_from = "argument"
     if isinstance(groups, str):
         if isinstance(detector, Detector):
@@ -115,7 +115,7 @@ def evaluate_detection(
     book = None
     if pictures_dir is not None and pictures:
         book = DetectionPictureBook(Path(pictures_dir), pictures, groups)
-    wanted = iou_types or _iou_types(method, dataset)
+    wanted = iou_types or _iou_types(method, dataset, truth)
     scorers = {
         name: DetectionScorer(
             truth,
@@ -139,7 +139,7 @@ def evaluate_detection(
         groups=groups.to_dict(),
         predictions=predictions,
         frequency=None if frequency is None else frequency.to_dict(),
-        data={**(data or {}), "images": size, "fingerprint": dataset.fingerprint},
+        data={**(data or {}), "notes": list(truth.file.notes), "images": size, "fingerprint": dataset.fingerprint},
         settings={
             **(settings or {}),
             "federated": truth.federated if federated is None else federated,
@@ -167,23 +167,6 @@ def evaluation_groups(
     if by == "standard":
         return CategoryGroups.by_count(frequency.counts("instances")), "training instances"
     return training, "those of training"
-
-
-def truth_of(dataset: DetectionDataset, size: int | None = None) -> DetectionTruth:
-    """Annotations of the first ``size`` images of a data set; of all where not given.
-
-    A COCO- or LVIS-style file is read as it is; the samples of any other data set are read once.
-    """
-    size = len(dataset) if size is None else size
-    file = getattr(dataset, "file", None)
-    if file is None:
-        if size == len(dataset):
-            return DetectionTruth.from_dataset(dataset)
-        plain = _without_transform(dataset)
-        return DetectionTruth(annotations_of((plain[i] for i in range(size)), dataset.classes.names))
-    if size == len(dataset) and getattr(dataset, "annotation_file", None) is not None:
-        return DetectionTruth(file.path)
-    return DetectionTruth.of_images(file.content or file.path, dataset.image_ids[:size])  # type: ignore[attr-defined]
 
 
 def _prediction(scorer: DetectionScorer) -> Prediction:
@@ -263,13 +246,6 @@ def _readouts(method: DetectionMethod, wanted: Iterable[str] | None) -> list[str
     return names or known[:1]
 
 
-def _iou_types(method: DetectionMethod, dataset: DetectionDataset) -> tuple[IouType, ...]:
-    return ("bbox", "segm") if method.has_masks and "masks" in dataset[0] else ("bbox",)
-
-
-def _without_transform(dataset: DetectionDataset) -> DetectionDataset:
-    import copy
-
-    plain = copy.copy(dataset)
-    plain.transform = None
-    return plain
+def _iou_types(method: DetectionMethod, dataset: DetectionDataset, truth: DetectionTruth) -> tuple[IouType, ...]:
+    with_masks = method.has_masks and not truth.without_masks and "masks" in dataset[0]
+    return ("bbox", "segm") if with_masks else ("bbox",)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import track
 
-from longtail.annotations.coco_file import read_coco_file
+from longtail.annotations.read import read_coco_file
 from longtail.datasets.photographs import as_rgb
 from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError

@@ -1,0 +1,122 @@
+"""``read_detections``: the one reader of files in COCO's results format."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longtail.annotations.checks import boxes_of, check_records, column, finite_numbers, places_in, shown, whole_numbers
+from longtail.encoded_masks import as_run_lengths, find_fault
+from longtail.errors import DataError
+from longtail.json_files import read_json
+from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_truth import DetectionTruth
+
+_FIX = "give image_id, category_id, score and bbox (xywh) or segmentation for every detection"
+_NAME = "detections"
+
+
+def read_detections(path: str | Path, truth: DetectionTruth) -> DetectionArrays:
+    """Read a file in COCO's results format.
+
+    Args:
+        path: JSON list of objects with ``image_id``, ``category_id``, ``score``, and ``bbox`` (xywh), ``segmentation``
+            or both. Detections without boxes get those of their masks, and the sizes of their masks.
+        truth: The annotations that they are to be scored against.
+
+    Raises:
+        DataError: The file is not that; a detection is named that lacks a value, or has one of another kind, or is of
+            an image or a category that the annotations do not have.
+    """
+    records = read_json(path, _NAME, "give a JSON file in COCO's results format")
+    if not isinstance(records, list):
+        raise DataError(f"{path} is no list of detections", fix="give a file in COCO's results format")
+    check_records(records, _NAME, path, _FIX)
+    images = whole_numbers(path, _NAME, records, "image_id", _FIX)
+    categories = whole_numbers(path, _NAME, records, "category_id", _FIX)
+    given = column(records, "score", _NAME, path, _FIX)
+    scores, wrong = finite_numbers(given)
+    if wrong is not None:
+        raise DataError(f"{_NAME}[{wrong}] of {path} has the score {shown(given[wrong])}, no finite number", fix=_FIX)
+    places = _known(path, "images", images, truth.image_ids, "score them against the annotations of the same split")
+    labels = _known(path, "categories", categories, truth.category_ids, _category_fix(categories, truth))
+    masks = _given(path, records, "segmentation", _is_mask)
+    if masks is not None and (fault := find_fault(masks, [truth.sizes[place] for place in places])):
+        raise DataError(f"{path}: mask of detection {fault[0]}: {fault[1]}", fix="give masks of the image's size")
+    boxes = _given(path, records, "bbox", lambda box: box is not None and box != [])
+    if boxes is None and masks is None and records:
+        raise DataError(f"{_NAME}[0] of {path} has neither bbox nor segmentation", fix=_FIX)
+    if boxes is not None:
+        xyxy, wrong = boxes_of(boxes)
+        if wrong is not None:
+            raise DataError(
+                f"{_NAME}[{wrong}] of {path} has the box {shown(boxes[wrong])}",
+                fix="give boxes as [x, y, width, height], finite and of no negative size",
+            )
+        return DetectionArrays(images, xyxy, scores, labels, masks)
+    runs = [_run_lengths(path, i, mask, truth.sizes[places[i]]) for i, mask in enumerate(masks or [])]
+    return DetectionArrays(images, _boxes_of_masks(runs), scores, labels, runs or None, sized_by_masks=True)
+
+
+def _known(path: str | Path, what: str, named: np.ndarray, known: np.ndarray, fix: str) -> np.ndarray:
+    """Places of ids of the file among those of the annotations."""
+    place, there = places_in(known, named)
+    if not there.all():
+        raise DataError(
+            f"{(~there).sum()} detections in {path} are of {what} that the annotations do not list, such as "
+            f"{named[~there][0]} ({_NAME}[{int(np.argmin(there))}])",
+            fix=fix,
+        )
+    return place
+
+
+def _category_fix(categories: np.ndarray, truth: DetectionTruth) -> str:
+    """The way out of unknown categories; says where ids that are shifted by one would fit."""
+    for shift in (1, -1):
+        if np.isin(categories + shift, truth.category_ids).all():
+            return f"the ids seem to be off by one: those of the annotations are {'higher' if shift > 0 else 'lower'}"
+    if np.isin(categories, np.arange(truth.num_classes)).all():
+        return "the ids seem to be class numbers from 0: write the category ids of the annotation file"
+    return "use the category ids of the annotation file"
+
+
+def _is_mask(value: Any) -> bool:
+    return value is not None and value not in ([], [[]])
+
+
+def _given(path: str | Path, records: list[dict[str, Any]], key: str, is_given: Any) -> list[Any] | None:
+    """What all detections have under a key; None where none has it.
+
+    Raises:
+        DataError: Some have it and some do not.
+    """
+    values = [record.get(key) for record in records]
+    there = [is_given(value) for value in values]
+    if all(there):
+        return values if values else None
+    if any(there):
+        raise DataError(
+            f"{_NAME}[{there.index(False)}] of {path} has no {key}, and {_NAME}[{there.index(True)}] has one",
+            fix=f"give {key} for all detections or for none",
+        )
+    return None
+
+
+def _run_lengths(path: str | Path, place: int, mask: Any, size: tuple[int, int] | None) -> dict[str, Any]:
+    if isinstance(mask, list) and size is None:
+        raise DataError(
+            f"{_NAME}[{place}] of {path} is a polygon in an image whose size the annotations do not say",
+            fix="give run lengths, or height and width of the images",
+        )
+    try:
+        return as_run_lengths(mask, size)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{path}: mask of detection {place}: {error}", fix="give masks of the image's size") from error
+
+
+def _boxes_of_masks(runs: list[dict[str, Any]]) -> np.ndarray:
+    from hotcoco import mask
+
+    boxes = np.asarray(mask.to_bbox(runs), dtype=np.float64).reshape(-1, 4) if runs else np.zeros((0, 4))
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
