@@ -241,8 +241,9 @@ def test_what_cannot_be_trained_or_scored_is_refused_before_training(tmp_path):
     for split in ("train", "val"):
         write_coco(tmp_path, split)
     val = json.loads((tmp_path / "annotations/val.json").read_text())
-    (tmp_path / "annotations/val.json").write_text(json.dumps({**val, "info": "text"}))  # hotcoco expects an object
-    with pytest.raises(DataError, match=r"cannot read .*val\.json"):
+    broken = [{**val["annotations"][0], "bbox": [1, 2, 3, 4, 5]}]
+    (tmp_path / "annotations/val.json").write_text(json.dumps({**val, "annotations": broken}))
+    with pytest.raises(DataError, match=r"annotation 1 of .*val\.json has the box \[1, 2, 3, 4, 5\]"):
         DetectionTask(config)
     (tmp_path / "annotations/train.json").write_text(json.dumps({**val, "annotations": []}))
     with pytest.raises(DataError, match="the 5 images of train have no objects"):
