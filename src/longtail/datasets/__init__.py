@@ -6,6 +6,7 @@ from typing import Any
 # Imported on first use: one data set's needs are not another's.
 _PUBLIC = {
     "ADE20K": "longtail.datasets.ade20k",
+    "BoxSamples": "longtail.datasets.box_samples",
     "Cityscapes": "longtail.datasets.cityscapes",
     "Coco": "longtail.datasets.coco",
     "LongTailScenes": "longtail.datasets.synthetic",

@@ -58,7 +58,9 @@ def open_dataset(
     text = str(name_or_path)
     kind, colon, root = text.partition(":")
     arguments: tuple[str, ...]
-    if colon and kind in _NAMED:
+    if kind == "hf" and task == "detection":
+        make, arguments = _import("longtail.datasets.box_samples.SavedBoxes"), (root,)
+    elif colon and kind in _NAMED:
         make, arguments = _import(_NAMED[kind]), (root,)
     elif text in _NAMED_WITHOUT_FILES:
         make, arguments = _import(_NAMED_WITHOUT_FILES[text]), ()

@@ -82,7 +82,7 @@ class SegmentationSamples(SegmentationDataset):
 
     def __getitem__(self, index: int) -> SegmentationSample:
         stored = self.samples[index]
-        image = _pixels(self._part(stored, self._image, 0, index), index)
+        image = rgb_pixels(self._part(stored, self._image, 0, index), index)
         ids = self._ids(self._part(stored, self._mask, 1, index), index)
         if tuple(image.shape[-2:]) != ids.shape:
             raise DataError(
@@ -228,7 +228,7 @@ def _found(sample: Mapping[str, Any]) -> str:
     return key
 
 
-def _pixels(image: Any, index: int) -> tv_tensors.Image:
+def rgb_pixels(image: Any, index: int) -> tv_tensors.Image:
     """uint8 (3, h, w) RGB."""
     if isinstance(image, Image.Image):
         if image.mode not in _RGB_MODES:
