@@ -80,10 +80,16 @@ def test_a_data_set_on_disk(tmp_path: Path) -> None:
     features = datasets.Features(
         {
             "image": datasets.Image(),
-            "objects": {"bbox": datasets.Sequence(datasets.Sequence(datasets.Value("float32"))), "category": datasets.Sequence(label)},
+            "objects": {
+                "bbox": datasets.Sequence(datasets.Sequence(datasets.Value("float32"))),
+                "category": datasets.Sequence(label),
+            },
         }
     )
-    rows = {"image": [PHOTO, PHOTO], "objects": [{"bbox": [[2, 3, 10, 5]], "category": [1]}, {"bbox": [], "category": []}]}
+    rows = {
+        "image": [PHOTO, PHOTO],
+        "objects": [{"bbox": [[2, 3, 10, 5]], "category": [1]}, {"bbox": [], "category": []}],
+    }
     split = datasets.Dataset.from_dict(rows, features=features)
     datasets.DatasetDict(train=split, validation=split).save_to_disk(str(tmp_path / "saved"))
     data = open_dataset(f"hf:{tmp_path / 'saved'}", "val", task="detection")

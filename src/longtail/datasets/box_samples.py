@@ -117,7 +117,9 @@ class BoxSamples(DetectionDataset):
         key = next((name for name in _BOXES if name in target), None)
         label = next((name for name in _LABELS if name in target), None)
         if key is None or label is None:
-            raise DataError(f"sample {index} has no {'labels' if key else 'boxes'}; it holds {', '.join(target)}", fix=_FIX)
+            raise DataError(
+                f"sample {index} has no {'labels' if key else 'boxes'}; it holds {', '.join(target)}", fix=_FIX
+            )
         try:
             boxes = np.asarray(target[key], dtype=np.float64)
             stored = np.asarray(target[label])
@@ -139,7 +141,8 @@ class BoxSamples(DetectionDataset):
             boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         if (boxes[:, 2:] < boxes[:, :2]).any():
             raise DataError(
-                f"a box of sample {index} ends before it begins", fix="say with box_format whether they are xyxy or xywh"
+                f"a box of sample {index} ends before it begins",
+                fix="say with box_format whether they are xyxy or xywh",
             )
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return boxes[kept], labels[kept], kept
