@@ -24,7 +24,7 @@ CLASSES = ("cat", "dog")
 
 def photo(path: Path, name: str, colour: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", IMAGES[name], (colour, 7 * len(name), 90)).save(path)
+    Image.new("RGB", IMAGES[name], (90 * colour, IMAGES[name][0], 90)).save(path)
 
 
 def coco_content(names: Sequence[str] = tuple(IMAGES), file_name: str = "{}.jpg", first: int = 1) -> dict[str, Any]:

@@ -277,7 +277,7 @@ def _check_apart(config: DetectionConfig, train: DetectionDataset, val: Detectio
     names = config.data.train_split, config.data.val_split
     files = [getattr(dataset, "image_files", None) for dataset in (train, val)]
     if names[0] != names[1] and all(files):
-        fix = "name a file for each split ({split} in annotations stands for it), or part one file with data.val_share"
+        fix = "give each split its own images; part one file of all images with data.val_share or data.split_by"
         refuse_shared_images(files[0], files[1], names, fix)  # type: ignore[arg-type]
 
 
