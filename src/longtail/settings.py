@@ -145,9 +145,12 @@ def read(
 
 
 def _refuse_plain_groups(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
-    """Refuse a group of settings that is no mapping, which jsonargparse lets pass."""
+    """Refuse null, and a group of settings that is no mapping, which jsonargparse lets pass."""
     for name, parameter in inspect.signature(target).parameters.items():
         kind, value = parameter.annotation, values.get(name)
+        plain = kind in (bool, int, float, str) or get_origin(kind) in (Literal, list, tuple, dict)
+        if name in values and value is None and plain:
+            raise ConfigError(f"{dotted(where, name)} is null", fix=_what_fits(kind, "null"))
         if value is not None and inspect.isclass(kind) and is_dataclass(kind):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{dotted(where, name)} is {value!r}", fix="give a mapping of settings")

@@ -132,5 +132,7 @@ def test_one_of_several_descriptions(tmp_path: Path) -> None:
 def test_options_of_the_command_line(tmp_path: Path) -> None:
     yolo(tmp_path)
     assert len(open_dataset(f"yolo:{tmp_path}", "train", keep_empty=False)) == 2
+    with pytest.raises(ConfigError, match="keep_empty is null"):
+        open_dataset(f"yolo:{tmp_path}", "train", keep_empty=None)
     with pytest.raises(ConfigError, match="has no option 'colour'"):
         open_dataset(f"yolo:{tmp_path}", "train", colour=1)
