@@ -46,7 +46,7 @@ class Components:
 
     @property
     def plural(self) -> str:
-        """What several of them are called."""
+        """Plural of the kind's name."""
         return self.kind + ("es" if self.kind.endswith("s") else "s")
 
     def names(self) -> list[str]:
@@ -71,7 +71,7 @@ class Components:
         known = self.names()
         raise ConfigError(
             f"there is no {self.kind} {name!r}",
-            fix=f"{nearest(name, known)}choose one of {', '.join(known)}, or give the dotted path of your own",
+            fix=f"{nearest(name, known)}choose one of {', '.join(known)}, or give a dotted path",
         )
 
     def build(self, spec: Spec, *, defaults: Mapping[str, Any] | None = None, **given: Any) -> Any:
@@ -129,7 +129,7 @@ class Components:
         return None
 
     def _buildable(self, found: type) -> bool:
-        """Whether a class needs nothing but what is supplied; others are parts of components."""
+        """Whether a class needs only supplied arguments; other classes are parts of components."""
         needed = [p.name for p in inspect.signature(found).parameters.values() if p.default is p.empty]
         return not inspect.isabstract(found) and set(needed) <= {*self.given, "args", "kwargs"}
 

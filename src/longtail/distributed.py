@@ -50,7 +50,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait for all ranks."""
     if is_distributed():
         dist.barrier()
 

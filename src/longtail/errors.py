@@ -2,7 +2,7 @@
 
 
 class LongtailError(Exception):
-    """Base of all errors that a user can mend.
+    """Base of all errors that a user can correct.
 
     Args:
         problem: The problem; names the file or value.
@@ -17,7 +17,7 @@ class LongtailError(Exception):
         super().__init__(f"{problem}\n  fix: {fix}")
 
     def __reduce__(self) -> tuple:
-        """Survive pickling: errors cross process borders in data-loading workers."""
+        """Support pickling: data-loading workers send errors to other processes."""
         return _rebuild, (type(self), self.problem, self.fix)
 
 
@@ -50,4 +50,4 @@ class MissingDependencyError(LongtailError, ImportError):
 
 
 class TrainingError(LongtailError, RuntimeError):
-    """Training that cannot go on: a loss that is not finite, a full disk."""
+    """Training that cannot continue: a loss that is not finite, a full disk."""

@@ -12,7 +12,7 @@ from longtail.errors import ConfigError
 
 @contextmanager
 def saving(path: str | Path, fix: str = "free some space there, or name another place to write to") -> Iterator[None]:
-    """Turn the ways in which the system refuses to write into one error.
+    """Turn the system's errors of writing into one error.
 
     Args:
         path: File that is written, as the error names it.
@@ -50,7 +50,7 @@ def write_beside(path: Path, write: Callable[[Path], Any], part: str = ".part") 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file, completely or not at all.
 
     Raises:
         ConfigError: The disk is full, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""One way to walk a folder of data, for every command and data set."""
+"""Walk a folder of data, in the same way for every command and data set."""
 
 import os
 from collections.abc import Collection, Iterator

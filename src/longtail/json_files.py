@@ -1,4 +1,4 @@
-"""Text and JSON files of others, read with one error that names the file and the key."""
+"""Read text and JSON files from outside, with one error that names the file and the key."""
 
 import json
 import types

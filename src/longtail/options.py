@@ -1,4 +1,4 @@
-"""Plain settings checked against the annotations of what takes them: words, types, names. Torch-free."""
+"""Check plain settings against the annotations of their function or class. Does not import torch."""
 
 import difflib
 import inspect

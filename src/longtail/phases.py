@@ -8,7 +8,7 @@ from longtail.errors import ConfigError
 
 
 class PhasedMethod(nn.Module, ABC):
-    """A module that is trained in one or several phases, in order; one of them is the current one."""
+    """A module that is trained in one or several phases, in order; one of them is current."""
 
     #: Names of the training phases, in order.
     phases: tuple[str, ...] = ("train",)

@@ -1,4 +1,4 @@
-"""Where mixed precision must not reach."""
+"""Computations that keep full precision under autocast."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The command line: one file a command in ``cli/commands``."""
+"""The command line: one file per command in ``cli/commands``."""
 
 from collections.abc import Sequence
 

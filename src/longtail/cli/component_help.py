@@ -15,7 +15,7 @@ KINDS: tuple[Components, ...] = (LOSSES, ENSEMBLES, NETWORKS)
 
 
 def describe(name: str) -> str:
-    """What a component is, its options and where it comes from; of every kind that has one of that name.
+    """Description, options and source of a component, of every kind that has one of that name.
 
     Raises:
         ConfigError: There is none.

@@ -76,7 +76,7 @@ def refuse_misplaced(arguments: Namespace, detection: bool, of_detection: Sequen
 
 
 def chosen_device(name: str) -> str:
-    """``auto`` as the best device of this machine; one a rank where there are several GPUs.
+    """``auto`` as the best device of this machine; one per rank where there are several GPUs.
 
     Raises:
         ConfigError: This machine has no such device.

@@ -52,7 +52,7 @@ class SegmentationDataset(Dataset, ABC):
     """Images with label maps.
 
     ``transform``, where given, is applied to the whole sample dict in ``__getitem__`` (torchvision v2 transforms
-    take it as it is). ``label_files`` and ``label_format`` let the frequency pass read labels without images.
+    take it unchanged). ``label_files`` and ``label_format`` let the frequency pass read labels without images.
     """
 
     classes: ClassInfo

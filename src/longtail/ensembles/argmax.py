@@ -1,4 +1,4 @@
-"""The expert that is surest of itself."""
+"""Take the most confident expert."""
 
 from collections.abc import Callable
 

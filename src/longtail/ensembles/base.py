@@ -1,4 +1,4 @@
-"""The contract of an ensemble: one small thing for both papers."""
+"""The contract of an ensemble, the same for both papers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -11,7 +11,7 @@ from longtail.errors import ConfigError
 
 
 class Ensemble(nn.Module, ABC):
-    """Combines the logits of several experts into class probabilities.
+    """Combine the logits of several experts into class probabilities.
 
     ``(experts, n, classes, *grid) -> (n, classes, *grid)``: pixels have a grid, boxes have none. The result
     sums to 1 over the classes; its argmax is the prediction. Permuting the experts together with all that
@@ -31,7 +31,7 @@ class Ensemble(nn.Module, ABC):
 
         Args:
             logits: Raw outputs of every expert.
-            features: What the experts' classifiers read, on a grid of their own; only for ensembles that need them.
+            features: Inputs of the experts' classifiers, on their own grid; only for ensembles that need them.
         """
 
 
@@ -43,7 +43,7 @@ def expert_probabilities(
 
 
 class TrainableEnsemble(Ensemble):
-    """An ensemble with parameters, fitted on frozen experts in a phase of its own."""
+    """An ensemble with parameters, fitted on frozen experts in a separate phase."""
 
     @abstractmethod
     def loss(
@@ -54,7 +54,7 @@ class TrainableEnsemble(Ensemble):
         *,
         ignore_index: int = 255,
     ) -> Float[Tensor, ""]:
-        """What the fitting minimises: a mean over the labelled positions, 0 without any.
+        """Loss of the fitting: a mean over the labelled positions, 0 without any.
 
         Args:
             logits: Raw outputs of every expert, detached.

@@ -19,7 +19,7 @@ EnsembleSpec = Spec
 
 @dataclass(frozen=True)
 class Experts:
-    """What an ensemble may know of the experts that it combines; its arguments of these names are filled in.
+    """Facts about the experts that an ensemble combines; its arguments of these names are filled in.
 
     Args:
         num_experts: K.
@@ -28,7 +28,7 @@ class Experts:
         label_sets: (K, classes), whether a class is in an expert's label set.
         own_classes: (K, classes), the classes that each expert dominates.
         share: (classes,) share of each class in the training data.
-        unit: What the share counts.
+        unit: Unit of the counts.
         frequency: Counts of the training split.
         activation: How the experts' loss reads logits as probabilities; None for softmax.
         absolute_logits: See ``ClassificationLoss``: alignment then keeps the level of the logits.
@@ -58,7 +58,7 @@ ENSEMBLES = Components(
 
 
 def build_ensemble(spec: EnsembleSpec, experts: Experts) -> Ensemble:
-    """An ensemble from settings alone.
+    """Build an ensemble from settings alone.
 
     Args:
         spec: Name of an ensemble (``longtail info``) or the dotted path of your own ``Ensemble``; with options as
@@ -76,7 +76,7 @@ def build_ensemble(spec: EnsembleSpec, experts: Experts) -> Ensemble:
 def check_reading(
     ensembles: Mapping[str, Ensemble], logits: Float[Tensor, "experts 1 logits *grid"], classes: int
 ) -> None:
-    """Read some logits, so that an ensemble which cannot is found before training and not after it.
+    """Try the ensembles on some logits, so that one that cannot read them is found before training.
 
     Raises:
         ConfigError: An ensemble does not fit these logits; names it.

@@ -1,4 +1,4 @@
-"""Calibration of a trained classifier, after the fact: an ensemble within an ensemble that undoes the imbalance."""
+"""Calibration after training: an ensemble around another that undoes the imbalance."""
 
 import numpy as np
 import torch
@@ -43,10 +43,10 @@ def counts_of(experts: Experts, unit: Unit) -> np.ndarray:
 def divide_probabilities(
     probabilities: Float[Tensor, "n classes *grid"], divisors: Float[Tensor, " c"], *, independent: bool = False
 ) -> Float[Tensor, "n classes *grid"]:
-    r"""Probabilities of the first c classes divided, the rest (background) kept, all brought to the sum 1.
+    r"""Divide the probabilities of the first c classes, keep the rest (background), and normalise the sum to 1.
 
     The same as taking the logarithms of the divisors from the logits of a softmax. ``independent`` does so for
-    sigmoids, one class at a time: :math:`\frac{p/a}{p/a + 1 - p}`; there the rest stays as it is.
+    sigmoids, one class at a time: :math:`\frac{p/a}{p/a + 1 - p}`; there the rest is not changed.
 
     Source: NorCal (Pan 2021), Eqs. 3 and 5.
     """
@@ -92,7 +92,7 @@ class Calibrated(Ensemble):
 
 
 class LogitNormalized(Ensemble):
-    r"""Another ensemble of normalised logits: every class gets the deviation 1 and the smallest of the classes' means.
+    r"""Normalise the logits for another ensemble: every class gets the deviation 1 and the smallest of the classes' means.
 
     .. math::
         o'_c = \frac{o_c - (μ_c - \min_j μ_j)}{\sqrt{σ_c^2 + ε}}

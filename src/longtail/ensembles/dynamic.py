@@ -1,4 +1,4 @@
-"""Dynamic ensemble: every stage weighs by how strongly it speaks for a group."""
+"""Dynamic ensemble: weight every stage by its evidence for a group."""
 
 from typing import Literal, get_args
 
@@ -74,7 +74,7 @@ class DynamicEnsemble(Ensemble):
         return self.layout.read(self.layout.join(combined, rest.mean(dim=0)), logits, self.activation)
 
     def stage_weights(self, logits: Float[Tensor, "experts n logits *grid"]) -> list[Float[Tensor, "experts n *grid"]]:
-        """Weight of every stage for each group, summing to 1 over the stages: what decided a detection."""
+        """Weight of every stage for each group, summing to 1 over the stages: the stages that decided a detection."""
         raw, rest = self.layout.split(logits)
         parts = self.layout.align(raw, rest)[0] if self.align and self.weigh_by == "aligned" else raw
         return [self._weights(part).squeeze(2) for part in parts]
@@ -88,7 +88,7 @@ class DynamicEnsemble(Ensemble):
 
 
 def _weighted_sum(weights: Tensor, part: Tensor) -> Tensor:
-    """``(weights * part).sum(0)``, a stage at a time: no product of all the stages is held."""
+    """``(weights * part).sum(0)``, one stage at a time, without the product of all stages."""
     total = weights[0] * part[0]
     for weight, stage in zip(weights[1:], part[1:], strict=True):
         total = torch.addcmul(total, weight, stage)

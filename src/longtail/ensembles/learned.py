@@ -1,4 +1,4 @@
-"""MEDOE's decision-maker: learned weights and biases of every expert and category."""
+"""MEDOE's ensemble: learned weights and biases of every expert and category."""
 
 import math
 from typing import Literal, get_args
@@ -38,7 +38,7 @@ class LearnedEnsemble(TrainableEnsemble):
         inputs: u; log softmax(z), softmax(z) or z itself.
         outer: The weight outside the inner softmax: w, none (1/K), or w normalised over the experts.
         objective: ``likelihood`` = -log of the normalised p_final; ``scores`` = cross-entropy that takes p_final for
-            logits; ``literal`` = -log p_final as it is, with the 1/K of Eq. 8.
+            logits; ``literal`` = -log p_final unchanged, with the 1/K of Eq. 8.
         bias: β of its own for every expert (as in Eq. 7), or shared by the experts (as in the text).
         positive: Whether w = softplus(θ + ln(e - 1)); default: for ``likelihood`` only.
 

@@ -21,7 +21,7 @@ def logit_adjustment(
         experts: The experts, with counts.
         inner: the ensemble that is calibrated, by name or as {name: dynamic, temperature: 2}
         tau: τ, power of the share; 0 changes nothing
-        unit: what is counted: pixels, instances or images; when not given, pixels of pixels and instances of boxes
+        unit: unit of the counts: pixels, instances or images; when not given, pixels of pixels and instances of boxes
         independent: read probabilities as one sigmoid for each class
 
     Source: Logit adjustment (Menon 2021), Eq. 9.

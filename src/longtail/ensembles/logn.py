@@ -6,7 +6,7 @@ from longtail.errors import ConfigError
 
 
 def logn(experts: Experts, *, recording: str, inner: EnsembleSpec = "average") -> LogitNormalized:
-    """Another ensemble of logits whose classes have the deviation 1 and the smallest of the classes' means.
+    """Normalise the logits for another ensemble: every class gets the deviation 1 and the smallest of the classes' means.
 
     Args:
         experts: The stages of a cascade.

@@ -1,4 +1,4 @@
-"""Nested chain: experts of nested label sets read as one probability by the chain rule."""
+"""Nested chain: combine experts of nested label sets by the chain rule of probability."""
 
 from itertools import pairwise
 

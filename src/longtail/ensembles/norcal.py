@@ -21,7 +21,7 @@ def norcal(
         experts: The experts, with counts.
         inner: the ensemble that is calibrated, by name or as {name: dynamic, temperature: 2}
         gamma: γ, power of the size; 0 changes nothing
-        unit: what the size of a class is: images, instances or pixels
+        unit: unit of the size of a class: images, instances or pixels
         independent: read probabilities as one sigmoid for each class
 
     Source: NorCal (Pan 2021), Eqs. 3-5; PEERS part 2, 4.

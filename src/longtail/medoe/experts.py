@@ -1,4 +1,4 @@
-"""Label sets: which categories each expert is trained on, and which it answers for."""
+"""Label sets: the categories that each expert is trained on, and those that it dominates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class LabelSets:
 
     @classmethod
     def from_groups(cls, groups: CategoryGroups, overlap: Overlap = "nested") -> "LabelSets":
-        """One expert a group, most frequent first.
+        """One expert per group, most frequent first.
 
         Args:
             groups: Head, body, tail (or any number of groups, most frequent first).

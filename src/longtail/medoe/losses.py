@@ -22,7 +22,7 @@ _LOG_FLOOR = 1e-30
 
 @dataclass(frozen=True)
 class ExpertLossOptions:
-    """How Eq. 3-5 are read. The defaults are SPEC's recommendations; every other value is a reading worth a run.
+    """How Eq. 3-5 are read. The defaults are SPEC's recommendations; every other value is another reading.
 
     Args:
         alpha: Weight α of the auxiliary loss (Eq. 5).
@@ -164,7 +164,7 @@ def prior_divergence(
 
 
 class ExpertSums(NamedTuple):
-    """Sums over pixels that the terms are made of; zero where the reading has no use for one.
+    """Sums over pixels for the terms; zero where the reading does not use one.
 
     Attributes:
         cross_entropy: ``summed_cross_entropy``.
@@ -191,7 +191,7 @@ class ExpertLoss(nn.Module):
         options: How the equations are read.
         ignore_index: Target value of pixels without a label.
 
-    What is a mean over pixels is one over those of all ranks: a rank that shows nothing of a rare class takes no weight from
+    Means over pixels are over the pixels of all ranks: a rank without a rare class takes no weight from
     one that does.
 
     Source: MEDOE Eq. 3-5.
@@ -240,7 +240,7 @@ class ExpertLoss(nn.Module):
         else:
             sums = ExpertSums(*sum_over_bands(self.sums, logits, upsampling, masked, penalised))
         totals = all_reduce_sum(torch.stack([own.sum(), penalised.sum()]))
-        # Gradients are averaged over ranks: what is divided by the pixels of all ranks is multiplied by their number.
+        # Gradients are averaged over ranks: losses divided by the pixels of all ranks are multiplied by their number.
         own_pixels, penalised_pixels = totals.clamp(min=1) / world_size()
         divisors = {"valid": own_pixels, "all": max(1, target.numel()), "sum": 1}
         terms = {"ce": sums.cross_entropy / divisors[options.normalizer]}
@@ -290,7 +290,7 @@ class ExpertLoss(nn.Module):
     def _divergence_of_mean(self, mean: Tensor, labelled: Tensor) -> Tensor:
         """KL(p̄ ‖ q); without a labelled pixel 0, connected to the graph."""
         if self.running_mean is not None:
-            own = mean - mean.detach()  # the batch's gradient as it is, or momentum would weaken α
+            own = mean - mean.detach()  # the batch's unscaled gradient; otherwise momentum would weaken α
             mean = self.options.momentum * self.running_mean + (1 - self.options.momentum) * mean.detach()
             if self.training:
                 self.running_mean = mean.where(labelled, self.running_mean)

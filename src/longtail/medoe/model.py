@@ -35,7 +35,7 @@ class Medoe(SegmentationMethod):
         prior: (C,) share of each class in the training data, F(j).
         ensemble: How the experts' outputs become the prediction.
         loss: How Eq. 3-5 are read.
-        comparisons: Further ensembles to read the same experts with; trainable ones are fitted side by side, in the
+        comparisons: Other ensembles of the same experts; trainable ones are fitted side by side, in the
             same phase.
         restrict_oracle: Whether the oracle's softmax runs over the expert's label set alone.
         name: Name of the method's own prediction.
@@ -65,7 +65,7 @@ class Medoe(SegmentationMethod):
             )
         if not model.num_classes == label_sets.num_classes == len(prior):
             raise ConfigError(
-                f"the model tells {model.num_classes} classes apart, the label sets {label_sets.num_classes}, "
+                f"the model predicts {model.num_classes} classes, the label sets {label_sets.num_classes}, "
                 f"the prior {len(prior)}",
                 fix="count and group the classes that the model predicts",
             )
@@ -89,7 +89,7 @@ class Medoe(SegmentationMethod):
         self.register_buffer("expert_of", label_sets.expert_of, persistent=False)
         self.label_sets: Tensor
         self.expert_of: Tensor
-        # What the caller had frozen stays frozen in every phase.
+        # Parameters that the caller froze stay frozen in every phase.
         self._frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
         self.start_phase("experts")
 

@@ -1,4 +1,4 @@
-"""``Detector``: a trained detection method with all that it needs to read a picture; the thing to save and load."""
+"""``Detector``: a trained detection method with its classes and preprocessing; save and load this."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What trained models have in common: saved as weights with a JSON description, rebuilt without running strange code."""
+"""Common part of trained models: saved as weights with a JSON description, rebuilt without running foreign code."""
 
 import difflib
 import hashlib
@@ -47,7 +47,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     settings: dict[str, dict[str, Any]]
 
     def save_run(self, folder: str | Path, phases: Sequence[str] = ()) -> None:
-        """Write ``best.safetensors`` and ``config.json`` into a run folder; each replaces the old one when it is whole.
+        """Write ``best.safetensors`` and ``config.json`` into a run folder; each replaces the old one once it is complete.
 
         Args:
             folder: The run folder.
@@ -68,7 +68,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         config.replace(Path(folder) / "config.json")
 
     def fingerprint(self) -> str:
-        """Names of model and method, and a digest of the weights and of all settings: another one predicts otherwise."""
+        """Names of model and method, and a digest of the weights and all settings, which identify predictions."""
         config: Any = self._hub_mixin_config
         told = {**config, "model": self.without_initial_weights(self.settings["model"])}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())

@@ -1,4 +1,4 @@
-"""``Segmenter``: a trained method with all that it needs to read a picture; the thing to save, publish and load."""
+"""``Segmenter``: a trained method with its classes and preprocessing; save, publish and load this."""
 
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Segmenter(
         method: dict[str, Any] | None = None,
         input: dict[str, Any] | None = None,
     ) -> "Segmenter":
-        """A segmenter of a network of your own: train its ``method`` in your loop, then ``save_pretrained``.
+        """A segmenter of your own network: train its ``method`` in your loop, then ``save_pretrained``.
 
         ``from_pretrained(FOLDER, network=…)`` reads it again; the network itself is not saved, only its weights.
 
@@ -161,7 +161,7 @@ class Segmenter(
 
 
 def facts_of(data: SegmentationDataset, frequency: ClassFrequency, groups: CategoryGroups) -> dict[str, Any]:
-    """What a ``Segmenter`` is told of the training data, as plain values."""
+    """Facts about the training data for a ``Segmenter``, as plain values."""
     return {
         "classes": {
             "names": list(data.classes.names),

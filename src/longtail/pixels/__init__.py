@@ -1,6 +1,6 @@
 """Maps at the image's size in bounded memory: upsampling, losses, sums and labels, and every shortcut to them.
 
-Outside this room a map is ``upsampling(logits)``; what is computed of it goes through one of these names.
+Outside this room a map is ``upsampling(logits)``; computations on it go through one of these names.
 """
 
 from longtail.pixels.bands import sum_over_bands

@@ -64,7 +64,7 @@ class Band(NamedTuple):
         return wide.view(*low.shape[:-1], self.columns)
 
     def between(self, wide: Float[Tensor, "*channels inputs W"]) -> Float[Tensor, "*channels rows W"]:
-        """The band in memory of its own, from the rows ``inputs`` of ``widened``."""
+        """The band in new memory, from the rows ``inputs`` of ``widened``."""
         if self.down is None:
             return wide.clone(memory_format=torch.contiguous_format)
         with full_precision(wide.device.type):

@@ -162,7 +162,7 @@ def _calibrated(
 
 
 class LearnedScores:
-    """Scores with the argmax of a learned ensemble whose logits are interpolated, with all that is constant done before.
+    """Scores with the argmax of a learned ensemble whose logits are interpolated, with constant factors applied before.
 
     With b = 2^(β log2 e), c = outer ⊙ b, k = log2(c) / w and v = (z - max_j z_j) log2 e + k ::
 
@@ -203,7 +203,7 @@ class LearnedScores:
         self._unshift, self._inverse_outer = (-shift).exp2(), outer.reciprocal()
 
     def prepare(self, logits: Float[Tensor, "experts n classes h w"]) -> Float[Tensor, "experts n classes h w"]:
-        """What to interpolate instead of the heads' logits."""
+        """Maps to interpolate instead of the heads' logits."""
         if not self.ahead:
             return logits
         logits = logits.to(self._shift.dtype)

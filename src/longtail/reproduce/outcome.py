@@ -21,7 +21,7 @@ _FEWEST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a row.
+    """One entry of a row.
 
     Args:
         published: Printed number in percent; None where there is none.

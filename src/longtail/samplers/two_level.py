@@ -14,7 +14,7 @@ from longtail.samplers.class_aware import ClassAware
 class TwoLevel(ClassAware):
     """Class-aware sampling that also gives the class for which an image was drawn.
 
-    Indices are those of ``base.join``; ``base.split`` takes them apart.
+    Indices are those of ``base.join``; ``base.split`` separates them.
 
     Args:
         image_labels: Classes of the objects of every image.

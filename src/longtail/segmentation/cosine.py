@@ -11,7 +11,7 @@ from longtail.errors import ConfigError
 
 
 class CosineConv2d(nn.Conv2d):
-    """A convolution that gives the scaled cosine between what lies under its kernel and its weights, plus a bias.
+    """A convolution that gives the scaled cosine of its input patch and its weights, plus a bias.
 
     o_c = temperature <x / |x|, w_c / |w_c|> + b_c
 

@@ -34,5 +34,5 @@ class DeconfoundPixels(nn.Module):
         return self.rows(rows).unflatten(0, (len(input), *input.shape[-2:])).movedim(-1, 1)
 
     def reset_parameters(self) -> None:
-        """New weights, and nothing known of pixels in general."""
+        """Reset weights and the moving sum."""
         self.rows.reset_parameters()

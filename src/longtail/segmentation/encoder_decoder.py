@@ -14,12 +14,12 @@ Features = Sequence[Tensor]
 
 
 class ExpertOutput(NamedTuple):
-    """What a decoder and its head say about a batch, at the head's own resolution.
+    """Outputs of a decoder and its head for a batch, at the head's own resolution.
 
     Attributes:
         logits: (n, classes, h, w).
-        decoded: (n, channels, h, w), what the classifier read.
-        auxiliary: Further logits (n, classes, h', w') inside the decoder that are trained on the same target
+        decoded: (n, channels, h, w), input of the classifier.
+        auxiliary: Other logits (n, classes, h', w') inside the decoder that are trained on the same target
             (OCRNet's soft regions); usually none.
     """
 
@@ -48,7 +48,7 @@ class Expert(nn.Module):
 
 
 def decode(decoder: nn.Module, features: Features) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """What a decoder (see ``Expert``) makes of the features, and its auxiliary logits, if any."""
+    """Output of a decoder (see ``Expert``), and its auxiliary logits, if any."""
     decoded = decoder(features)
     decoded, auxiliary = decoded if isinstance(decoded, tuple) else (decoded, ())
     return decoded, tuple(auxiliary)
@@ -61,7 +61,7 @@ class EncoderDecoder(nn.Module):
         encoder: Normalised image (n, bands, h, w) -> features.
         decoder: See ``Expert``.
         head: See ``Expert``.
-        num_classes: Number of classes C that the head tells apart.
+        num_classes: Number of classes C of the head.
         auxiliary_head: features -> auxiliary logits (n, classes, h', w') that also train the encoder (the FCN head of
             the common recipes); None where the recipe has none.
         auxiliary_weight: Weight of every auxiliary loss, of this head and of the decoder's own.
@@ -95,7 +95,7 @@ class EncoderDecoder(nn.Module):
         return self.encoder(pad_to_multiple(image, self.size_divisor))
 
     def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
-        """Logits at the image's size: those of the model that was wrapped."""
+        """Logits at the image's size, equal to the wrapped model's."""
         logits = self.expert(self.encode(image)).logits
         return full_size(logits, image.shape[-2:], self.size_divisor, self.align_corners)
 

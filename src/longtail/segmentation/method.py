@@ -1,4 +1,4 @@
-"""What training, evaluation and prediction know of a segmentation method."""
+"""The contract of a segmentation method with training, evaluation and prediction."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -21,7 +21,7 @@ from longtail.training.run_folder import RunFolder
 from longtail.training.signals import StopSignals
 from longtail.training.task import Task, phases_of
 
-#: Task -> where it is built; a further task adds a line and a file.
+#: Task -> where it is built; a new task adds a line and a file.
 TASKS = {
     "segmentation": "longtail.training.segmentation_task:SegmentationTask",
     "detection": "longtail.training.detection_task:DetectionTask",
@@ -113,7 +113,7 @@ def _begin(
     phases: tuple[str, ...],
     console: Console,
 ) -> tuple[str, ...]:
-    """Load what the run begins with; return the phases that are finished."""
+    """Load the initial weights or state of the run; return the finished phases."""
     method = task.method
     if state is not None:
         if state["finished"]:

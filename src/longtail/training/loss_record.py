@@ -30,7 +30,7 @@ class LossRecord:
         self._values: list[Tensor] = []
 
     def add(self, terms: Mapping[str, Tensor], counts: Mapping[str, Tensor] | None = None) -> None:
-        """Keep the losses of a batch, and what was counted in it."""
+        """Keep the losses and counts of a batch."""
         self._names, self._losses = [*terms, *(counts or {})], len(terms)
         values = [*terms.values(), *(counts or {}).values()]
         self._values.append(torch.stack([value.detach().float() for value in values]))
@@ -79,7 +79,7 @@ class LossRecord:
         return {"loss": total, **dict(named[: self._losses])}, dict(named[self._losses :])
 
     def state(self) -> dict:
-        """What a checkpoint keeps of it: the losses of this rank, as plain tensors."""
+        """State for a checkpoint: the losses of this rank, as plain tensors."""
         return {"values": torch.stack(self._values).cpu() if self._values else None, "first": self.first}
 
     def restore(self, state: dict, device: torch.device) -> None:

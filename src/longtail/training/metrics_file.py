@@ -65,14 +65,14 @@ class MetricsFile:
 
 
 def measured(path: Path) -> dict[str, Any]:
-    """What a run measured while training besides its losses.
+    """Measurements of a training run other than losses.
 
     Args:
         path: Its ``metrics.csv``.
 
     Returns:
         ``memory_gb``, the peak over all phases, and ``positives``, mean foreground boxes of a batch that each stage of a
-        detector learned from, ``{stage: {group: number}}``; what was not measured is left out.
+        detector learned from, ``{stage: {group: number}}``; without values that were not measured.
     """
     if not path.is_file():
         return {}

@@ -38,12 +38,12 @@ class LabelsPictures(Protocol):
 
 @dataclass
 class Predicted:
-    """What became of the images of this process.
+    """Counts of predicted and skipped images.
 
     Args:
         written: Number of images predicted.
         skipped: Number of images that were there already.
-        failed: One error an image that cannot be read.
+        failed: One error for each image that cannot be read.
     """
 
     written: int = 0
@@ -108,7 +108,7 @@ def predict(
         segmenter: A ``Segmenter``, on the device to compute on.
         images: Name -> file, as ``find_images`` gives it.
         out: Folder to write into.
-        overwrite: Whether to predict again what is written already, by whatever model.
+        overwrite: Whether to replace predictions that exist, of any model.
         window: Height and width of a sliding window; the whole image at once where not given.
         stride: Step of the window.
         opacity: Share of the class colour in an overlay.

@@ -1,4 +1,4 @@
-"""``PredictionFolder``: results by image, all of one model that looked in one way; what is there is not made again."""
+"""``PredictionFolder``: predictions of one model with one setting; existing ones are skipped."""
 
 import json
 import os
@@ -17,7 +17,7 @@ class PredictionFolder:
     """Where predictions of one task lie, which model made them (``made_by.json``), and of which files (``sources.json``).
 
     Args:
-        path: The folder; another task may use it, too.
+        path: The folder; another task may use it as well.
         kinds: Sub-folder -> suffix of its files; an image has one file in each.
     """
 
@@ -50,7 +50,7 @@ class PredictionFolder:
         Args:
             images: Name -> file of all images.
             made_by: The model and the options; plain JSON values.
-            overwrite: Whether to predict again what is written already; those results are removed.
+            overwrite: Whether to remove existing results and predict again.
 
         Raises:
             ConfigError: The folder holds results of another model or of other options, which would stay, or of other
@@ -100,7 +100,7 @@ class PredictionFolder:
             if saved.get(name, state) != state and all(self.file(kind, name) in stay for kind in self.kinds):
                 raise ConfigError(
                     f"{self.file(mine, name)} is not of {images[name]} as it is now: of another file of that name, or "
-                    "of what it was before",
+                    "of an earlier version",
                     fix="give another --out, or predict all again with --overwrite",
                 )
         if any(saved.get(name) != state for name, state in now.items()):
@@ -124,7 +124,7 @@ class PredictionFolder:
 
 
 def _state_of(path: Path) -> list[int] | None:
-    """Size and time of change of a file: what a file of the same name in another folder does not share."""
+    """Size and modification time of a file, which tell it from one of the same name in another folder."""
     try:
         stat = path.stat()
     except OSError:  # reading it will say why

@@ -41,7 +41,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What the console said."""
+        """Text of the console."""
         return self.path / "train.log"
 
     @property
@@ -61,7 +61,7 @@ class RunFolder:
 
     @property
     def card(self) -> Path:
-        """What the weights are: model, method, classes, groups."""
+        """Description of the weights: model, method, classes, groups."""
         return self.path / "config.json"
 
     @property
@@ -110,7 +110,7 @@ class RunFolder:
         return any(e != checkpoints or not e.is_dir() or any(e.iterdir()) for e in self.path.iterdir())
 
     def clear(self) -> None:
-        """Remove what a run writes, and nothing else; only in the first process of a run."""
+        """Remove only files that a run writes; only in the first process of a run."""
         if environment_rank() > 0:
             return
         for name in _OURS:

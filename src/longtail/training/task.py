@@ -1,4 +1,4 @@
-"""What the engine knows of a task: everything that differs between segmentation and detection."""
+"""The contract of a task with the engine: the differences of segmentation and detection."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +20,9 @@ class Validation:
     """Outcome of one validation.
 
     Args:
-        score: What the best weights are chosen by; higher is better.
+        score: Score by which the best weights are chosen; higher is better.
         values: Metric name -> value, for the logs.
-        shown: What the console shows.
+        shown: Text for the console.
     """
 
     score: float
@@ -74,7 +74,7 @@ class Task(Protocol):
         """
 
     def describe(self) -> list[tuple[str, str]]:
-        """What is trained on what: (subject, words) lines."""
+        """Lines (subject, words) on the model and the data of the training."""
 
 
 @contextmanager

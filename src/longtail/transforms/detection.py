@@ -90,7 +90,7 @@ class ResizeShortSide(v2.Transform):
     def __init__(self, short_sides: Sequence[int], max_side: int | None = None) -> None:
         super().__init__()
         if not short_sides or min(short_sides) < 1:
-            raise ConfigError(f"short_sides = {tuple(short_sides)}", fix="give at least one length of a pixel or more")
+            raise ConfigError(f"short_sides = {tuple(short_sides)}", fix="give at least one length >= 1")
         self.short_sides, self.max_side = tuple(short_sides), max_side
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def segmentation_eval(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> v2.Compose:
-    """Evaluation: the image at full size, or resized; the label map stays as it is, to be scored at its own size.
+    """Evaluation: the image at full size, or resized; the label map keeps its size, at which it is scored.
 
     Args:
         short_side: Resize so that the shorter side has this length, keeping the ratio (ADE20K: 512).

@@ -1,6 +1,6 @@
 """Score ensembles of recorded stages by class and group, without running the detector.
 
-The stages are recorded by `longtail evaluate RUN --record FOLDER`. Without further options everything is scored that
+The stages are recorded by `longtail evaluate RUN --record FOLDER`. Without other options everything is scored that
 the run itself reads; `--ensembles` and `--temperatures` try others. Boxes only: masks need the network.
 """
 
@@ -27,7 +27,7 @@ def add_arguments(parser: Parser) -> None:
         "{name: norcal, gamma: 0.6, inner: dynamic}",
     )
     parser.add_argument(
-        "--temperatures", type=tuple[float, ...], default=(), help="dynamic ensembles of these tau, beside the others"
+        "--temperatures", type=tuple[float, ...], default=(), help="other dynamic ensembles, of these tau"
     )
     parser.add_argument(
         "--readouts",
@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--score_threshold", type=float | None, default=None, help="threshold other than the run's")
     parser.add_argument("--nms_iou", type=float | None, default=None, help="overlap other than the run's")
-    parser.add_argument("--kept", type=int | None, default=None, help="detections an image other than the run's")
+    parser.add_argument("--kept", type=int | None, default=None, help="detections per image, other than the run's")
     parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
     parser.add_argument("--trust_code", action="store_true", help="let the recording name code outside this library")
     parser.add_argument("--quick", action="store_true", help="leave AP-fixed and the calibration out")

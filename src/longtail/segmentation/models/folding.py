@@ -89,7 +89,7 @@ def _add_small(
 ) -> Float[Tensor, "n out H W"]:
     """``total`` and the convolutions of the maps: each tap at the map's own size, then resampled and shifted at once.
 
-    Resampling and shifting treat rows and columns apart, so they are a product with a matrix from either side; the one
+    Resampling and shifting treat rows and columns separately, so they are a product with a matrix from either side; the one
     over the rows is shared by all maps.
     """
     (height, width), n, out = size, len(pairs[0][0]), len(pairs[0][1])

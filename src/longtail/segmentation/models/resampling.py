@@ -11,7 +11,7 @@ from torch import Tensor
 def resize(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c H W"]:
     """Bilinear resampling to a size (height, width), pixel centres aligned as areas (``align_corners=False``).
 
-    Rows and columns apart, as products with small matrices: on a CPU faster than ``interpolate`` both ways at the sizes
+    Rows and columns separately, as products with small matrices: on a CPU faster than ``interpolate`` both ways at the sizes
     of feature maps, and its gradient is deterministic on a GPU too.
     """
     if x.shape[-2:] == tuple(size):

@@ -189,7 +189,7 @@ class _PassThrough(nn.Module):
 
 
 class _Headless(nn.Module):
-    """A model whose head hands on its input: whatever the library does before the head is done by the library."""
+    """A model whose head returns its input, so that the library computes everything before the head."""
 
     def __init__(self, model: nn.Module, head_name: str) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class _Neck(nn.Module):
 
 
 class _TokenDecoder(nn.Module):
-    """DPT's neck and the layers before its classifier; while training, its auxiliary head too."""
+    """DPT's neck and the layers before its classifier; while training, also its auxiliary head."""
 
     def __init__(self, neck: nn.Module, refine: nn.Module, index: int, auxiliary: nn.Module | None) -> None:
         super().__init__()
@@ -363,7 +363,7 @@ def _load(kind: Any, source: str | None, settings: Any, **options: Any) -> tuple
 
 
 def _check(report: Mapping[str, Any], source: str) -> None:
-    """Only a classifier may be missing or of another shape: other classes are what fine-tuning is for."""
+    """Allow only a classifier to be missing or of another shape, as in fine-tuning."""
     names = [k if isinstance(k, str) else k[0] for k in (*report["missing_keys"], *report["mismatched_keys"])]
     wrong = sorted(n for n in names if "classifier" not in n and not _is_last_layer(n))
     if wrong:

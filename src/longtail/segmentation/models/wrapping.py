@@ -1,4 +1,4 @@
-"""``wrap``: recognise whose model it is, and split it."""
+"""``wrap``: recognise the library of a model, and split it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -114,7 +114,7 @@ def _said_by_both(model: nn.Module, wrapped: EncoderDecoder) -> Tensor | None:
 
 
 def _attempt(run: Callable[[Tensor], Any], image: Tensor) -> Tensor | None:
-    """What ``run`` makes of the image where that is a map of logits; a stranger's code may fail in any way."""
+    """Map of logits that ``run`` gives; None on any failure, since the code is third-party."""
     try:
         found = run(image)
     except Exception:
