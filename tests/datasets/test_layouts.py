@@ -199,3 +199,26 @@ def test_hidden_folders_are_no_data_and_linked_ones_are(tmp_path):
     names(tmp_path / "root")
     assert len(open_dataset(str(tmp_path / "root"), "train")) == 1
     assert len(open_dataset(str(tmp_path / "root"), "all")) == 2
+
+
+def test_what_exif_turns_is_named_as_the_cause(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (3, 2)).save(tmp_path / "images" / "1.jpg", exif=exif)
+    label(tmp_path / "masks" / "1.png")
+    names(tmp_path)
+    with pytest.raises(
+        DataError, match=r"1\.png is 3x2, its image .* 2x3 pixels\n.*EXIF orientation of the photograph"
+    ):
+        SegmentationFolder(tmp_path, "all").check_images()
+
+
+def test_colour_masks_of_doubtful_pairs_are_read_as_colours(tmp_path):
+    class_dict(tmp_path)
+    (tmp_path / "train" / "train.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"cannot read image .*train\.png"):
+        SegmentationFolder(tmp_path, "train").check_images()
+    values = np.random.default_rng(0).integers(0, 255, (2, 3, 3), np.uint8)
+    Image.fromarray(values).convert("CMYK").save(tmp_path / "train" / "train.png", format="TIFF")
+    SegmentationFolder(tmp_path, "train").check_images()

@@ -165,3 +165,9 @@ def test_statistics_are_those_of_all_pixels(tmp_path):
     write(tmp_path / "other.npy", values_of(3, np.uint16))
     with pytest.raises(DataError, match=r"other\.npy has 3 bands of uint16, those before 4"):
         photo_statistics([*files, tmp_path / "other.npy"], PhotoFormat())
+
+
+def test_headers_tell_what_cannot_be_read_as_rgb(tmp_path):
+    plain, deep = write(tmp_path / "a.png", values_of(3, np.uint8)), write(tmp_path / "b.png", values_of(1, np.uint16))
+    assert RGB.header_size(plain) == (6, 9) and RGB.header_size(deep) is None
+    assert PhotoFormat(1, (0, 1)).header_size(deep) == (6, 9) and RGB.header_size(tmp_path / "gone.png") is None

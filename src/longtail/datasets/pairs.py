@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +104,13 @@ class ImageLabelPairs(SegmentationDataset):
         chunks = [self.pairs[i : i + _CHUNK] for i in range(0, len(self.pairs), _CHUNK)]
         if len(chunks) > 1:
             with process_pool(min(num_cores(), len(chunks))) as pool, quiet_forks():
-                doubtful = list(pool.map(_doubtful, chunks))
+                doubtful = list(pool.map(partial(_doubtful, photos=self.photos), chunks))
         else:
-            doubtful = [_doubtful(chunk) for chunk in chunks]
+            doubtful = [_doubtful(chunk, self.photos) for chunk in chunks]
         for _, image_file, label_file in [pair for pairs in doubtful for pair in pairs]:
             image, label = (
                 self.photos.read(image_file),
-                open_label(label_file),
+                open_label(label_file, self._format),
             )  # headers may mislead: the pixels do not
             _check_sizes(image_file, image.shape[-2:], label_file, (label.height, label.width))
 
@@ -132,9 +132,9 @@ class ImageLabelPairs(SegmentationDataset):
         return fingerprint_of(self.label_files, self.classes.names, self.ignore_index, *self._format.facts())
 
 
-def _doubtful(pairs: Sequence[tuple[str, Path, Path]]) -> list[tuple[str, Path, Path]]:
+def _doubtful(pairs: Sequence[tuple[str, Path, Path]], photos: PhotoFormat) -> list[tuple[str, Path, Path]]:
     """The pairs whose headers cannot be read or differ in size."""
-    return [pair for pair in pairs if (size := upright_size(pair[1])) is None or size != upright_size(pair[2])]
+    return [pair for pair in pairs if (size := photos.header_size(pair[1])) is None or size != upright_size(pair[2])]
 
 
 def _check_sizes(image_file: Path, image: Sequence[int], label_file: Path, label: Sequence[int]) -> None:

@@ -20,6 +20,7 @@ from longtail.frequency.label_image import too_large
 
 _DECODED = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # by torchvision; the others by Pillow
 _READERS = 16
+_TURNED = (5, 6, 7, 8)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _COLOUR = 24, 25  # places of the bit depth and the colour type in a PNG
 _WITH_ALPHA = (4, 6)
@@ -102,6 +103,17 @@ class PhotoFormat:
             raise DataError(f"image {path} has pixels that are no number", fix="fill them with a value")
         return tv_tensors.Image(scaled.sub_(low).div_(high - low).clamp_(0, 1))
 
+    def header_size(self, path: Path) -> tuple[int, int] | None:
+        """Height and width of a photograph by its header; None where only reading it tells whether it can be read."""
+        if self != RGB:
+            return upright_size(path)
+        try:
+            with Image.open(path) as image:
+                _refuse_other_than_rgb(image, path)
+                return _size_upright(image)
+        except Exception:  # reading it says why
+            return None
+
     def stored(self, path: str | Path) -> np.ndarray:
         """The bands (C, h, w) of a file that this format takes, with the values that are stored.
 
@@ -144,19 +156,22 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     """Height and width by the file's header, after EXIF rotation; None where Pillow cannot read them."""
     try:
         with Image.open(path) as image:
-            # only JPEGs have it in the header: for others Pillow may decode the whole image
-            orientation = image.getexif().get(ExifTags.Base.Orientation) if image.format == "JPEG" else None
-            size = image.height, image.width
+            return _size_upright(image)
     except Exception:  # headers are broken in many ways; reading the file finds the reason
         return None
-    return size[::-1] if orientation in (5, 6, 7, 8) else size
+
+
+def _size_upright(image: Image.Image) -> tuple[int, int]:
+    # only JPEGs have it in the header: for others Pillow may decode the whole image
+    turned = image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def is_turned(path: Path) -> bool:
     """Whether the EXIF orientation of a photograph exchanges height and width."""
     try:
         with Image.open(path) as image:
-            return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return image.getexif().get(ExifTags.Base.Orientation) in _TURNED
     except Exception:
         return False
 
