@@ -144,7 +144,7 @@ class BoxSamples(DetectionDataset):
                 f"a box of sample {index} ends before it begins",
                 fix="say with box_format whether they are xyxy or xywh",
             )
-        kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        kept: np.ndarray = np.asarray((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         return boxes[kept], labels[kept], kept
 
 
