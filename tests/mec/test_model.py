@@ -13,6 +13,7 @@ from longtail.ensembles.sparse import SparseEnsemble
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.cross_entropy import CrossEntropy
+from longtail.mec.losses import expert_losses
 from longtail.mec.model import MultiStageDetector, _check_fit, make_multi_expert, stage_experts
 from longtail.models.detection_methods import build_detection_method
 from support.labels import boxes
@@ -278,3 +279,16 @@ def test_ensembles_that_do_not_serve_stages_say_so(name, message) -> None:
         build_detection_method(
             "mec", groups=GROUPS, detector=TINY, loss="seesaw", frequency=FREQUENCY, further={"other": name}
         )
+
+
+def test_logits_without_a_background_are_refused() -> None:
+    detector = make_multi_expert(tiny_cascade(), GROUPS)
+    for ensemble in detector.ensembles.values():
+        assert ensemble(torch.zeros(3, 5, 4)).shape == (5, 4)
+    with pytest.raises(ConfigError, match=r"gives 3 logits, its loss takes 4; the background's is missing"):
+        detector.ensembles["mec"](torch.zeros(3, 5, 3))
+    loss = expert_losses(GROUPS)[0]
+    with pytest.raises(ConfigError, match="gives 3 logits"):
+        loss(torch.zeros(5, 3), torch.zeros(5, dtype=torch.long))
+    with pytest.raises(ConfigError, match=r"gives 9 logits, its loss takes 4\n"):
+        loss(torch.zeros(5, 9), torch.zeros(5, dtype=torch.long))

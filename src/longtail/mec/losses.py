@@ -22,6 +22,24 @@ Outside = Literal["plain", "lambda"]
 _NO_CLASS = -100
 
 
+def check_width(found: int, num_logits: int) -> None:
+    """Refuse logits that are not as many as a loss takes: a missing background would pass as a class.
+
+    Args:
+        found: Number of logits.
+        num_logits: Number that the loss takes.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    if found != num_logits:
+        lack = "; the background's is missing" if found == num_logits - 1 else ""
+        raise ConfigError(
+            f"a stage gives {found} logits, its loss takes {num_logits}{lack}",
+            fix="give the classifier an output for each class and, last, one for the background (`num_logits` of the loss)",
+        )
+
+
 class MultiExpertLoss(ClassificationLoss):
     r"""Cross-entropy over all classes, mixed with cross-entropy within the stage's own group.
 
@@ -104,6 +122,7 @@ class MultiExpertLoss(ClassificationLoss):
             target: Class ids, the background's (``num_classes - 1``) and ``ignore_index``.
             position_weight: Factor on each position's share of the loss; None for 1.
         """
+        check_width(logits.shape[1], self.num_logits)
         target = target.long()
         logits = at_least_float32(logits)
         labelled = target != self.ignore_index

@@ -1,6 +1,7 @@
 """Make a multi-stage detector multi-expert."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,7 +16,7 @@ from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.edges import advice_on_edges, without_objects
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
-from longtail.mec.losses import Outside, expert_losses
+from longtail.mec.losses import Outside, check_width, expert_losses
 
 
 @runtime_checkable
@@ -80,8 +81,15 @@ def make_multi_expert(
         further = table_2c(getattr(getattr(detector, "config", None), "average", "probabilities"))
     ensembles = named_ensembles(with_further("mec", ensemble, further), groups, losses, frequency)
     check_reading(ensembles, torch.zeros(len(losses), 1, losses[0].num_logits), groups.num_classes + 1)
+    for found in ensembles.values():
+        found.register_forward_pre_hook(partial(_check_width, losses[0].num_logits))
     detector.set_ensembles(ensembles)
     return detector
+
+
+def _check_width(num_logits: int, ensemble: Ensemble, arguments: tuple[Any, ...]) -> None:
+    """Refuse stages that have not as many logits as their loss takes, before an ensemble reads them."""
+    check_width(arguments[0].shape[2], num_logits)
 
 
 def named_ensembles(
