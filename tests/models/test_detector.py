@@ -123,3 +123,20 @@ def test_a_detector_is_no_segmenter(detector, tmp_path):
         Detector(**detector_arguments(overall_weight=2))
     with pytest.raises(ConfigError, match="tempo"):
         Detector(**detector_arguments(tempo=2))
+
+
+def test_pictures_of_bands(tmp_path):
+    arguments = detector_arguments()
+    sides = {name: value for name, value in arguments.get("input", {}).items() if name not in ("mean", "std")}
+    arguments["input"] = {**sides, "bands": 5, "value_range": [0, 1000]}
+    torch.manual_seed(0)
+    detector = Detector(**arguments).eval()
+    values = np.random.default_rng(0).integers(0, 1000, (37, 50, 5)).astype(np.uint16)
+    np.save(tmp_path / "a.npy", values)
+    found = detector.predict(tmp_path / "a.npy")
+    same = detector.predict((values / 1000).astype(np.float32))
+    assert found.size == (37, 50) and torch.allclose(found.scores, same.scores, atol=1e-5)
+    detector.save_pretrained(tmp_path / "saved")
+    assert Detector.from_pretrained(tmp_path / "saved").photos == detector.photos
+    with pytest.raises(ConfigError, match=r"\(37, 50, 3\)\n.*\(h, w, 5\)"):
+        detector.predict(picture())

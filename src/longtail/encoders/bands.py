@@ -1,5 +1,6 @@
 """Networks for RGB made to read another number of bands."""
 
+import torch
 from torch import nn
 
 from longtail.errors import ConfigError
@@ -31,7 +32,8 @@ def adapt_bands(network: nn.Module, bands: int) -> None:
             fix="choose another encoder, or build your own network for these bands",
         )
     convolution = first[0]
-    convolution.weight = nn.Parameter(adapt_input_conv(bands, convolution.weight.detach()))
+    weight = adapt_input_conv(bands, convolution.weight.detach())
+    convolution.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))  # no view: it is saved
     convolution.in_channels = bands
     for module in network.modules():  # transformers compares the image with its configuration
         if getattr(module, "num_channels", None) == _RGB:
