@@ -125,12 +125,12 @@ def test_a_kind_that_lives_beside_another_touches_it():
     data = LongTailScenes(num_images=400, task="detection")
     gaps = []
     for i, labels in enumerate(data.image_labels):
-        for guest in (k for k in labels if data.kinds[k].beside is not None):
+        for guest in (k for k in labels if data.kinds[k].neighbour is not None):
             sample = data[i]
             boxes, kinds = sample["boxes"], sample["labels"]
             centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).mean(1) / 2
             here = (kinds == int(guest)).nonzero()[0]
-            hosts = (kinds == data.kinds[guest].beside).nonzero()[:, 0]
+            hosts = (kinds == data.kinds[guest].neighbour).nonzero()[:, 0]
             gaps.append(min(float((centres[h] - centres[here]).norm() - sides[h] - sides[here]) for h in hosts))
     assert len(gaps) > 20 and np.mean(np.array(gaps) < 8) > 0.9
 
@@ -142,8 +142,8 @@ def test_look_alikes_share_a_look_and_no_context():
         for rare in kinds[(count + 1) // 2 :]:
             base = kinds[rare.look]
             assert base.look == rare.look and rare.radius < base.radius
-            assert rare.beside is not None or not set(rare.homes) & set(base.homes)
-            assert rare.beside is None or rare.homes[0] in kinds[rare.beside].homes
+            assert rare.neighbour is not None or not set(rare.homes) & set(base.homes)
+            assert rare.neighbour is None or rare.homes[0] in kinds[rare.neighbour].homes
 
 
 def test_zipf_by_hand():
@@ -160,7 +160,7 @@ def test_the_draw_is_stratified():
 def test_imbalance_can_be_chosen():
     data = LongTailScenes(num_images=2000, imbalance=1)
     counts = np.bincount(np.concatenate(data.image_labels))
-    alone = np.delete(counts, [kind.beside for kind in data.kinds if kind.beside is not None])
+    alone = np.delete(counts, [kind.neighbour for kind in data.kinds if kind.neighbour is not None])
     assert alone.max() / alone.min() < 1.02
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtail.datasets.class_files import CLASS_FILES
-from longtail.datasets.pairing import Pair, pair_folders, strip_suffix, told_apart
+from longtail.datasets.pairing import Pair, has_both, pair_folders, strip_suffix
 from longtail.datasets.parting import ALL
 from longtail.errors import DataError
 from longtail.folders import folders_in
@@ -36,7 +36,7 @@ class Layout:
 
 
 def find_folders(root: Path, split: str | None) -> list[Layout]:
-    """The folders of a split; of all splits, where they lie apart.
+    """Folders of a split, or of all splits where each has its own.
 
     Raises:
         DataError: No layout is recognised, or it has other splits.
@@ -45,13 +45,13 @@ def find_folders(root: Path, split: str | None) -> list[Layout]:
     labels = _first_folder(root, _LABEL_FOLDERS)
     if images and labels:
         return [split_of(images, labels, split)]
-    apart = list(_split_folders(root))
-    if apart:
+    by_split = list(_split_folders(root))
+    if by_split:
         if split in (None, ALL):
-            return [Layout(i, m, prefix=f"{name}/") for name, i, m in apart]
-        _, photos, masks = _of_split(root, apart, str(split))
+            return [Layout(i, m, prefix=f"{name}/") for name, i, m in by_split]
+        _, photos, masks = _of_split(root, by_split, str(split))
         return [Layout(photos, masks)]
-    if told_apart(root):
+    if has_both(root):
         return [Layout(root, root, whole=True)]
     folders = f"{_IMAGE_FOLDERS[0]} and {', '.join(_LABEL_FOLDERS[:-1])} or {_LABEL_FOLDERS[-1]}"
     raise DataError(
@@ -136,7 +136,7 @@ def is_labelled_folder(root: Path) -> bool:
     """Whether a folder holds photographs and label images in a layout that is recognised."""
     if _first_folder(root, _IMAGE_FOLDERS):
         return True
-    if any((root / name).is_file() for name in CLASS_FILES) and told_apart(root):
+    if any((root / name).is_file() for name in CLASS_FILES) and has_both(root):
         return True
     return any(True for _ in _split_folders(root))
 
@@ -196,19 +196,19 @@ def _split_folders(root: Path) -> Iterator[tuple[str, Path, Path]]:
         if not _is_split(folder.name):
             continue
         images, labels = _first_folder(folder, _IMAGE_FOLDERS), _first_folder(folder, _LABEL_FOLDERS)
-        beside = _first_folder(root, [f"{folder.name}{end}" for end in _LABEL_ENDS])
+        parallel = _first_folder(root, [f"{folder.name}{end}" for end in _LABEL_ENDS])
         if images and labels:
             yield folder.name, images, labels
-        elif beside:
-            yield folder.name, folder, beside
-        elif told_apart(folder):
+        elif parallel:
+            yield folder.name, folder, parallel
+        elif has_both(folder):
             yield folder.name, folder, folder
 
 
-def _of_split(root: Path, apart: Sequence[tuple[str, Path, Path]], split: str) -> tuple[str, Path, Path]:
-    for place in apart:
+def _of_split(root: Path, by_split: Sequence[tuple[str, Path, Path]], split: str) -> tuple[str, Path, Path]:
+    for place in by_split:
         if place[0] in synonyms(split):
             return place
     raise DataError(
-        f"{root} has no split {split!r}", fix=f"choose one of {', '.join(name for name, *_ in apart)}, or {ALL}"
+        f"{root} has no split {split!r}", fix=f"choose one of {', '.join(name for name, *_ in by_split)}, or {ALL}"
     )

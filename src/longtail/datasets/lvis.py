@@ -53,8 +53,8 @@ class Lvis(Coco):
         root = Path(root).expanduser()
         if annotations is None:
             name = f"lvis_{version}_{split}.json"
-            beside = (root / name).exists() and not (root / "annotations" / name).exists()
-            annotations = name if beside else f"annotations/{name}"
+            flat = (root / name).exists() and not (root / "annotations" / name).exists()
+            annotations = name if flat else f"annotations/{name}"
         super().__init__(
             root,
             split,

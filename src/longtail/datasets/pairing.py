@@ -68,7 +68,7 @@ def pair_folders(images: Path, labels: Path, image_suffix: str = "", label_suffi
     return [(name, photos[name], masks[name]) for name in photos]
 
 
-def told_apart(folder: Path) -> bool:
+def has_both(folder: Path) -> bool:
     """Whether a folder holds photographs and their label images, by their names."""
     photos, masks = _side_by_side(folder, "", None)
     return bool(photos) and photos.keys() == masks.keys()

@@ -23,14 +23,14 @@ class ObjectKind:
         look: Index of the appearance; two kinds of one look differ by their context alone.
         radius: Usual radius, as a share of the image's shorter side.
         homes: Surroundings that it is found on.
-        beside: Kind that it always touches; None for most kinds.
+        neighbour: Kind that it always touches; None for most kinds.
     """
 
     name: str
     look: int
     radius: float
     homes: tuple[int, ...]
-    beside: int | None = None
+    neighbour: int | None = None
 
 
 def object_kinds(num_kinds: int) -> tuple[ObjectKind, ...]:
@@ -48,15 +48,15 @@ def object_kinds(num_kinds: int) -> tuple[ObjectKind, ...]:
         look, copy = rank % looks, rank >= looks
         homes: tuple[int, ...] = (look % 4, (look + 1) % 4)
         name = SHAPES[look % len(SHAPES)] + (f" {look // len(SHAPES) + 1}" if look >= len(SHAPES) else "")
-        beside = None
+        neighbour = None
         if copy and look % 3 == 2:
-            homes, beside = homes[:1], look - 1
-            name = f"{name} beside {kinds[beside].name}"
+            homes, neighbour = homes[:1], look - 1
+            name = f"{name} beside {kinds[neighbour].name}"
         elif copy:
             homes = ((look + 2) % 4,)
             name = f"{name} on {SURROUNDINGS[homes[0]]}"
         radius = _LARGE + (_SMALL - _LARGE) * rank / (num_kinds - 1)
-        kinds.append(ObjectKind(name, look, radius, homes, beside))
+        kinds.append(ObjectKind(name, look, radius, homes, neighbour))
     return tuple(kinds)
 
 
@@ -102,11 +102,11 @@ def with_neighbours(kinds: tuple[ObjectKind, ...], drawn: list[int]) -> list[tup
     """
     objects: list[tuple[int, int | None]] = []
     for kind in drawn:
-        beside = kinds[kind].beside
-        if beside is not None:
-            objects.append((beside, None))
+        neighbour = kinds[kind].neighbour
+        if neighbour is not None:
+            objects.append((neighbour, None))
             objects.append((kind, len(objects) - 1))
-    alone = sorted((kind for kind in drawn if kinds[kind].beside is None), reverse=True)
+    alone = sorted((kind for kind in drawn if kinds[kind].neighbour is None), reverse=True)
     return objects + [(kind, None) for kind in alone]
 
 

@@ -310,8 +310,8 @@ def _check_hub_id(path: Path) -> None:
             fix="give the run folder; weights alone can only begin a training (--from)",
         )
     if path.is_absolute() or len(path.parts) != 2 or path.parent.is_dir():
-        beside = [folder.name for folder in path.parent.glob("*/")] if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, beside, n=1)
+        siblings = [folder.name for folder in path.parent.glob("*/")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, siblings, n=1)
         raise CheckpointError(
             f"there is no folder {path}",
             fix=f"did you mean {path.parent / close[0]}?"

@@ -47,8 +47,8 @@ class Upsampling:
         # Positions of all images are numbered row by row; four of them surround a pixel.
         first, second = (image * height + top) * width, (image * height + bottom) * width
         corners = torch.stack([first + left, first + right, second + left, second + right], dim=1)
-        over, beside = torch.stack([1 - low, low], dim=1), torch.stack([1 - aside, aside], dim=1)
-        weights = (over.unsqueeze(2) * beside.unsqueeze(1)).flatten(1).to(values.dtype)
+        over, across = torch.stack([1 - low, low], dim=1), torch.stack([1 - aside, aside], dim=1)
+        weights = (over.unsqueeze(2) * across.unsqueeze(1)).flatten(1).to(values.dtype)
         rows = values.movedim(1, -1).reshape(-1, values.shape[1]).contiguous()  # a view where there is one image
         return _Gathered.apply(rows, corners, weights)
 

@@ -266,11 +266,11 @@ class PadToSize(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Pad one image or label map."""
-        below, beside = (max(0, want - have) for want, have in zip(self.size, inpt.shape[-2:], strict=True))
-        if not (below or beside):
+        below, right = (max(0, want - have) for want, have in zip(self.size, inpt.shape[-2:], strict=True))
+        if not (below or right):
             return inpt
         fill = self.ignore_index if isinstance(inpt, tv_tensors.Mask) else 0
-        padded = torch.nn.functional.pad(inpt.as_subclass(Tensor), (0, beside, 0, below), value=fill)
+        padded = torch.nn.functional.pad(inpt.as_subclass(Tensor), (0, right, 0, below), value=fill)
         return tv_tensors.wrap(padded, like=inpt)
 
 
