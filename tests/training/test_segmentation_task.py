@@ -178,6 +178,16 @@ def test_validation_data_that_cannot_work_are_refused_before_training(tmp_path, 
         build_task(folder_config(tmp_path))
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_masks_of_0_and_255_are_refused_before_training(tmp_path, part):
+    write_folder(tmp_path)
+    Image.new("L", (32, 32), 255).save(tmp_path / "labels" / part / "1.png")
+    with pytest.raises(DataError, match=rf"no pixel of .*{part}.* is 'b', while 1024 .*\n.*label_map \{{255: 1\}}"):
+        build_task(folder_config(tmp_path))
+    task = build_task(folder_config(tmp_path, options={"label_map": {255: 1}}))
+    assert task.frequency.pixels.tolist() == [1024, 1024]
+
+
 def test_a_folder_without_splits_is_parted_and_says_so(tmp_path):
     write_folder(tmp_path, parts=("",), images=12)
     task = build_task(folder_config(tmp_path))

@@ -266,6 +266,18 @@ def _check_validation(config: SegmentationConfig, train: SegmentationDataset, va
         absent_classes(frequency, val.ignore_index, f"split {names[1]!r}")
 
 
+def label_doubt(dataset: SegmentationDataset, source: str) -> str:
+    """A word on classes without a pixel in label files that hold class ids; see ``absent_classes``.
+
+    Raises:
+        DataError: One class alone has pixels, and the ignored value is all else.
+    """
+    if not dataset.label_files or dataset.label_format.table is not None:
+        return ""
+    frequency = count_pixels(dataset, cache=frequency_cache(), progress=environment_rank() == 0)
+    return absent_classes(frequency, dataset.ignore_index, source)
+
+
 def evaluation_arguments(config: SegmentationConfig) -> dict[str, Any]:
     """Arguments of ``evaluate`` that the configuration holds."""
     settings = config.evaluation

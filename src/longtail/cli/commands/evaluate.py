@@ -6,7 +6,7 @@ The run folder takes the scores of the run's own validation alone: all others go
 from pathlib import Path
 from typing import Any
 
-from longtail.cli.parser import Namespace, Parser, chosen_device, refuse_misplaced
+from longtail.cli.parser import Namespace, Parser, chosen_device, refuse_misplaced, say_warning
 
 NAME = "evaluate"
 SUMMARY = "score a run or a model by class and group"
@@ -128,6 +128,8 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
     model = _loaded(arguments, Model)
     options = {**data_options(arguments.options), "task": task}
     dataset: Any = open_dataset(arguments.data, split, photos=model.photos, **options)
+    if dataset.note and environment_rank() == 0:
+        say_warning(dataset.note)
     shared: dict[str, Any] = {
         "workers": arguments.workers,
         "pictures": 6 if arguments.pictures is None else arguments.pictures,
@@ -147,7 +149,10 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
         results = evaluate_detection(model, dataset, groups=arguments.groups or "auto", **read, **shared)
     else:
         from longtail.training.evaluate import evaluate
+        from longtail.training.segmentation_task import label_doubt
 
+        if (doubt := label_doubt(dataset, arguments.data)) and environment_rank() == 0:
+            say_warning(doubt)
         windows = {"sliding_window": arguments.window, "stride": arguments.stride}
         results = evaluate(model, dataset, **windows, **shared)
     if environment_rank() == 0:
