@@ -90,7 +90,7 @@ def windows(side: int) -> Tensor:
 torch.manual_seed(0)
 data = LongTailScenes("train", num_images=120, size=(96, 96), task="detection")
 frequency = count_instances(data)
-groups = CategoryGroups.by_count(frequency.counts("instances"), edges=(15, 60))  # rarest first, one a stage
+groups = CategoryGroups.by_count(frequency.counts("instances"), edges=(15, 60))  # rarest first, one per stage
 print({name: [data.classes.names[c] for c in members] for name, members in groups.to_dict().items()})
 
 detector = OwnCascade(groups.num_classes, num_stages=3)
