@@ -94,10 +94,11 @@ def _side_by_side(folder: Path, image_suffix: str, label_suffix: str | None) -> 
 
 def _by_name(files: Sequence[Path], folder: Path, what: str, suffix: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
+    start = len(folder.parts)
     for path in files:
         if not path.stem.endswith(suffix):
             continue
-        name = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
+        name = "/".join((*path.parts[start:-1], path.stem.removesuffix(suffix)))
         if name in found:
             raise DataError(f"two {what} of one name: {found[name]} and {path}", fix="keep one of them")
         found[name] = path
