@@ -86,6 +86,7 @@ def test_grey_is_repeated_where_rgb_is_asked_for(tmp_path):
         ("deep.tif", np.full((4, 5, 1), 15, np.uint16), "16 bits"),
         ("rgb16.tif", np.full((4, 5, 3), 15, np.uint16), "16 bits|cannot read"),
         ("float.tif", np.full((4, 5, 1), 0.5, np.float32), "32 bits"),
+        ("signed.tif", np.full((4, 5, 1), -1, np.int8), "signed"),
         ("four.tif", np.full((40, 50, 4), 9, np.uint8), "bands|pages|cannot read"),
         ("many.tif", np.full((40, 50, 13), 9, np.uint16), "bands|pages|cannot read|16 bits"),
         ("alpha.png", np.full((4, 5, 4), 9, np.uint8), "4 bands"),

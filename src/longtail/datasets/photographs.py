@@ -257,7 +257,7 @@ def _read_with_pillow(path: Path) -> Tensor:
 
 
 _TIFF = (".tif", ".tiff")
-_BITS, _SAMPLES = 258, 277  # tags of TIFF
+_BITS, _SAMPLES, _KIND = 258, 277, 339  # tags of TIFF
 
 
 def _refuse_other_than_rgb(image: Image.Image, path: Path) -> None:
@@ -268,6 +268,8 @@ def _refuse_other_than_rgb(image: Image.Image, path: Path) -> None:
         raise _not_rgb(path, f"{pages} pages")
     if image.mode not in _EIGHT_BITS or bits > 8:
         raise _not_rgb(path, f"{bits} bits a value" if bits > 8 else f"values of kind {image.mode}")
+    if set(tags.get(_KIND, (1,))) - {1}:
+        raise _not_rgb(path, "signed or floating values")
     if samples > 3 and image.mode not in ("RGBA", "CMYK"):
         raise _not_rgb(path, f"{samples} bands")
 
