@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evidence_list import EVIDENCE
+from evidence_readings import CALIBRATIONS
 from evidence_runs import RUNS, collect, folder_of, make
-from evidence_tables import BOXES, PIXELS, Row, chosen_taus, every_reading, oracle_gap, signs, table
+from evidence_tables import BOXES, LIMITED, PIXELS, Row, chosen_taus, every_reading, oracle_gap, signs, table
 from pages import PAPERS, blocks_of, say, write_block
 
 PAGES = tuple(PAPERS / name for name in ("medoe.md", "mec.md", "comparisons.md"))
@@ -54,10 +55,7 @@ def _table_2a(dataset: str) -> str:
     names = [run.name for run in EVIDENCE["f"][1]]
     plain = Row("Cascade R-CNN", f"{dataset}/baseline", "average of logits")
     rows = [plain, *(Row(name.replace("_", " "), f"{dataset}/{name}", "baseline") for name in names)]
-    rows += [
-        Row(name, f"{dataset}/baseline", f"average of logits, {name}")
-        for name in ("NorCal 0.3", "NorCal 0.6", "logit adjustment 0.3", "logit adjustment 0.5", "logit adjustment 1")
-    ]
+    rows += [Row(name, f"{dataset}/baseline", f"average of logits, {name}") for name in CALIBRATIONS]
     return table([*rows, Row("MEC", f"{dataset}/mec", "dynamic, aligned, τ = 1")], BOXES, plain)
 
 
@@ -67,7 +65,7 @@ def _stages(dataset: str) -> str:
         for title, run in (("Cascade", f"{dataset}/baseline"), ("expert loss", f"{dataset}/mec"))
         for k in (1, 2, 3)
     ]
-    return table(rows, BOXES)
+    return table(rows, LIMITED)
 
 
 def _pixel_rows(dataset: str) -> dict[str, Row]:

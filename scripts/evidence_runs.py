@@ -154,8 +154,15 @@ def collect(runs: Path = RUNS) -> None:
 
 
 def trimmed(record: dict[str, Any]) -> dict[str, Any]:
-    """A results record without what no table reads: maps of confusion, curves, most per-class scores."""
+    """A results record without what no table reads: maps of confusion, curves, most per-class scores.
+
+    Without AP-fixed as well: the run's detections are cut to a number for each image, which AP-fixed is to do without.
+    Readings have it of all detections.
+    """
     for name, prediction in record["predictions"].items():
+        for scores in (prediction["overall"], *prediction["groups"].values()):
+            for metric in [metric for metric in scores if metric.endswith("AP_fixed")]:
+                del scores[metric]
         own = name == record["method"]
         kept = {metric: values for metric, values in prediction["per_class"].items() if own and metric in _PER_CLASS}
         prediction |= {"per_class": kept, "extra": {}}

@@ -17,6 +17,8 @@ from pages import mean_and_spread, p_value
 Place = tuple[str, str | None]
 _BOXES: dict[str, Place] = {"box AP" if name == "AP" else name: place for name, place in METRICS.items()}
 BOXES = {name: _BOXES[name] for name in ("box AP", "r", "c", "f", "AP_fixed")}
+#: Without AP-fixed, which only some readings have.
+LIMITED = {name: place for name, place in BOXES.items() if name != "AP_fixed"}
 _GROUPS = (None, "head", "body", "tail")
 PIXELS = {f"{group or 'all'} {metric}": (metric, group) for group in _GROUPS for metric in ("mIoU", "mAcc")}
 NOTHING = "No run of this table is finished yet."
@@ -153,12 +155,12 @@ def every_reading(runs: dict[str, str]) -> str:
     shown = {title: run for title, run in runs.items() if any(read for _, read in _records(run).values())}
     if not shown:
         return NOTHING
-    headers = [f"{title} {column}" for title in shown for column in BOXES]
+    headers = [f"{title} {column}" for title in shown for column in LIMITED]
     lines = ["| | seeds | " + " | ".join(headers) + " |", "|---|---|" + "---:|" * len(headers)]
     for name in ("stage_1", "stage_2", "stage_3", *readings()):
         rows = [Row(title, run, name) for title, run in shown.items()]
         seeds = "/".join(str(len(scores(row, ("AP", None)))) for row in rows)
-        cells = [mean_and_spread(list(scores(row, place).values())) for row in rows for place in BOXES.values()]
+        cells = [mean_and_spread(list(scores(row, place).values())) for row in rows for place in LIMITED.values()]
         lines.append(f"| {name} | {seeds} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

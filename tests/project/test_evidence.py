@@ -65,6 +65,56 @@ def test_what_is_kept_has_no_paths_and_no_maps(scripts, tmp_path):
     assert record["predictions"]["baseline"]["per_class"]["IoU"]
 
 
+def test_ap_fixed_of_limited_detections_is_not_kept(scripts):
+    scores = {"AP": 0.3, "AP_fixed": 0.3, "mask_AP_fixed": 0.2}
+    prediction = {"overall": dict(scores), "groups": {"rare": dict(scores)}, "per_class": {}, "extra": {}}
+    kept = scripts["evidence_runs"].trimmed({"method": "mec", "predictions": {"mec": prediction}})
+    assert kept["predictions"]["mec"]["overall"] == kept["predictions"]["mec"]["groups"]["rare"] == {"AP": 0.3}
+
+
+def test_ap_fixed_counts_what_the_limit_cuts(scripts, tmp_path, monkeypatch):
+    """An object that is the second best detection of its image is found by AP-fixed alone where one is kept."""
+    import torch
+
+    from longtail.detection.method import StageOutputs
+    from longtail.detection.recording import StageRecorder
+    from longtail.models.detector import Detector
+
+    readings = scripts["evidence_readings"]
+    detector = {"name": "cascade", "backbone": "torchvision/mobilenet_v2", "ious": [0.5], "masks": "none"}
+    options = {"head_channels": 8, "postprocess": {"max_detections": 1, "score_threshold": 0.01}}
+    names, counts = ["a", "b", "c"], [3, 20, 200]
+    groups = {"names": ["rare", "common", "frequent"], "members": [[0], [1], [2]]}
+    frequency = {"class_names": names, "images": counts, "pixels": None, "instances": counts, "num_images": 300}
+    made = Detector(
+        {**detector, **options},
+        {"name": "baseline"},
+        {"names": names, "palette": [[0, 0, 0]] * 3},
+        groups,
+        frequency,
+    )
+    folder = tmp_path / "data" / "x-seed0"
+    with StageRecorder(folder / "stages") as recorder:
+        made.save_description(folder / "stages")
+        for image, row in ((1, [2.0, 3.0, -9.0, 0.0]), (2, [0.0, 0.0, 0.0, 9.0])):  # the second is empty
+            box = torch.tensor([[10.0, 10.0, 50.0, 50.0]])
+            recorder.add([image], [StageOutputs(torch.tensor([[row]]), box, (100, 100))], [(100, 100)])
+    annotations = tmp_path / "data" / "annotations" / "val.json"
+    annotations.parent.mkdir()
+    record = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0}
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+    images = [{"id": image, "width": 100, "height": 100} for image in (1, 2)]
+    annotations.write_text(json.dumps({"images": images, "annotations": [record], "categories": categories}))
+    monkeypatch.setattr(readings, "DATA", tmp_path)
+    plain = {"average of logits": {"name": "average", "average": "logits"}}
+    monkeypatch.setattr(readings, "readings", lambda: plain)
+    monkeypatch.setattr(readings, "FIXED", tuple(plain))
+    readings.read(folder)
+    found = json.loads((folder / "readings.json").read_text())["average of logits"]["all"]
+    assert found["r"] == 0.0  # class b is surer, and alone is kept
+    assert found["r_fixed"] == 1.0
+
+
 def keep(
     folder: Path, seed: int, values: dict[str, float], halves: dict[str, tuple[float, float]] | None = None
 ) -> None:
@@ -131,6 +181,7 @@ def test_readings_are_ensembles_of_stages(scripts):
     frequency = ClassFrequency(("a", "b", "c"), images=counts, instances=counts)
     found = scripts["evidence_readings"].readings()
     assert len(named_ensembles(found, groups, frequency=frequency)) == len(found) > 40
+    assert set(scripts["evidence_readings"].FIXED) <= set(found)
     forms = scripts["evidence_readings"].FORMS
     assert {f"{form}, τ = {tau:g}" for form in forms for tau in scripts["evidence_readings"].TAUS} <= set(found)
 
