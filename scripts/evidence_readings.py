@@ -127,7 +127,8 @@ def _scored(folder: Path, ways: dict[str, Any], *, fixed: bool) -> dict[str, dic
     ids = sorted(recorded_ids(stages))
     parts = {"all": ids} if fixed else {"all": ids, "half 1": ids[::2], "half 2": ids[1::2]}
     annotations = DATA / folder.parent.name / "annotations" / "val.json"
-    truths = {part: DetectionTruth.of_images(annotations, of) for part, of in parts.items()}
+    whole = DetectionTruth(annotations)
+    truths = {part: whole.only(of) for part, of in parts.items()}
     scorers = {
         name: {
             part: DetectionScorer(truth, detector.groups, fixed=fixed, pooled=False) for part, truth in truths.items()
