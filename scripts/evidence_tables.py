@@ -16,9 +16,9 @@ from pages import mean_and_spread, p_value
 #: (metric, group); no group for all classes.
 Place = tuple[str, str | None]
 _BOXES: dict[str, Place] = {"box AP" if name == "AP" else name: place for name, place in METRICS.items()}
-BOXES = {name: _BOXES[name] for name in ("box AP", "r", "c", "f", "AP_fixed")}
+BOXES = {name: _BOXES[name] for name in ("box AP", "r", "c", "f", "AP_fixed", "r_fixed")}
 #: Without AP-fixed, which only some readings have.
-LIMITED = {name: place for name, place in BOXES.items() if name != "AP_fixed"}
+LIMITED = {name: place for name, place in BOXES.items() if "fixed" not in name}
 _GROUPS = (None, "head", "body", "tail")
 PIXELS = {f"{group or 'all'} {metric}": (metric, group) for group in _GROUPS for metric in ("mIoU", "mAcc")}
 NOTHING = "No run of this table is finished yet."
