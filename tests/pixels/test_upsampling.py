@@ -41,8 +41,11 @@ def test_single_pixels_and_their_gradient(geometry, upsampling):
     found = upsampling.at(z, pixels)
     torch.testing.assert_close(found, expected)
     weight = torch.randn_like(expected)
-    torch.testing.assert_close(torch.autograd.grad(found, z, weight)[0], torch.autograd.grad(expected, z, weight)[0])
+    pulled = torch.autograd.grad(expected, z, weight)[0]
+    torch.testing.assert_close(torch.autograd.grad(found, z, weight)[0], pulled)
     assert torch.autograd.gradgradcheck(lambda v: upsampling.at(v, pixels), z)
+    adjoint = upsampling.at_adjoint(weight, pixels, geometry[0])
+    torch.testing.assert_close(adjoint, pulled)
     assert upsampling.at(z, torch.zeros_like(pixels)).shape == (0, 3)
 
 

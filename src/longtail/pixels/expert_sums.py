@@ -57,15 +57,9 @@ def softmax_sums(
 
     Source: MEDOE Eq. 3-4; the algebra, docs/decisions/0002.
     """
-    logits = at_least_float32(logits)
-    labelled = target != ignore_index
-    weight = labelled.to(logits.dtype) if weight is None else weight.to(logits.dtype).where(labelled, 0)
-    places = target.long().where(labelled, -1)
-    if int(labelled.sum()) > FEW_PIXELS * labelled.numel():
-        return SoftmaxSums(*_SoftmaxSums.apply(logits, places, weight, label_set, upsampling))
-    with full_precision(logits.device.type):
-        pixels = upsampling.at(logits, labelled)
-        return SoftmaxSums(*_as_written(pixels, places[labelled], weight[labelled], label_set))
+    return SoftmaxSums(
+        *_SoftmaxSums.apply(at_least_float32(logits), target, weight, label_set, upsampling, ignore_index)
+    )
 
 
 def squared_sums(
@@ -99,69 +93,92 @@ def _squares(logits: Float[Tensor, "n classes h w"], counted: Bool[Tensor, "n h 
 
 
 def _as_written(
-    logits: Float[Tensor, "n classes *grid"], places: Tensor, weight: Tensor, label_set: Tensor
+    logits: Tensor, target: Tensor, weight: Tensor, label_set: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """The two sums as stock calls; ``places`` are classes, or -1 for pixels that do not count."""
-    each = F.cross_entropy(logits, places, ignore_index=-1, reduction="none")
-    counted = (places >= 0).to(logits.dtype)
-    return (weight * each).sum(), torch.einsum("nc...,n...->c", logits[:, label_set].softmax(dim=1), counted)
+    """The two sums as stock calls."""
+    each = F.cross_entropy(logits, target.long(), ignore_index=ignore_index, reduction="none")
+    counted = (target != ignore_index).to(logits.dtype)
+    return (weight * each).sum(), torch.einsum("nchw,nhw->c", logits[:, label_set].softmax(dim=1), counted)
 
 
 class _SoftmaxSums(torch.autograd.Function):
-    """The two sums in bands. A gradient that is to be differentiated again comes from the bands of ``_as_written``."""
+    """The two sums in closed form. A gradient that is to be differentiated again comes from the bands of ``_as_written``."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, places: Tensor, weight: Tensor, label_set: Tensor, upsampling: Upsampling
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        label_set: Tensor,
+        upsampling: Upsampling,
+        ignore_index: int,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(logits, places, weight, label_set)
-        ctx.upsampling = upsampling
+        ctx.save_for_backward(logits, target, weight, label_set)
+        ctx.options = upsampling, ignore_index
         ctx.set_materialize_grads(False)
-        total, predictions, _ = _run(logits, places, weight, label_set, upsampling)
+        total, predictions, _ = _run(logits, target, weight, label_set, *ctx.options)
         return total, predictions
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        logits, places, weight, label_set = ctx.saved_tensors
+        logits, target, weight, label_set = ctx.saved_tensors
+        upsampling, ignore_index = ctx.options
         if torch.is_grad_enabled():
-            sums = sum_over_bands(partial(_as_written, label_set=label_set), logits, ctx.upsampling, places, weight)
+            weight = torch.ones_like(target, dtype=logits.dtype) if weight is None else weight
+            written = partial(_as_written, label_set=label_set, ignore_index=ignore_index)
+            sums = sum_over_bands(written, logits, upsampling, target, weight)
             pairs = [(value, own) for value, own in zip(sums, upstream, strict=True) if own is not None]
             values, given = zip(*pairs, strict=True)
             (gradient,) = torch.autograd.grad(values, logits, given, create_graph=True)
         else:
-            _, _, gradient = _run(logits, places, weight, label_set, ctx.upsampling, upstream)
-        return gradient, None, None, None, None
+            _, _, gradient = _run(logits, target, weight, label_set, upsampling, ignore_index, upstream)
+        return gradient, None, None, None, None, None
 
 
 def _run(
     logits: Tensor,
-    places: Tensor,
-    weight: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
     label_set: Tensor,
     upsampling: Upsampling,
+    ignore_index: int,
     upstream: tuple[Tensor | None, ...] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy, predictions, and with upstream factors the gradient of the products with them."""
     classes, outside = len(label_set), int((~label_set).sum())
     order = label_set.to(torch.uint8).argsort(stable=True)  # classes of the set last: masks become slices
-    position = torch.full((classes + 1,), -1, device=logits.device)
-    position[order] = torch.arange(classes, device=logits.device)  # place -1 reads the last entry, -1
+    position = torch.empty_like(order)
+    position[order] = torch.arange(classes, device=logits.device)
     total, predictions = logits.new_zeros(()), logits.new_zeros(classes - outside)
     gradient = torch.zeros_like(logits) if upstream else logits
+    labelled = target != ignore_index
+
+    def add(values: Tensor, labels: Tensor, known: Tensor, each: Tensor | None) -> None:
+        """Add the sums of some pixels; with upstream factors, ``values`` become the gradient."""
+        counted = known.to(values.dtype)
+        factor = counted if each is None else each * counted
+        place = position[labels.long().where(known, 0)]
+        own_total, own_predictions = _of_pixels(values, place, counted, factor, outside, upstream)
+        total.add_(own_total)
+        predictions.add_(own_predictions)
+
     with full_precision(logits.device.type):
-        for index, image in enumerate(logits):
-            low = (image[order] if outside else image) * _LOG2E
-            pulled = torch.zeros_like(low) if upstream else low
-            for band, values in upsampled_bands(low, upsampling):
-                label = position[places[index, band.rows].flatten()]
-                if not bool((label >= 0).any()):
-                    continue
-                each = weight[index, band.rows].flatten()
-                own_total, own_predictions = _of_pixels(values.flatten(1), label, each, outside, upstream)
-                total += own_total
-                predictions += own_predictions
+        for index, image in enumerate(logits.detach()):
+            known, labels, each = labelled[index], target[index], None if weight is None else weight[index]
+            if int(known.sum()) <= FEW_PIXELS * known.numel():
+                values = upsampling.at(image.unsqueeze(0), known.unsqueeze(0)).T[order].mul_(_LOG2E)
+                add(values, labels[known], known[known], None if each is None else each[known])
                 if upstream:
-                    pulled[:, band.inputs] += band.adjoint(values, low.shape[-1])
+                    (pulled,) = upsampling.at_adjoint(values.T, known.unsqueeze(0), image.shape[-2:])
+            else:
+                low = (image[order] if outside else image) * _LOG2E
+                pulled = torch.zeros_like(low) if upstream else low
+                for band, values in upsampled_bands(low, upsampling):
+                    own, counted = labels[band.rows].flatten(), known[band.rows].flatten()
+                    add(values.flatten(1), own, counted, None if each is None else each[band.rows].flatten())
+                    if upstream:
+                        pulled[:, band.inputs] += band.adjoint(values, low.shape[-1])
             if upstream:
                 gradient[index, order if outside else slice(None)] = pulled
     return total, predictions, gradient
@@ -170,6 +187,7 @@ def _run(
 def _of_pixels(
     values: Float[Tensor, "classes pixels"],
     label: Integer[Tensor, " pixels"],
+    counted: Float[Tensor, " pixels"],
     weight: Float[Tensor, " pixels"],
     outside: int,
     upstream: tuple[Tensor | None, ...] | None,
@@ -182,13 +200,13 @@ def _of_pixels(
     Args:
         values: Logits times log2 e, the first ``outside`` classes not of the set; they become exponentials, then the gradient
             with respect to the logits.
-        label: Row of each pixel's class, or -1.
-        weight: Factor of each pixel's cross-entropy, 0 without a label.
+        label: Row of each pixel's class, any for a pixel that does not count.
+        counted: 1 for the pixels that count, 0 for the others.
+        weight: Factor of each pixel's cross-entropy, 0 for a pixel that does not count.
         outside: Number of classes that are not in the set.
         upstream: Factors of the two sums.
     """
-    counted = (label >= 0).to(values.dtype)
-    label = label.clamp(min=0).unsqueeze(0)
+    label = label.unsqueeze(0)
     chosen = values.gather(0, label).squeeze(0)
     inside, others = values[outside:], values[:outside]
     log_all, per_set = _exponentials(inside)

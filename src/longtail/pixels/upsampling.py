@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -38,27 +39,40 @@ class Upsampling:
 
         Equals ``self(values).movedim(1, -1)[pixels]``; the cost is that of the pixels asked for.
         """
-        height, width = values.shape[-2:]
-        if (height, width) == self.padded:
+        if tuple(values.shape[-2:]) == self.padded:
             return values[..., : self.size[0], : self.size[1]].movedim(1, -1)[pixels]
-        image, y, x = pixels.nonzero().unbind(dim=1)
-        top, bottom, low = (part.to(values.device)[y] for part in self.taps(0, height))
-        left, right, aside = (part.to(values.device)[x] for part in self.taps(1, width))
-        # Positions of all images are numbered row by row; four of them surround a pixel.
-        first, second = (image * height + top) * width, (image * height + bottom) * width
-        corners = torch.stack([first + left, first + right, second + left, second + right], dim=1)
-        over, across = torch.stack([1 - low, low], dim=1), torch.stack([1 - aside, aside], dim=1)
-        weights = (over.unsqueeze(2) * across.unsqueeze(1)).flatten(1).to(values.dtype)
         rows = values.movedim(1, -1).reshape(-1, values.shape[1]).contiguous()  # a view where there is one image
-        return _Gathered.apply(rows, corners, weights)
+        return _Gathered.apply(rows, *self._corners(values.shape[-2:], pixels, values.dtype))
+
+    def at_adjoint(
+        self, gradient: Float[Tensor, "pixels c"], pixels: Bool[Tensor, "n H W"], low: Sequence[int]
+    ) -> Float[Tensor, "n c h w"]:
+        """Gradient with respect to the values of ``at``, whose height and width are ``low``."""
+        corners, weights = self._corners(low, pixels, gradient.dtype)
+        rows = _Scattered.apply(gradient, corners, weights, len(pixels) * low[0] * low[1])
+        return rows.view(len(pixels), low[0], low[1], -1).movedim(-1, 1)
+
+    def _corners(
+        self, low: Sequence[int], pixels: Bool[Tensor, "n H W"], dtype: torch.dtype
+    ) -> tuple[Integer[Tensor, "pixels 4"], Float[Tensor, "pixels 4"]]:
+        """The four positions of the low map around each pixel, and their weights; positions of all images are numbered."""
+        image, y, x = pixels.nonzero().unbind(dim=1)
+        top, bottom, down = (part.to(pixels.device)[y] for part in self.taps(0, low[0]))
+        left, right, across = (part.to(pixels.device)[x] for part in self.taps(1, low[1]))
+        first, second = (image * low[0] + top) * low[1], (image * low[0] + bottom) * low[1]
+        corners = torch.stack([first + left, first + right, second + left, second + right], dim=1)
+        vertical, horizontal = torch.stack([1 - down, down], dim=1), torch.stack([1 - across, across], dim=1)
+        weights = vertical.unsqueeze(2) * horizontal.unsqueeze(1)
+        return corners, weights.flatten(1).to(dtype)
 
     def sums_of_squares(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, " c"]:
         """Sum over all pixels of the squared upsampled values, for each channel, at the head's own resolution.
 
-        Upsampling is linear and separable, x ↦ U_y x U_xᵀ, so ``Σ (U_y x U_xᵀ)² = <x, G_y x G_x>`` with G = UᵀU.
+        Upsampling is linear and separable, x ↦ U_y x U_xᵀ. With U = QR and orthonormal columns of Q, ``Σ (U_y x U_xᵀ)²`` is
+        ``Σ (R_y x R_xᵀ)²``, and R has no more rows than the head's map.
         """
-        down, across = (self.matrix(axis, values.shape[-2 + axis]) for axis in (0, 1))
-        return ((down.T @ down).to(values) @ values @ (across.T @ across).to(values) * values).sum(dim=(0, 2, 3))
+        down, across = (_triangle(self, axis, values.shape[-2 + axis]).to(values) for axis in (0, 1))
+        return (down @ values @ across.T).square().sum(dim=(0, 2, 3))
 
     def matrix(self, axis: int, length: int) -> Float[Tensor, "wanted length"]:
         """U of one axis, on the CPU in float64: the map is ``U_y x U_xᵀ``.
@@ -82,6 +96,12 @@ class Upsampling:
             source = ((position + 0.5) * (length / padded) - 0.5).clamp(min=0)
         first = source.floor().long().clamp(max=length - 1)
         return first, (first + 1).clamp(max=length - 1), source - first
+
+
+@lru_cache(maxsize=64)
+def _triangle(upsampling: Upsampling, axis: int, length: int) -> Tensor:
+    """R of the decomposition U = QR of one axis."""
+    return torch.linalg.qr(upsampling.matrix(axis, length), mode="r").R
 
 
 class _Gathered(torch.autograd.Function):
