@@ -60,7 +60,7 @@ def say_warning(problem: str) -> None:
 
 
 def refuse_misplaced(arguments: Namespace, detection: bool, of_detection: Sequence[str]) -> None:
-    """Refuse options of the other task, and a step without a window: they would be ignored without a word.
+    """Refuse options of the other task, and a step without a window: they would be ignored silently.
 
     Raises:
         ConfigError: One is given.

@@ -1,4 +1,4 @@
-"""Files of weights and of training state: whole or not there, and never a pickle of a stranger."""
+"""Files of weights and of training state: complete or absent, and read without executing anything."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from longtail.training.run_folder import RunFolder, environment_rank
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the many ways in which writing fails into one error.
+    """Turn all errors of writing into one.
 
     Raises:
         TrainingError: The disk is full, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Configurations as YAML: checked on the way in, replayable on the way out, compared by key. Torch-free."""
+"""Read, check, write and compare configurations in YAML. Does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass

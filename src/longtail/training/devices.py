@@ -1,4 +1,4 @@
-"""Where a run computes: Lightning Fabric's devices, precision, ranks and loggers."""
+"""Devices, precision, ranks and loggers of a run, by Lightning Fabric."""
 
 import logging
 import os
@@ -56,7 +56,7 @@ def launch(hardware: HardwareConfig, loggers: list[Logger]) -> Fabric:
 
 
 def build_loggers(settings: LoggingConfig, run: RunFolder) -> list[Logger]:
-    """Loggers of a run besides ``metrics.csv``."""
+    """Loggers of a run other than ``metrics.csv``."""
     return [TensorBoardLogger(run.path, name="tensorboard", version="")] if settings.logger == "tensorboard" else []
 
 

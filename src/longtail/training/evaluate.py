@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         segmenter: A method on the device to compute on, or a ``Segmenter`` with all that it knows.
-        dataset: Labelled images; where it has no transform of its own, the segmenter's preprocessing is used.
+        dataset: Labelled images; where it has no transform, the segmenter's preprocessing is used.
         groups: Groups of the classes; the segmenter's where not given, as ``settings["groups_from"]`` of the result says.
         frequency: Counts of the training split; the segmenter's where not given.
         readouts: Names of the readouts wanted; all where not given.
@@ -74,9 +74,9 @@ def evaluate(
         pictures_dir: Where to write them; none are written where not given.
         limit: Look at the first images only.
         progress: Show a bar on a terminal.
-        data: What ``Results.data`` says besides split, images and fingerprint.
-        settings: What ``Results.settings`` says.
-        seed: What ``Results.seed`` says.
+        data: Other entries of ``Results.data`` than split, images and fingerprint.
+        settings: Entries of ``Results.settings``.
+        seed: Value of ``Results.seed``.
 
     Raises:
         ConfigError: An unknown readout, missing groups, a limit below 1, or windows with an ensemble that reads features.

@@ -1,4 +1,4 @@
-"""Errors of loading workers: torch would turn them into a RuntimeError with a traceback for a message."""
+"""Pass errors of loading workers on as values; torch would turn them into a RuntimeError with a traceback as message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from longtail.errors import LongtailError
 
 
 def attempt(read: Callable[[], Any]) -> Any:
-    """What ``read`` returns, or the error that a user can mend, as a value."""
+    """Result of ``read``, or its error as a value if a user can correct it."""
     try:
         return read()
     except LongtailError as error:
@@ -17,7 +17,7 @@ def attempt(read: Callable[[], Any]) -> Any:
 
 
 class Collate:
-    """Collation that hands on the first failure among the samples instead of a batch."""
+    """Collate samples; return the first failure among them instead of a batch."""
 
     def __init__(self, collate: Callable[[list], Any] | None = None) -> None:
         self.collate = collate or default_collate
@@ -30,7 +30,7 @@ class Collate:
 
 
 def checked(batch: Any) -> Any:
-    """The batch; raises it where it is a failure."""
+    """Return the batch; raise it if it is a failure."""
     if isinstance(batch, LongtailError):
         raise batch
     return batch

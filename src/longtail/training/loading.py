@@ -1,4 +1,4 @@
-"""Training batches whose content is a function of (seed, phase, iteration) alone.
+"""Training batches that depend only on (seed, phase, iteration).
 
 Neither workers, prefetching, a resume nor the number of ranks changes which samples an iteration sees or how they are
 augmented: the order is an endless stream of positions, position -> index is drawn pass by pass from a hashed seed,
@@ -41,7 +41,7 @@ class Shuffled:
 
 
 def pass_length(order: IndexOrder) -> int:
-    """Samples of one pass; of passes that differ in length, that of one fixed draw, whatever the seed of a run."""
+    """Number of samples in one pass; for random lengths, of the draw with seed 0."""
     return len(order(torch.Generator().manual_seed(0)))
 
 
@@ -91,7 +91,7 @@ class BatchPlan:
             yield everyone[self.rank * self.per_rank : (self.rank + 1) * self.per_rank]
 
     def _stream(self, start: int) -> Iterator[Place]:
-        """Places from position ``start`` on; the passes before it are drawn, since their lengths may differ."""
+        """Places from position ``start`` on; earlier passes are drawn as well, since their lengths may differ."""
         begin = 0
         for number in count():
             generator = torch.Generator().manual_seed(derive_seed(self.seed, self.phase, "order", number))
@@ -162,7 +162,7 @@ def training_loader(
 def evaluation_loader(
     dataset: Dataset, indices: Sequence[int], batch_size: int = 1, workers: int = 0
 ) -> "DataLoader[list[tuple[int, Any]]]":
-    """Loader of (index, sample) lists in the order of ``indices``; a sample that cannot be read is its error.
+    """Loader of (index, sample) lists in the order of ``indices``; a sample that cannot be read is replaced by its error.
 
     Args:
         dataset: Samples by index.

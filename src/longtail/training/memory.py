@@ -6,13 +6,13 @@ import torch
 
 
 def begin_peak(device: torch.device) -> None:
-    """Measure the peak from here on; that of a CPU's process is of its whole life."""
+    """Measure the peak from here on; on a CPU it is the peak of the whole process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Most memory that was held, in 10^9 bytes.
+    """Peak memory in 10^9 bytes.
 
     On a GPU what torch's allocator held at once. On a CPU, where torch does not count, the largest resident memory of
     the process, libraries and loaded images included; NaN where the system does not tell.

@@ -1,4 +1,4 @@
-"""``metrics.csv``: one row for each time that something was measured; columns come as they are needed. Torch-free."""
+"""``metrics.csv``: one row per measurement; columns are added as needed. Does not import torch."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Parameter groups, optimisers and learning-rate schedules, as the field's recipes set them."""
+"""Parameter groups, optimisers and learning-rate schedules of the usual recipes."""
 
 import math
 from collections.abc import Callable

@@ -21,7 +21,7 @@ _AHEAD = 2  # photographs that are read while the network works
 
 @runtime_checkable
 class LabelsPictures(Protocol):
-    """What ``longtail.models.segmenter.Segmenter`` is to prediction."""
+    """Interface of ``longtail.models.segmenter.Segmenter`` for prediction."""
 
     @property
     def palette(self) -> Sequence[Sequence[int]]: ...

@@ -113,7 +113,7 @@ def image_ids(images: Mapping[str, Path], annotations: str | Path | None = None)
 
 
 def _join(folder: PredictionFolder, images: Mapping[str, Path], ids: Mapping[str, int]) -> None:
-    """One list of what all processes have written so far, and the ids."""
+    """One list of the results of all processes, and the ids."""
     there = [name for name in images if folder.file("detections", name).is_file()]
     _write_json(
         folder,

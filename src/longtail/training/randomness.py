@@ -1,4 +1,4 @@
-"""Seeds that depend on nothing but their names, and the state of the random generators."""
+"""Seeds that depend only on their names, and the state of the random generators."""
 
 import hashlib
 import random
@@ -11,7 +11,7 @@ import torch
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**63) that is a function of its parts alone; other parts give an unrelated seed."""
+    """A seed in [0, 2**63) that depends only on its parts; other parts give an unrelated seed."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -25,7 +25,7 @@ def seed_generators(*parts: int | str) -> None:
 
 @contextmanager
 def isolated_randomness(*parts: int | str) -> Iterator[None]:
-    """Run a block on generators of its own, seeded from the parts where there are any; the CPU's only.
+    """Run a block with separate CPU generators, seeded from the parts if there are any.
 
     Whatever the block draws, the generators outside continue as if it had not run.
     """
@@ -60,7 +60,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Inverse of ``generator_states``; devices that are no longer there are passed over."""
+    """Inverse of ``generator_states``; devices that are no longer there are skipped."""
     torch.set_rng_state(states["torch"].cpu())
     for device, state in enumerate(states["cuda"]):
         if device < torch.cuda.device_count():

@@ -1,4 +1,4 @@
-"""``RunFolder``: where everything of a run lies. This module does not import torch."""
+"""``RunFolder``: files of a run. This module does not import torch."""
 
 import os
 import shutil
@@ -79,7 +79,7 @@ class RunFolder:
         return self.path / "checkpoints" / f"{phase}.safetensors"
 
     def prepare(self, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Make the folder, and see that a run may begin in it; only the first process of a run looks.
+        """Create the folder and check that a run may begin in it; only in the first process of a run.
 
         Nothing is removed: what ``overwrite`` replaces is there until ``clear``, should the settings not work.
 
@@ -103,7 +103,7 @@ class RunFolder:
             ) from error
 
     def _holds_something(self) -> bool:
-        """Whether there is more than the empty folder of a run that never began."""
+        """Whether it holds more than an empty folder ``checkpoints``."""
         checkpoints = self.last.parent
         if not self.path.is_dir():
             return False

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run between two iterations, once its state is saved."""
+"""End a run on SIGTERM or Ctrl-C between two iterations, after its state is saved."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class StopSignals:
-    """Notes that the run was asked to stop; a second Ctrl-C ends it at once.
+    """Record a request to stop; a second Ctrl-C ends the run at once.
 
     Use as a context manager around training. Outside the main thread, where Python has no signals, it does nothing.
     """

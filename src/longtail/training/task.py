@@ -32,7 +32,7 @@ class Validation:
 
 @runtime_checkable
 class Method(Protocol):
-    """A ``SegmentationMethod`` or its twin for detection, as far as training knows it."""
+    """The part of a ``SegmentationMethod`` or ``DetectionMethod`` that training uses."""
 
     phases: tuple[str, ...]
 
@@ -66,7 +66,7 @@ class Task(Protocol):
         """Score the current weights, on every rank its share; None where there is nothing to validate on."""
 
     def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
-        """Write the current weights and what they are (``best.safetensors``, ``config.json``).
+        """Save weights and their configuration (``best.safetensors``, ``config.json``).
 
         Args:
             run: Where to.
@@ -79,7 +79,7 @@ class Task(Protocol):
 
 @contextmanager
 def optional_validation() -> Iterator[None]:
-    """Let errors of opening the validation split say that training goes without one."""
+    """Add to errors of opening the validation split that training works without one."""
     try:
         yield
     except DataError as error:
