@@ -55,6 +55,7 @@ def test_a_label_without_description(tmp_path: Path) -> None:
         (["sky.jpg", "cat", 9, 1, 5, 5], "row 2"),
         (["sky.jpg", "", 1, 1, 5, 5], "box without a class"),
         (["cloud.jpg", "cat", 1, 1, 5, 5], "cloud.jpg does not exist"),
+        (["a\0b.jpg", "cat", 1, 1, 5, 5], "an image is named"),
     ],
 )
 def test_rows_that_are_refused(row: list, words: str, tmp_path: Path) -> None:

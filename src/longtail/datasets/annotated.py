@@ -91,8 +91,10 @@ def place_images(names: Sequence[str], folders: Sequence[Path], root: Path) -> l
         root: Folder that holds all images.
 
     Raises:
-        DataError: Two files fit a name equally well.
+        DataError: Two files fit a name equally well, or a name is none that a file can have.
     """
+    if wrong := next((name for name in names if "\0" in name), None):
+        raise DataError(f"an image is named {wrong!r}", fix="correct the name of its file")
     for folder in folders:
         if names and (folder / names[0]).is_file():
             return [folder / name for name in names]

@@ -275,7 +275,7 @@ def _yaml(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(read_text(file, "names and splits", fix))
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(f"cannot read names and splits from {file}: {error}", fix=fix) from error
-    return content if isinstance(content, dict) else {}
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _names_file(root: Path) -> Path | None:

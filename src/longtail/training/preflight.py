@@ -1,0 +1,64 @@
+"""Checks before a run begins: what would stop it, and what makes it slow or its numbers doubtful."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from longtail.training.checkpoints import find_weights, load_for_phase
+from longtail.training.config import RunConfig
+
+
+def check_weights(method: nn.Module, start_from: str | Path, phases: Sequence[str]) -> tuple[str, ...]:
+    """Load the weights that a run begins with; return the phases that are finished.
+
+    Args:
+        method: What is trained; it is left in its first unfinished phase.
+        start_from: See ``find_weights``.
+        phases: Phases of the method, in order.
+
+    Raises:
+        CheckpointError: There are no weights, or they do not fit.
+    """
+    weights, done = find_weights(start_from, phases)
+    rest = [phase for phase in phases if phase not in done]
+    if not rest:
+        done, rest = tuple(phases[:-1]), [phases[-1]]
+    method.start_phase(rest[0])  # type: ignore[operator]
+    load_for_phase(method, weights, start_from)
+    return done
+
+
+def doubts(method: nn.Module, config: RunConfig, world_size: int = 1, device: str = "cpu") -> list[str]:
+    """What whoever starts the run should know, with the way out.
+
+    Args:
+        method: In the phase and mode that it trains in.
+        config: Settings of the run.
+        world_size: Number of ranks.
+        device: Type of the device.
+    """
+    hardware, found = config.hardware, []
+    alone = config.loading.batch_size == world_size * hardware.accumulate
+    shared = hardware.sync_batch_norm and world_size > 1 and device == "cuda"
+    layers = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if alone and layers and not shared:
+        parts = f"{config.loading.batch_size} images over {world_size} ranks x {hardware.accumulate} accumulated batches"
+        found.append(
+            f"{len(layers)} batch norm layers see one image at a time ({parts}), whose statistics differ from those of "
+            "evaluation; raise loading.batch_size, lower hardware.accumulate, or take a backbone with frozen norms"
+        )
+    if device == "cpu" and hardware.precision.startswith("bf16") and not _computes_in_bfloat16():
+        found.append(
+            "this processor has no bfloat16 arithmetic, so that hardware.precision bf16-mixed may be a hundred times "
+            "slower; leave it out, or compute on a GPU"
+        )
+    return found
+
+
+def _computes_in_bfloat16() -> bool:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return True  # not known to be without
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from longtail.errors import CheckpointError
+from longtail.training import preflight
+from longtail.training.config import HardwareConfig, LoadingConfig, RunConfig
+from longtail.training.preflight import check_weights, doubts
+
+
+def config(batch_size: int, **hardware) -> RunConfig:
+    return RunConfig(loading=LoadingConfig(batch_size=batch_size), hardware=HardwareConfig(**hardware))
+
+
+def test_batches_of_one_under_batch_norm() -> None:
+    method = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
+    assert "1 batch norm layers see one image" in doubts(method, config(1))[0]
+    assert "2 images over 1 ranks x 2 accumulated" in doubts(method, config(2, accumulate=2))[0]
+    assert "2 images over 2 ranks" in doubts(method, config(2), world_size=2)[0]
+    assert not doubts(method, config(2)) and not doubts(method.eval(), config(1))
+    assert not doubts(method.train(), config(2), world_size=2, device="cuda")  # statistics over both
+    assert doubts(method, config(2, sync_batch_norm=False), world_size=2, device="cuda")
+    assert not doubts(nn.Sequential(nn.GroupNorm(2, 4)), config(1))
+
+
+@pytest.mark.parametrize(("able", "count"), [(True, 0), (False, 1)])
+def test_bfloat16_on_a_processor(able: bool, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_computes_in_bfloat16", lambda: able)
+    found = doubts(nn.Identity(), config(4, precision="bf16-mixed"))
+    assert len(found) == count and all("no bfloat16" in words for words in found)
+    assert not doubts(nn.Identity(), config(4)) and not doubts(nn.Identity(), config(4, precision="bf16"), device="cuda")
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        check_weights(nn.Identity(), tmp_path, ("train",))
+    torch.save({}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError):
+        check_weights(nn.Identity(), tmp_path / "w.pt", ("train",))
