@@ -96,6 +96,14 @@ def test_dry_run_prints_the_plan_and_trains_nothing(settings, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "1,234" in shown and "experts" in shown and "ensemble" in shown
     assert not (tmp_path / "run").exists()
+    assert main([*words, "--from", str(tmp_path)]) == 2
+    assert "holds no weights" in capsys.readouterr().err
+    assert main([*words, "--loading.batch_size", "3", "--hardware.devices", "2"]) == 2
+    assert "batch size 3 cannot be parted" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("")
+    assert main(words) == 2
+    assert "is not empty" in capsys.readouterr().err
 
 
 def test_fast_dev_run(settings, tmp_path, capsys):

@@ -30,7 +30,9 @@ def test_bfloat16_on_a_processor(able: bool, count: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(preflight, "_computes_in_bfloat16", lambda: able)
     found = doubts(nn.Identity(), config(4, precision="bf16-mixed"))
     assert len(found) == count and all("no bfloat16" in words for words in found)
-    assert not doubts(nn.Identity(), config(4)) and not doubts(nn.Identity(), config(4, precision="bf16"), device="cuda")
+    assert not doubts(nn.Identity(), config(4)) and not doubts(
+        nn.Identity(), config(4, precision="bf16"), device="cuda"
+    )
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:

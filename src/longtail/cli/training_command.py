@@ -66,7 +66,7 @@ def train(arguments: Namespace, kind: type, input_size: Callable[[Any], str], sc
             fix="name the folder of a run with --run, or begin one with --data.dataset",
         )
     if arguments.dry_run:
-        return _dry_run(config, folder, input_size(config))
+        return _dry_run(config, folder, input_size(config), arguments)
     from longtail.training.fit import build_task, fit
 
     task = None
@@ -97,14 +97,19 @@ def default_folder(config: Any) -> Path:
     return Path("runs") / f"{data}-{config.method.name}"
 
 
-def _dry_run(config: Any, folder: Path, images: str) -> int:
+def _dry_run(config: Any, folder: Path, images: str, arguments: Namespace) -> int:
     from longtail.training.console import Console, table
     from longtail.training.fit import build_task
-    from longtail.training.loading import pass_length
+    from longtail.training.loading import BatchPlan, pass_length
     from longtail.training.optimisers import count_parameters
+    from longtail.training.preflight import check_weights, doubts
+    from longtail.training.run_folder import RunFolder
 
     console = Console()
+    RunFolder(folder).check(resume=arguments.resume, overwrite=arguments.overwrite)
     task = build_task(config)
+    if arguments.start_from:
+        check_weights(task.method, arguments.start_from, task.method.phases)  # type: ignore[arg-type]
     for subject, words in task.describe():
         console.say(f"[bold]{subject:<9}[/] {words}")
     rows = []
@@ -122,6 +127,12 @@ def _dry_run(config: Any, folder: Path, images: str) -> int:
                 f"{optimiser.name} {optimiser.recipe('lr'):g}",
             )
         )
+    hardware = config.hardware
+    ranks = hardware.num_nodes * (hardware.devices if isinstance(hardware.devices, int) else 1)
+    BatchPlan(task.order, config.loading.batch_size, hardware.accumulate, ranks, 0, 1, config.seed, "")
+    device = "cpu" if hardware.accelerator == "cpu" else chosen_device("auto").partition(":")[0]
+    for doubt in doubts(task.method.train(), config, ranks, device):
+        console.say(f"[yellow]warning[/]   {doubt}")
     console.say("")
     console.say(table("", ["phase", "iterations", "passes", "trained M", "optimiser"], rows))
     total = count_parameters(task.method)[0]

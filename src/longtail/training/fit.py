@@ -8,7 +8,7 @@ from typing import Any
 from lightning.fabric import Fabric
 
 from longtail.errors import CheckpointError, ConfigError, DataError
-from longtail.training.checkpoints import find_weights, finished_phases, load_for_phase, read_state
+from longtail.training.checkpoints import finished_phases, read_state
 from longtail.training.config import RunConfig
 from longtail.training.config_file import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.console import Console
@@ -16,6 +16,7 @@ from longtail.training.devices import build_loggers, launch, share_batch_statist
 from longtail.training.loading import pass_length
 from longtail.training.loop import PhaseLoop
 from longtail.training.optimisers import count_parameters
+from longtail.training.preflight import check_weights, doubts
 from longtail.training.randomness import seed_generators
 from longtail.training.run_folder import RunFolder
 from longtail.training.signals import StopSignals
@@ -123,12 +124,7 @@ def _begin(
         return finished_phases(state)
     if start_from is None:
         return ()
-    weights, done = find_weights(start_from, phases)
-    rest = [phase for phase in phases if phase not in done]
-    if not rest:
-        done, rest = phases[:-1], [phases[-1]]
-    method.start_phase(rest[0])  # type: ignore[operator]
-    load_for_phase(method, weights, start_from)
+    done = check_weights(method, start_from, phases)
     console.say(f"[bold]from[/]      {start_from}")
     return done
 
@@ -151,6 +147,8 @@ def _run_phase(
         f"[bold]phase[/]     {phase}: {iterations} iterations of {config.loading.batch_size} images, "
         f"{trainable / 1e6:.2f} M of {total / 1e6:.2f} M parameters"
     )
+    for doubt in doubts(method, config, fabric.world_size, fabric.device.type):
+        console.say(f"[yellow]warning[/]   {doubt}")
     if state and state["world_size"] != fabric.world_size:
         console.say(
             f"[yellow]warning[/]   the run was saved on {state['world_size']} ranks and resumes on "

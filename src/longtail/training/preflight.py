@@ -45,7 +45,9 @@ def doubts(method: nn.Module, config: RunConfig, world_size: int = 1, device: st
     shared = hardware.sync_batch_norm and world_size > 1 and device == "cuda"
     layers = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     if alone and layers and not shared:
-        parts = f"{config.loading.batch_size} images over {world_size} ranks x {hardware.accumulate} accumulated batches"
+        parts = (
+            f"{config.loading.batch_size} images over {world_size} ranks x {hardware.accumulate} accumulated batches"
+        )
         found.append(
             f"{len(layers)} batch norm layers see one image at a time ({parts}), whose statistics differ from those of "
             "evaluation; raise loading.batch_size, lower hardware.accumulate, or take a backbone with frozen norms"

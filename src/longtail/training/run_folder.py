@@ -88,6 +88,22 @@ class RunFolder:
         """
         if environment_rank() > 0:
             return
+        self.check(resume=resume, overwrite=overwrite)
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to {self.path}: {error.strerror}", fix="give a folder that you may write to"
+            ) from error
+
+    def check(self, *, resume: bool = False, overwrite: bool = False) -> None:
+        """See that a run may begin in the folder.
+
+        Raises:
+            ConfigError: See ``prepare``.
+        """
+        if resume and overwrite:
+            raise ConfigError("a run is either resumed or overwritten, not both", fix="give one of the two")
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file", fix="give a folder for the run")
         if self._holds_something() and not (resume or overwrite):
@@ -95,12 +111,6 @@ class RunFolder:
                 f"{self.path} is not empty",
                 fix="continue that run with --resume, replace it with --overwrite, or give another folder",
             )
-        try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write to {self.path}: {error.strerror}", fix="give a folder that you may write to"
-            ) from error
 
     def _holds_something(self) -> bool:
         """Whether it holds more than an empty folder ``checkpoints``."""
