@@ -82,3 +82,31 @@ def test_refuses_what_it_did_not_write(tmp_path, content):
         Results.load(path)
     with pytest.raises(DataError):
         Results.load(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"class_names": 3}, "class_names is 3, not a list of texts"),
+        ({"groups": {"all": ["0"]}}, r"groups\.all\[0\] is '0', not a whole number"),
+        ({"groups": {"all": [0]}}, "groups do not hold each of the 3 classes once"),
+        ({"predictions": []}, r"predictions is \[\], not an object"),
+        ({"seed": "1"}, "seed is '1', not a whole number or null"),
+        ({"task": "pose"}, "task is 'pose', not one of"),
+        ({"data": {"notes": "x"}}, r"data\.notes is 'x', not a list"),
+    ],
+)
+def test_values_of_another_type_are_named(change, problem, tmp_path):
+    path = tmp_path / "results.json"
+    scores = {"overall": {"mIoU": 0.5}, "per_class": {"IoU": [0.5, None, 1]}}
+    groups = {"all": [0, 1, 2]}
+    good = {"schema": SCHEMA, "task": "segmentation", "method": "m", "class_names": ["a", "b", "c"], "groups": groups}
+    path.write_text(json.dumps({**good, "predictions": {"m": scores}}))
+    assert Results.load(path).own.per_class == scores["per_class"]
+    path.write_text(json.dumps({**good, "predictions": {"m": scores}, **change}))
+    with pytest.raises(DataError, match=rf"results\.json:? {problem}"):
+        Results.load(path)
+    for wrong in ({"overall": {"mIoU": "x"}}, {"overall": {}, "per_class": {"IoU": [1]}}):
+        path.write_text(json.dumps({**good, "predictions": {"m": wrong}}))
+        with pytest.raises(DataError, match=r"predictions\.m\."):
+            Results.load(path)

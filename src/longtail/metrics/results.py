@@ -33,14 +33,64 @@ A reader must skip metrics and ``extra`` entries that it does not know; they may
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 from longtail.errors import DataError
 from longtail.files import write_text
+from longtail.json_files import check_kind, read_json
 
 SCHEMA = "longtail-results/1"
+_FIX = "evaluate again"
+_Scores = dict[str, float | None]
+
+
+class _Uniform(TypedDict):
+    method: str
+    overall: _Scores
+    groups: dict[str, _Scores]
+    per_class: dict[str, list[float | None]]
+
+
+class _Errors(TypedDict):
+    groups: dict[str, _Scores]
+    mass: dict[str, dict[str, float]]
+
+
+class _Extra(TypedDict):
+    confusion: NotRequired[list[list[int]]]
+    top_confusions: NotRequired[list[list[int]]]
+    pearson: NotRequired[_Scores]
+    uniform: NotRequired[_Uniform]
+    fp_fn_by_group: NotRequired[_Errors]
+    calibration: NotRequired[dict[str, dict[str, list[float | None]]]]
+    mask_calibration: NotRequired[dict[str, dict[str, list[float | None]]]]
+
+
+class _Prediction(TypedDict):
+    overall: _Scores
+    groups: NotRequired[dict[str, _Scores]]
+    per_class: NotRequired[dict[str, list[float | None]]]
+    extra: NotRequired[_Extra]
+
+
+class _Data(TypedDict):
+    notes: NotRequired[list[str]]
+
+
+class _Record(TypedDict):
+    task: Literal["segmentation", "detection"]
+    method: str
+    class_names: list[str]
+    groups: dict[str, list[int]]
+    predictions: dict[str, _Prediction]
+    frequency: NotRequired[dict[str, Any] | None]
+    data: NotRequired[_Data]
+    settings: NotRequired[dict[str, Any]]
+    seed: NotRequired[int | None]
+    environment: NotRequired[dict[str, Any]]
+    training: NotRequired[dict[str, Any]]
 
 
 @dataclass
@@ -114,26 +164,32 @@ class Results:
         Raises:
             DataError: The file is missing, not JSON, or of another schema.
         """
-        path = Path(path)
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"cannot read results from {path}: {error}", fix="give a results.json of this library"
-            ) from error
-        if not isinstance(record, dict) or record.pop("schema", None) != SCHEMA:
+        record = read_json(path, "results", "give a results.json of this library")
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             raise DataError(f"{path} is not a {SCHEMA} file", fix="evaluate again with this version")
-        try:
-            predictions = {name: Prediction(**p) for name, p in record.pop("predictions").items()}
-            results = cls(predictions=predictions, **record)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is incomplete or altered: {error}", fix="evaluate again") from error
-        if results.method not in predictions:
+        check_kind(record, _Record, path, _FIX)
+        classes = len(record["class_names"])
+        for name, scores in record["predictions"].items():
+            for metric, values in scores.get("per_class", {}).items():
+                if len(values) != classes:
+                    raise DataError(
+                        f"{path}: predictions.{name}.per_class.{metric} has {len(values)} values for {classes} classes",
+                        fix=_FIX,
+                    )
+        listed = sorted(c for members in record["groups"].values() for c in members)
+        if listed != list(range(classes)):
+            raise DataError(f"{path}: groups do not hold each of the {classes} classes once", fix=_FIX)
+        if record["method"] not in record["predictions"]:
             raise DataError(
-                f"{path} has no prediction of its method {results.method!r}, only {list(predictions)}",
-                fix="evaluate again",
+                f"{path} has no prediction of its method {record['method']!r}, only {list(record['predictions'])}",
+                fix=_FIX,
             )
-        return results
+        predictions = {
+            name: Prediction(**{key: scores[key] for key in _Prediction.__annotations__ if key in scores})
+            for name, scores in record["predictions"].items()
+        }
+        known = {own.name for own in fields(cls)} - {"predictions"}
+        return cls(predictions=predictions, **{key: record[key] for key in known if key in record})
 
 
 def without_nan(value: Any) -> Any:

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from longtail.components import own_code_allowed
 from longtail.datasets.photographs import RGB, PhotoFormat
-from longtail.errors import CheckpointError, ConfigError
+from longtail.errors import CheckpointError, ConfigError, DataError
+from longtail.json_files import check_kind, read_json
 
 BEST = "best.safetensors"
 _HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
@@ -85,7 +86,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
             CheckpointError: There is none, it is of the other task, or it names code outside this library that is not
                 trusted.
         """
-        config = _read_description(Path(folder))
+        config = _read_config(Path(folder) / "config.json")
         _check_task(cls.task, config, folder)
         try:
             with own_code_allowed(trust_code, str(folder)):
@@ -163,12 +164,7 @@ def saved_task(source: str | Path) -> Task:
     """
     folder = Path(source)
     path = folder / "config.json" if folder.is_dir() else _hub_file(folder, "config.json")
-    try:
-        return _task_of(json.loads(path.read_text()))
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is not a configuration of this library: {error}", fix="give a run folder that has trained"
-        ) from error
+    return _task_of(_read_config(path))
 
 
 def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
@@ -259,16 +255,38 @@ def picture_pixels(image: "str | Path | Image.Image | np.ndarray | Tensor", phot
     return torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0) if isinstance(image, np.ndarray) else image
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+class _Classes(TypedDict):
+    names: list[str]
+    palette: NotRequired[list[list[int]]]
+    ids: NotRequired[list[int]]
+
+
+class _Groups(TypedDict):
+    names: list[str]
+    members: list[list[int]]
+
+
+class _Config(TypedDict):
+    model: dict[str, Any]
+    task: NotRequired[Literal["segmentation", "detection"]]
+    method: NotRequired[dict[str, Any]]
+    classes: NotRequired[_Classes]
+    groups: NotRequired[_Groups]
+    frequency: NotRequired[dict[str, Any]]
+    input: NotRequired[dict[str, Any]]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Content of a ``config.json``.
+
+    Raises:
+        CheckpointError: It cannot be read, lacks the model, or holds a value of another type.
+    """
+    fix = "give a run folder that has trained"
     try:
-        config = json.loads(path.read_text())
-        config["model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not a configuration of this library: {error!r}", fix="give a run folder that has trained"
-        ) from error
-    return config
+        return check_kind(read_json(path, "a configuration of this library", fix), _Config, path, fix)
+    except DataError as error:
+        raise CheckpointError(error.problem, fix=error.fix) from error
 
 
 def _task_of(config: Any) -> Task:
@@ -321,7 +339,7 @@ def _check_hub_id(path: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    _read_description(folder)
+    _read_config(folder / "config.json")
     if not any((folder / name).is_file() for name in (BEST, "model.safetensors")):
         raise CheckpointError(
             f"{folder} has no {BEST} or model.safetensors", fix="train the run to its first evaluation"
