@@ -29,7 +29,7 @@ class Run:
     def settings(self, seed: int) -> dict[str, Any]:
         """All settings of the run."""
         from longtail.reproduce.catalogue import merged
-        from longtail.training.config_file import read_yaml
+        from longtail.settings import read_yaml
 
         settings = read_yaml(CONFIGS / f"{self.dataset}_{self.config or self.name}.yaml")
         return merged(settings, self.changes, {"seed": seed})

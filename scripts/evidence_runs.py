@@ -96,7 +96,7 @@ def average_baselines(dataset: str, seeds: list[int], runs: Path = RUNS) -> None
         return
     from longtail.models.segmenter import Segmenter
     from longtail.segmentation.model_ensemble import ModelEnsemble
-    from longtail.training.config_file import from_dict, read_yaml
+    from longtail.settings import from_dict, read_yaml
     from longtail.training.evaluate import evaluate
     from longtail.training.segmentation_config import SegmentationConfig
     from longtail.training.segmentation_task import open_validation

@@ -61,7 +61,8 @@ class SettingsParser(ArgumentParser):
 
     def options(self) -> dict[str, Any]:
         """Key -> argparse's action of every setting."""
-        return {action.dest: action for action in self._actions if action.dest not in ("help", "config")}
+        dests = {action.dest: action for action in self._actions}
+        return {dest: action for dest, action in dests.items() if dest.rpartition(".")[2] not in ("help", "config")}
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the refusal as a ``ConfigError``."""
@@ -91,17 +92,20 @@ class SettingsParser(ArgumentParser):
             value = repr(given) if given is not None else repr(shown) if shown != "None" else shown
             subject = f"{self.subject}: " if self.subject else ""
             kind = getattr(known.get(key), "_typehint", None) or getattr(known.get(key), "type", None)
-            return f"{subject}{dotted(self.where, key)} is {value}", _what_fits(kind, shown)
+            return f"{subject}{dotted(self.where, key)} is {value}", _what_fits(kind, shown, value)
         return message, f"`{self.prog} --help` lists the options"
 
     def _unknown(self, key: str, known: Mapping[str, Any], dashes: str) -> tuple[str, str]:
         group, _, name = key.rpartition(".")
         here = [k for k in known if k.rpartition(".")[0] == group] or list(known)
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-        # the help of an option names its other spelling: learning_rate is lr
-        close = close or [k for k in here if name.replace("_", " ") in str(known[k].help)][:1]
+        names = {k.rpartition(".")[2]: k for k in here}
+        close = [names[found] for found in difflib.get_close_matches(name, names, n=1)]
+        close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        # an option that is known by another name says so in its help: learning_rate is lr
+        close = close or [k for k in here if "_" in name and name.replace("_", " ") in str(known[k].help)][:1]
         hint = f"did you mean {dashes}{dotted(self.where, close[0])}? " if close else ""
         if self.subject:
+            hint = f"did you mean {close[0]!r}? " if close else ""
             return f"{self.subject} has no option {key!r}", f"{hint}it takes {', '.join(here) or 'none'}"
         lists = f"`{self.prog} --help` lists the options" if dashes else f"choose from {', '.join(here)}"
         return f"unknown setting {dashes}{dotted(self.where, key)}", hint.strip() or lists
@@ -135,10 +139,13 @@ def read(
     parser.add_target(target, given)
     values = {name: _plain(value) for name, value in values.items()}
     _refuse_plain_groups(target, values, where)
+    heads = {key.partition(".")[0] for key in parser.options()}
     unlisted: dict[str, Any] = {}
     if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values()):
-        heads = {key.partition(".")[0] for key in parser.options()}
         unlisted = {name: value for name, value in values.items() if name not in heads}
+    for name in values:
+        if name not in heads and name not in unlisted:  # jsonargparse passes one that is empty
+            parser.error(f"Option '{name}' is not accepted")
     listed = {str(name): value for name, value in values.items() if name not in unlisted}
     found = parser.instantiate(parser.parse_object(listed, defaults=False))
     return {**vars(found), **unlisted}
@@ -147,14 +154,19 @@ def read(
 def _refuse_plain_groups(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
     """Refuse null, and a group of settings that is no mapping, which jsonargparse lets pass."""
     for name, parameter in inspect.signature(target).parameters.items():
-        kind, value = parameter.annotation, values.get(name)
-        plain = kind in (bool, int, float, str) or get_origin(kind) in (Literal, list, tuple, dict)
+        annotation, value = parameter.annotation, values.get(name)
+        plain = annotation in (bool, int, float, str) or get_origin(annotation) in (Literal, list, tuple, dict)
         if name in values and value is None and plain:
-            raise ConfigError(f"{dotted(where, name)} is null", fix=_what_fits(kind, "null"))
-        if value is not None and inspect.isclass(kind) and is_dataclass(kind):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{dotted(where, name)} is {value!r}", fix="give a mapping of settings")
-            _refuse_plain_groups(kind, value, dotted(where, name))
+            raise ConfigError(f"{dotted(where, name)} is null", fix=_what_fits(annotation, "null", "null"))
+        kinds = [kind for kind in _parts(annotation) if inspect.isclass(kind) and is_dataclass(kind)]
+        if value is None or len(kinds) != 1:
+            continue
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{dotted(where, name)} is {value!r}", fix="give a mapping of settings")
+        if annotation is kinds[0]:
+            _refuse_plain_groups(kinds[0], value, dotted(where, name))
+        else:  # what jsonargparse says of a group that may be None is hard to read
+            from_dict(kinds[0], value, dotted(where, name))
 
 
 def from_dict(kind: type[Kind], values: Mapping[str, Any], where: str = "", source: str = "") -> Kind:
@@ -263,15 +275,15 @@ def _at(values: Any, key: str) -> Any:
     return values
 
 
-def _what_fits(kind: Any, shown: str) -> str:
+def _what_fits(kind: Any, shown: str, value: str) -> str:
     """Allowed values of a setting, in words, for errors."""
     words = [word for part in _parts(kind) if get_origin(part) is Literal for word in get_args(part)]
     if words and len(words) == sum(len(get_args(part)) for part in _parts(kind)):
         return f"{nearest(shown, words)}choose one of {', '.join(map(str, words))}"
     if shown.count("{") != shown.count("}") or shown.count("[") != shown.count("]"):
         return f"quote it, so that the shell keeps it together: '{shown} …'"
-    if re.search(r"\{.*?\w:\S", shown):
-        return "write a space after the colon: {name: value}"
+    if re.search(r"\{.*?\w:\S", f"{shown} {value}"):
+        return "write a space after a colon: {name: value}"
     return f"give {' or '.join(dict.fromkeys(_in_words(part) for part in _parts(kind)))}"
 
 
@@ -294,3 +306,12 @@ def _in_words(kind: Any) -> str:
     if inspect.isclass(origin) and issubclass(origin, Iterable) and origin is not str:
         return "a list"
     return plain.get(origin, f"a {getattr(origin, '__name__', 'value')}")
+
+
+def as_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a YAML file as keyword arguments: its lists are tuples, which YAML does not have."""
+    return {name: _tuples(value) for name, value in options.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value

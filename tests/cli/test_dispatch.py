@@ -10,12 +10,12 @@ from longtail.errors import DataError, TrainingError
 
 
 def test_every_command_explains_itself_without_torch():
-    """--help is fast because nothing heavy is imported."""
+    """--help is fast because nothing heavy is imported; that of ``train`` reads every component's options."""
     script = (
         "import contextlib, io, sys\n"
         "from longtail.cli import main\n"
         "from longtail.cli.dispatch import all_commands\n"
-        "for name in ('', *all_commands()):\n"
+        "for name in ('', *(name for name in all_commands() if not name.startswith('train'))):\n"
         "    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):\n"
         "        main([*name.split(), '--help'])\n"
         "    assert 'usage:' in out.getvalue(), name\n"
@@ -24,6 +24,25 @@ def test_every_command_explains_itself_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_options_of_components_are_in_the_help(capsys):
+    for task, options in (("segmentation", ("alpha", "overlap", "initialise")), ("detection", ("overall_weight",))):
+        with pytest.raises(SystemExit):
+            main(["train", task, "--help"])
+        shown = capsys.readouterr().out
+        for option in options:
+            assert f".{option}" in shown, option
+        assert task == "segmentation" or shown.count("overall_weight") == 1
+
+
+def test_an_option_is_found_by_what_it_is_called_in_its_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "segmentation", "--optimiser.learning_rate", "3"])
+    assert "did you mean --optimiser.lr?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "segmentation", "--iterations", "{train:", "10}"])
+    assert "quote it" in capsys.readouterr().err
 
 
 def test_the_list_of_commands(capsys):
@@ -76,8 +95,8 @@ def test_typos_in_options(words, message, capsys):
 
 def test_unknown_keys_of_a_file_are_refused(tmp_path, capsys):
     for text, said in (
-        ("optimizer: {lr: 1}", "did you mean --optimiser.lr?"),
-        ("data: {datset: x}", "did you mean --data.dataset?"),
+        ("optimizer: {lr: 1}", "run.yaml: unknown setting optimizer.lr\n  fix: did you mean optimiser.lr?"),
+        ("data: {datset: x}", "run.yaml: unknown setting data.datset\n  fix: did you mean data.dataset?"),
         ("iterations: {train:2}", "a space after a colon"),
         ("", "holds no settings"),
     ):

@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from longtail.cli import main
-from longtail.training.config_file import read_yaml
+from longtail.settings import read_yaml
 from support.fake_runs import make_results, write_run
 
 

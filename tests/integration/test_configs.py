@@ -10,7 +10,7 @@ import pytest
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.detector import Detector
 from longtail.models.segmenter import Segmenter
-from longtail.training.config_file import from_dict, read_yaml, to_dict
+from longtail.settings import from_dict, read_yaml, to_dict
 from longtail.training.detection_config import DetectionConfig
 from longtail.training.segmentation_config import SegmentationConfig
 

@@ -35,7 +35,7 @@ def test_a_loss_of_ones_own(where):
     loss = build_loss({"name": where, "factor": 0.25}, LabelSpace.of_pixels(FREQUENCY))
     logits, target = torch.randn(5, 3), torch.randint(0, 3, (5,))
     torch.testing.assert_close(loss(logits, target), CrossEntropy(3)(logits, target) / 4)
-    with pytest.raises(ConfigError, match=r"no option 'factr'\n  fix: did you mean factor"):
+    with pytest.raises(ConfigError, match=r"no option 'factr'\n  fix: did you mean 'factor'"):
         build_loss({"name": where, "factr": 0.25}, LabelSpace.of_pixels(FREQUENCY))
 
 
@@ -44,7 +44,7 @@ def test_a_loss_of_ones_own(where):
     [
         ("focl", r"no loss 'focl'\n  fix: did you mean 'focal'.*blv"),
         ("positions", "no loss 'positions'"),
-        ({"name": "focal", "gama": 1}, r"'focal' has no option 'gama'\n  fix: did you mean gamma\? it takes kind"),
+        ({"name": "focal", "gama": 1}, r"'focal' has no option 'gama'\n  fix: did you mean 'gamma'\? it takes kind"),
         ({"name": "focal", "gamma": "two"}, r"loss 'focal': gamma is 'two'\n  fix: give a number"),
         ({"name": "focal", "kind": "sigmod"}, r"kind is 'sigmod'\n  fix: did you mean 'sigmoid'"),
         ({"name": "focal", "background": True}, "no option 'background'"),

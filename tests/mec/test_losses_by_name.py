@@ -88,7 +88,7 @@ def test_cross_entropy_by_name_is_the_default(batch):
 def test_refusals():
     with pytest.raises(ConfigError, match="without a frequency"):
         build_detection_method("mec", groups=GROUPS, detector=DETECTOR, loss="focal")
-    with pytest.raises(ConfigError, match="beside another"):
+    with pytest.raises(ConfigError, match="no option 'base'"):
         build("mec", "focal", base=lambda: None)
     with pytest.raises(ConfigError, match="did you mean 'focal'"):
         build("baseline", "foca")

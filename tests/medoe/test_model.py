@@ -28,7 +28,7 @@ METHODS = [
     ("baseline", {}),
     ("medoe", {}),
     ("medoe", {"overlap": "disjoint_tail", "initialise": "reset"}),
-    ("medoe", {"ensemble": "mean", "comparisons": []}),
+    ("medoe", {"ensemble": "average", "comparisons": []}),
     ("medoe", {"ensemble": {"name": "learned", "objective": "scores"}, "comparisons": {"other": "learned"}}),
     ("medoe", {"label_sets": [[0, 1, 2, 3, 4], [2, 4]]}),
     ("mcn", {"gradient": "all"}),
@@ -65,12 +65,12 @@ def test_contract_of_every_method(name, options):
 
 def test_encoder_gradient_is_that_of_the_first_expert_alone():
     image, target = batch()
-    method = build(loss={"alpha": 0.2}).train()
+    method = build(alpha=0.2).train()
     torch.manual_seed(7)
     total(method.losses(image, target)).backward()
     together = {k: p.grad.clone() for k, p in method.encoder.named_parameters()}
 
-    alone = build(label_sets=[[0, 1, 2, 3, 4]], ensemble="mean", comparisons=[], loss={"alpha": 0.2}).train()
+    alone = build(label_sets=[[0, 1, 2, 3, 4]], ensemble="average", comparisons=[], alpha=0.2).train()
     torch.manual_seed(7)
     total(alone.losses(image, target)).backward()
     for key, parameter in alone.encoder.named_parameters():
@@ -80,7 +80,7 @@ def test_encoder_gradient_is_that_of_the_first_expert_alone():
 def test_one_expert_with_alpha_zero_is_the_baseline():
     image, target = batch()
     plain = build("baseline").train()
-    single = build(label_sets=[[0, 1, 2, 3, 4]], loss={"alpha": 0}, comparisons=[]).train()
+    single = build(label_sets=[[0, 1, 2, 3, 4]], alpha=0, comparisons=[]).train()
     for method in (plain, single):
         torch.manual_seed(3)
         total(method.losses(image, target)).backward()
@@ -236,7 +236,7 @@ def test_custom_experts_and_ensemble_need_no_builder():
         def loss(self, logits, target, features=None, *, ignore_index=255):
             return cross_entropy(self(logits).log(), target, ignore_index=ignore_index)
 
-    method = build(label_sets=[[0, 1, 2, 3, 4], [2, 4]], ensemble="mean", comparisons=[])
+    method = build(label_sets=[[0, 1, 2, 3, 4], [2, 4]], ensemble="average", comparisons=[])
     method.ensemble = Average()
     assert method.phases == ("experts",)
     other = build(label_sets=[[0, 1, 2, 3, 4], [2, 4]])
@@ -254,9 +254,10 @@ def test_custom_experts_and_ensemble_need_no_builder():
         ("medoe", {"overlapp": "nested"}, "did you mean 'overlap'"),
         ("medoe", {"ensemble": "lerned"}, "did you mean 'learned'"),
         ("medoe", {"ensemble": {"name": "learned", "input": "logits"}}, "did you mean 'inputs'"),
-        ("medoe", {"loss": {"alfa": 1}}, "did you mean loss.alpha"),
+        ("medoe", {"alfa": 1}, "did you mean 'alpha'"),
         ("medoe", {"initialise": "random"}, "copy, reset"),
-        ("baseline", {"ensemble": "mean"}, "it takes normalizer"),
+        ("baseline", {"ensemble": "average"}, "it takes loss, normalizer"),
+        ("medoe", {"gradient": "all"}, "no option 'gradient'"),
     ],
 )
 def test_unknown_names_are_refused(name, options, message):
@@ -269,28 +270,28 @@ def test_unknown_names_are_refused(name, options, message):
     [
         ({"overlap": "nestd"}, "method 'medoe': overlap is 'nestd'\n  fix: did you mean 'nested'"),
         ({"overlap": "disjoint"}, "disjoint_tail"),
-        ({"gradient": "frist"}, "'first'"),
-        ({"restrict_oracle": "no"}, "true or false"),
-        ({"loss": {"penalty": "cube"}}, r"loss\.penalty is 'cube'"),
-        ({"loss": {"penalty_pixels": "experts"}}, "'expert'"),
-        ({"loss": {"divergence": "pixels"}}, "'pixel'"),
-        ({"loss": {"divergence_softmax": "al"}}, "'all'"),
-        ({"loss": {"softmax": "sett"}}, "'set'"),
-        ({"loss": {"prior": "rw"}}, "'raw'"),
-        ({"loss": {"normalizer": "al"}}, "'all'"),
-        ({"loss": {"alpha": "high"}}, r"loss\.alpha is 'high'\n  fix: give a number"),
-        ({"loss": {"alpha": float("nan")}}, "alpha nan"),
-        ({"loss": 3}, "loss is 3"),
+        ({"initialise": "cpy"}, "'copy'"),
+        ({"restrict_oracle": "never"}, "true or false"),
+        ({"penalty": "cube"}, r"penalty is 'cube'"),
+        ({"penalty_pixels": "experts"}, "'expert'"),
+        ({"divergence": "pixels"}, "'pixel'"),
+        ({"divergence_softmax": "al"}, "'all'"),
+        ({"softmax": "sett"}, "'set'"),
+        ({"prior": "rw"}, "'raw'"),
+        ({"normalizer": "al"}, "'all'"),
+        ({"alpha": "high"}, r"alpha is 'high'\n  fix: give a number"),
+        ({"alpha": float("nan")}, "alpha nan"),
+        ({"loss": 3}, "no option 'loss'"),
         ({"ensemble": {"name": "learned", "objective": "likelyhood"}}, "did you mean 'likelihood'"),
         ({"ensemble": {"name": "learned", "inputs": "prob"}}, "inputs is 'prob'"),
-        ({"ensemble": {"name": "learned", "positive": "no"}}, "positive is 'no'"),
+        ({"ensemble": {"name": "learned", "positive": "never"}}, "positive is 'never'"),
         ({"ensemble": {"name": "learned", "num_experts": 2}}, "no option 'num_experts'"),
         ({"ensemble": {"name": "softmax_threshold", "order": "tail"}}, "order is 'tail'"),
         ({"ensemble": {"name": "softmax_threshold", "threshold": 3}}, "threshold is 3"),
         ({"ensemble": {"name": "softmax_threshold", "threshold": "high"}}, "threshold is 'high'"),
         ({"ensemble": {"name": "group_average", "of": "logit"}}, "'logits'"),
         ({"ensemble": 3}, "ensemble is 3"),
-        ({"comparisons": {"more": {"name": "mean", "average": "logit"}}}, "average is 'logit'"),
+        ({"comparisons": {"more": {"name": "average", "average": "logit"}}}, "average is 'logit'"),
         ({"label_sets": [[0, 1, 2, 3, 4], []]}, r"label sets of experts \[2\] are empty"),
         ({"label_sets": []}, "no label sets"),
     ],
@@ -313,7 +314,7 @@ def test_mcn_takes_no_switch_for_itself():
         ("baseline", {"loss": {"name": "focal", "normalizer": "al"}}, "foreground"),
         ("baseline", {"loss": {"name": "class_balanced", "unit": "pixel"}}, "did you mean 'pixels'"),
         ("baseline", {"normalizer": "al"}, "did you mean 'all'"),
-        ("baseline", {"classifier_phase": {"reset": "yes"}}, r"classifier_phase\.reset is 'yes'"),
+        ("baseline", {"classifier_phase": {"reset": "always"}}, r"classifier_phase\.reset is 'always'"),
         ("model_ensemble", {"members": "two"}, "members is 'two'"),
     ],
 )
@@ -326,7 +327,7 @@ def test_values_of_other_methods_that_do_not_fit_are_refused(name, options, mess
 def test_names_of_comparisons_that_are_taken_are_refused(taken):
     with pytest.raises(ConfigError, match="name of its own"):
         build(comparisons={taken: "learned"})
-    assert "medoe" in build("mcn", comparisons={"medoe": "mean"}).readouts()
+    assert "medoe" in build("mcn", comparisons={"medoe": "average"}).readouts()
 
 
 @pytest.mark.parametrize(("name", "options"), METHODS, ids=str)

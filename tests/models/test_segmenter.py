@@ -80,9 +80,7 @@ def test_a_fixed_input_size_keeps_the_labels_size():
 
 @pytest.mark.parametrize("form", ["run", "hub"])
 def test_round_trip(tmp_path, form):
-    segmenter = build(
-        method={"name": "medoe", "ensemble": {"name": "learned", "bias": "shared"}, "loss": {"alpha": 0.1}}
-    )
+    segmenter = build(method={"name": "medoe", "ensemble": {"name": "learned", "bias": "shared"}, "alpha": 0.1})
     torch.nn.init.normal_(segmenter.method.ensemble.raw_weight)
     if form == "run":
         segmenter.save_run(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtail.training.config_file import from_dict
+from longtail.settings import from_dict
 from longtail.training.detection_config import DetectionConfig
 from longtail.training.segmentation_config import SegmentationConfig
 from support.fake_runs import make_results

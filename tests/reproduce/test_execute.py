@@ -8,7 +8,7 @@ from longtail.errors import TrainingError
 from longtail.reproduce import execute as module
 from longtail.reproduce.execute import command, execute
 from longtail.reproduce.plan import PlannedRun
-from longtail.training.config_file import read_yaml
+from longtail.settings import read_yaml
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from longtail.reproduce.catalogue import PAPERS, Catalogue, budget, budgets
 from longtail.reproduce.plan import phases_of_method, plan, run_settings
-from longtail.training.config_file import from_dict
+from longtail.settings import from_dict
 from longtail.training.detection_config import DetectionConfig
 from longtail.training.segmentation_config import SegmentationConfig
 

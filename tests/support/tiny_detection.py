@@ -16,7 +16,7 @@ from longtail.datasets.synthetic import LongTailScenes
 from longtail.detection.method import DetectionMethod, Detections, StageOutputs
 from longtail.frequency import CategoryGroups
 from longtail.metrics.detection_truth import annotations_of
-from longtail.training.config_file import from_dict
+from longtail.settings import from_dict
 from longtail.training.detection_config import DetectionConfig
 from longtail.training.evaluate_detection import evaluate_detection
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval

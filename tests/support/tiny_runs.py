@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from longtail.training.config_file import from_dict
+from longtail.settings import from_dict
 from longtail.training.segmentation_config import SegmentationConfig
 
 SETTINGS: dict[str, Any] = {

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from longtail.errors import ConfigError
+from longtail.settings import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.config import LoadingConfig, OptimiserConfig, RunConfig
-from longtail.training.config_file import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.segmentation_config import SegmentationConfig
 
 
@@ -26,7 +26,7 @@ def test_yaml_gives_the_same_configuration_back(tmp_path):
 
 
 def test_numbers_as_yaml_reads_them(tmp_path):
-    (tmp_path / "c.yaml").write_text("optimiser: {lr: 1e-3, warmup_iterations: 5.0, decay_norms: true}\n")
+    (tmp_path / "c.yaml").write_text("optimiser: {lr: 1e-3, warmup_iterations: 5, decay_norms: true}\n")
     optimiser = from_dict(RunConfig, read_yaml(tmp_path / "c.yaml")).optimiser
     assert (optimiser.lr, optimiser.warmup_iterations, optimiser.decay_norms) == (0.001, 5, True)
 

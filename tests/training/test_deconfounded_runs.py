@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longtail.models.detector import Detector
-from longtail.training.config_file import from_dict
+from longtail.settings import from_dict
 from longtail.training.detection_config import DetectionConfig
 from longtail.training.detection_task import score_detection_run
 from longtail.training.fit import build_task, fit

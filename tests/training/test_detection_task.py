@@ -15,7 +15,7 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.models.detector import Detector
-from longtail.training.config_file import from_dict, read_yaml, write_yaml
+from longtail.settings import from_dict, read_yaml, write_yaml
 from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig, DetectorConfig
 from longtail.training.detection_task import (
     DetectionTask,

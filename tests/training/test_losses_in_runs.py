@@ -122,7 +122,7 @@ def test_losses_from_the_command_line(tmp_path, capsys):
     small = ["--model.options.encoder", "torchvision/mobilenet_v2"]
     assert main(["train", "segmentation", *arguments, *small, "--method.options.loss", "{name: focal, gamma: 1}"]) == 0
     assert main(["train", "segmentation", *arguments, *small, "--method.options.loss", "{name: focal, gama: 1}"]) == 2
-    assert "did you mean gamma" in capsys.readouterr().err
+    assert "did you mean 'gamma'" in capsys.readouterr().err
     assert main(["train", "detection", *arguments, "--method.loss", "seesaw"]) == 0
     assert main(["info", "ldam"]) == 0
     assert "max_margin" in capsys.readouterr().out

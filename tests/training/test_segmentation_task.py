@@ -12,7 +12,7 @@ from longtail.frequency import ClassFrequency
 from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter
 from longtail.samplers.base import split
-from longtail.training.config_file import from_dict, read_yaml
+from longtail.settings import from_dict, read_yaml
 from longtail.training.fit import build_task, fit
 from longtail.training.run_folder import RunFolder
 from longtail.training.segmentation_config import SegmentationConfig

@@ -2,16 +2,19 @@
 
 import inspect
 import textwrap
+from collections.abc import Mapping
 
 from longtail.components import Components
 from longtail.ensembles.build import ENSEMBLES
 from longtail.errors import ConfigError
 from longtail.losses.build import LOSSES
+from longtail.models.detection_methods import DETECTION_METHODS
+from longtail.models.segmentation_methods import SEGMENTATION_METHODS
 from longtail.segmentation.models import NETWORKS
 from longtail.settings import SettingsParser, nearest
 
 #: All kinds of components, of both tasks.
-KINDS: tuple[Components, ...] = (LOSSES, ENSEMBLES, NETWORKS)
+KINDS: tuple[Components, ...] = (SEGMENTATION_METHODS, DETECTION_METHODS, LOSSES, ENSEMBLES, NETWORKS)
 
 
 def describe(name: str) -> str:
@@ -29,17 +32,18 @@ def describe(name: str) -> str:
     return "\n".join(f"{kind.kind} {name}\n\n{_explained(kind, name)}" for kind in found)
 
 
-def options_help(kind: Components, name: str, nested: str) -> str:
-    """The options of a component as ``--help`` of a command shows them.
+def sections(kinds: Mapping[Components, str]) -> str:
+    """The options of all components of some kinds, as ``--help`` of a command shows them.
 
     Args:
-        kind: Its kind.
-        name: Its name.
-        nested: Key under which they are set, such as ``method``.
+        kinds: Kind -> key under which its options are set, such as ``--method.options.``.
     """
-    parser = SettingsParser(add_help=False, usage=" ")
-    parser.add_target(kind.find(name), kind.given, nested)
-    return "\n".join(line for line in parser.format_help().splitlines() if line.strip() and "CONFIG" not in line)
+    shown = []
+    for kind, key in kinds.items():
+        for name in kind.names():
+            lines = _options(kind, name, key)
+            shown += [f"{kind.kind} {name}:", *(lines or ["  no options"]), ""]
+    return "\n".join(shown)
 
 
 def _explained(kind: Components, name: str) -> str:
@@ -47,14 +51,20 @@ def _explained(kind: Components, name: str) -> str:
     text = inspect.getdoc(target) or ""
     summary, _, rest = text.partition("\nArgs:")
     source = rest[rest.index("\nSource:") + 1 :] if "\nSource:" in rest else ""
-    parser = SettingsParser(add_help=False, usage=" ")
-    parser.add_target(target, kind.given)
-    lines = []
-    for key, action in parser.options().items():
-        default = "required" if action.required else f"[{action.default}]"
-        lines.append(textwrap.fill(f"{key} {default}: {action.help or ''}", 100, subsequent_indent="    "))
-    options = "\n".join(f"  {line}" for line in lines) or "  no options"
+    options = "\n".join(_options(kind, name)) or "  no options"
     return "\n\n".join(part for part in (summary.strip(), options, source.strip()) if part) + "\n"
+
+
+def _options(kind: Components, name: str, key: str = "") -> list[str]:
+    """A line for each option: its name, default and help."""
+    parser = SettingsParser(add_help=False, usage=" ")
+    parser.add_target(kind.find(name), kind.given)
+    lines = []
+    for option, action in parser.options().items():
+        default = "required" if action.required else f"[{action.default}]"
+        words = f"{key}{option} {default}: {action.help or ''}"
+        lines.append(textwrap.fill(words, 100, initial_indent="  ", subsequent_indent="      "))
+    return lines
 
 
 def _finds(kind: Components, name: str) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longtail.training.config_file import from_dict
+from longtail.settings import from_dict
 from longtail.training.detection_config import DetectionConfig, DetectionMethodConfig
 
 #: One budget for both methods, chosen for two CPU cores on the losses and scores of the baseline.

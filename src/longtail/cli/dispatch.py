@@ -66,6 +66,7 @@ def _run_command(module: ModuleType, words: list[str]) -> int:
     module.add_arguments(parser)
     if hasattr(module, "prepare"):
         words = module.prepare(words)
+    parser.check_files(words)
     arguments = parser.parse_args(words)
     keep_freed_memory()
     return int(module.run(arguments) or 0)

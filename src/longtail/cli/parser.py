@@ -1,42 +1,43 @@
 """Argument parsing whose errors suggest the intended option."""
 
-import difflib
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
+
+from longtail.errors import ConfigError
+from longtail.settings import SettingsParser, read_yaml
 
 
-class Parser(ArgumentParser):
-    """jsonargparse's parser: no abbreviations, and typo suggestions for options and settings."""
+class Parser(SettingsParser):
+    """The parser of a command; what it refuses is printed, and the process left with exit code 2."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
+    #: Gives what ``--help`` says after the command's own options.
+    more_help: Callable[[], str] | None = None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the problem and exit with code 2."""
-        problem = re.sub(r"\s+", " ", str(message)).strip()
-        problem = problem.replace("Unexpected config:", "a file given by --config holds no settings").rstrip()
-        say_error(problem, self._suggestion(problem) or f"`{self.prog} --help` lists the options")
+        """Say what is wrong and leave."""
+        problem, fix = self._refusal(" ".join(str(message).split()))
+        say_error(f"{self.source}: {problem}" if self.source else problem, fix)
         sys.exit(2)
 
-    def _suggestion(self, problem: str) -> str:
-        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-        keys = re.findall(r"(?:[Kk]ey|Option) [\"']([\w.]+)", problem)
-        keys += [".".join(names) for names in re.findall(r"Group '([\w.]+)' .* option '([\w.]+)'", problem)]
-        wrong = re.findall(r"--[\w.]+", problem) or [f"--{key}" for key in keys]
-        for word in wrong:
-            if word not in known:
-                close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-                if close:
-                    return f"did you mean {close[0]}?"
-        if re.search(r"Got value: (None$|\{.*?:\S)", problem):
-            return "give a value of that kind; YAML needs a space after a colon: {name: value}"
-        if "holds no settings" in problem:
-            return "write `setting: value` lines into it, or leave it out"
-        return ""
+    def check_files(self, words: Sequence[str]) -> None:
+        """Refuse files of ``--config`` that hold other than settings, by their names."""
+        for word, after in zip(words, [*words[1:], ""], strict=False):
+            path = after if word == "--config" else word.partition("=")[2] if word.startswith("--config=") else ""
+            if path:
+                try:
+                    self.source, self.values = path, read_yaml(path)
+                except ConfigError as error:
+                    say_error(error.problem, error.fix)
+                    sys.exit(2)
+                self.parse_object(self.values, defaults=False)
+        self.source, self.values = "", {}
+
+    def format_help(self, *formatter: Any) -> str:
+        """The options, then ``more_help``."""
+        return super().format_help(*formatter) + (f"\n{self.more_help()}" if self.more_help else "")
 
 
 def say_error(problem: str, fix: str) -> None:
@@ -65,8 +66,6 @@ def refuse_misplaced(arguments: Namespace, detection: bool, of_detection: Sequen
     Raises:
         ConfigError: One is given.
     """
-    from longtail.errors import ConfigError
-
     for name in ("window", "stride") if detection else of_detection:
         value = getattr(arguments, name)
         if value is not None and value is not False:
@@ -84,8 +83,6 @@ def chosen_device(name: str) -> str:
     import os
 
     import torch
-
-    from longtail.errors import ConfigError
 
     if name != "auto":
         try:

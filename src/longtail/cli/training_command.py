@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from longtail.cli.parser import Namespace, Parser, chosen_device
 from longtail.errors import ConfigError
-from longtail.training.config_file import from_dict
+from longtail.settings import from_dict
 
 
 def add_training_arguments(parser: Parser, task: str, config: type) -> None:
@@ -28,6 +29,23 @@ def add_training_arguments(parser: Parser, task: str, config: type) -> None:
     parser.add_argument("--dry_run", action="store_true", help="print the plan and its sizes, and train nothing")
     parser.add_argument("--evaluate", type=bool, default=True, help="score the best weights at the end")
     parser.add_class_arguments(config)
+    parser.more_help = partial(_component_help, task)
+
+
+def _component_help(task: str) -> str:
+    """Options of the components that a run names."""
+    from longtail.cli.component_help import sections
+    from longtail.ensembles.build import ENSEMBLES
+    from longtail.losses.build import LOSSES
+
+    shared = {LOSSES: "", ENSEMBLES: ""}
+    words = "options of components, given as {name: NAME, OPTION: VALUE}; `longtail info NAME` says more\n\n"
+    if task == "detection":
+        return words + sections(shared)
+    from longtail.models.segmentation_methods import SEGMENTATION_METHODS
+    from longtail.segmentation.models import NETWORKS
+
+    return words + sections({SEGMENTATION_METHODS: "--method.options.", NETWORKS: "--model.options.", **shared})
 
 
 def settings_of_resumed_run(words: list[str]) -> list[str]:

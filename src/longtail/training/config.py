@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from longtail.errors import ConfigError
-from longtail.settings import one_of
-from longtail.training.config_file import from_dict, to_dict
+from longtail.settings import from_dict, one_of, to_dict
 
 #: Iterations of a phase that the configuration does not name. Source: MEDOE §A.2 (80K; 1.6K for the ensemble).
 DEFAULT_ITERATIONS = 80_000

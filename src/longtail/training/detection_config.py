@@ -1,10 +1,11 @@
 """Settings of a detection run. This module does not import torch."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
+from longtail.detection.config import ClassifierPhase
 from longtail.errors import ConfigError
-from longtail.settings import one_of
+from longtail.settings import one_of, to_dict
 from longtail.training.config import OptimiserConfig, RunConfig, not_negative, positive, within
 
 #: How the groups to score by are chosen, see ``DetectionEvaluationConfig``.
@@ -213,84 +214,45 @@ class DetectorConfig:
 
 
 @dataclass
-class ClassifierPhaseConfig:
-    """A further phase, ``classifier``, that trains second classifiers alone on the finished detector.
-
-    Args:
-        loss: their loss, as method.loss; that of the first classifiers when not given
-        head: what is trained: the classifier, or box: a copy of the shared layers before it, too
-        reset: begin with random classifiers instead of the trained ones
-        beside: keep the first classifiers for classes with more than threshold instances, and the background
-        threshold: number of instances from which on a class is left to the first classifier; of beside
-        sampling: as data.sampling.by, or two_level: first a class, then an image, of which only that class's objects
-            count; that of the data when not given
-    """
-
-    loss: str | dict[str, Any] | None = None
-    head: Literal["classifier", "box"] = "classifier"
-    reset: bool = False
-    beside: bool = False
-    threshold: int = 300
-    sampling: Literal["shuffled", "repeat_factor", "class_aware", "two_level"] | None = None
-
-    def __post_init__(self) -> None:
-        one_of("method.classifier_phase.head", self.head, ("classifier", "box"))
-        not_negative("method.classifier_phase.threshold", self.threshold)
-
-    def settings(self) -> dict[str, Any]:
-        """Arguments of ``mec.classifier_phase.add_classifier_phase``."""
-        return {name: value for name, value in asdict(self).items() if name != "sampling"}
-
-
-@dataclass
 class DetectionMethodConfig:
-    """How the detector is made long-tail aware.
+    """How the detector is made long-tail aware. What is not given has the method's default (`longtail info mec`).
 
     Args:
-        name: baseline or mec
-        loss: classification loss of every stage: cross_entropy when not given, focal, ldam, class_balanced,
-            logit_adjustment, balanced_softmax, blv, seesaw, equalization, equalization_v2, balanced_group_softmax,
-            federated, under_sampling, the dotted path of your own, or such as {name: focal, gamma: 1}
-        overall_weight: lambda, the weight of the loss over all classes in an expert's group; of mec
-        outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec
-        ensemble: the method's own prediction: dynamic (with group alignment), sparse, average, or such as {name:
-            dynamic, align: false, temperature: 2}; of mec
-        further: other ensembles to read beside it, by name, such as {norcal: {name: norcal, inner:
-            dynamic}}; those of the paper's Table 2c when not given
+        name: baseline, mec, or the dotted path of your own method
+        loss: classification loss of every stage, by name (see `longtail info`), the dotted path of your own, or such as
+            {name: focal, gamma: 1} [cross_entropy]
+        overall_weight: lambda, the weight of the loss over all classes in an expert's group; of mec [0.7]
+        outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec [plain]
+        ensemble: the method's own prediction, such as dynamic (with group alignment), sparse, average, or {name:
+            dynamic, align: false, temperature: 2}; of mec [dynamic]
+        further: other ensembles to evaluate, by name, such as {norcal: {name: norcal, inner: dynamic}}; those of the
+            paper's Table 2c for mec when not given
         classifier_phase: Train second classifiers afterwards; of baseline
     """
 
-    name: Literal["baseline", "mec"] = "mec"
+    name: str = "mec"
     loss: str | dict[str, Any] | None = None
-    overall_weight: float = 0.7
-    outside: Literal["plain", "lambda"] = "plain"
-    ensemble: str | dict[str, Any] = "dynamic"
+    overall_weight: float | None = None
+    outside: Literal["plain", "lambda"] | None = None
+    ensemble: str | dict[str, Any] | None = None
     further: dict[str, Any] | None = None
-    classifier_phase: ClassifierPhaseConfig | None = None
+    classifier_phase: ClassifierPhase | None = None
 
     def __post_init__(self) -> None:
-        one_of("method.name", self.name, ("baseline", "mec"))
-        one_of("method.outside", self.outside, ("plain", "lambda"))
+        if "." not in self.name and ":" not in self.name:
+            one_of("method.name", self.name, ("baseline", "mec"))
         within("method.overall_weight", self.overall_weight, 0, 1)
-        if self.name != "baseline" and self.classifier_phase is not None:
-            raise ConfigError(
-                f"method.classifier_phase with method.name {self.name}", fix="set method.name to baseline"
-            )
+        of_others = {"baseline": ("overall_weight", "outside", "ensemble"), "mec": ("classifier_phase",)}
+        for option in of_others.get(self.name, ()):
+            if getattr(self, option) is not None:
+                raise ConfigError(
+                    f"method.{option} with method.name {self.name}",
+                    fix=f"leave it out, or set method.name to {'mec' if self.name == 'baseline' else 'baseline'}",
+                )
 
     def settings(self) -> dict[str, Any]:
-        """Arguments of ``models.build_detection_method``."""
-        loss = {} if self.loss is None else {"loss": self.loss}
-        if self.name == "baseline":
-            later = {} if self.classifier_phase is None else {"classifier_phase": self.classifier_phase.settings()}
-            return {"name": self.name, **loss, **later, "further": self.further}
-        return {
-            "name": self.name,
-            **loss,
-            "overall_weight": self.overall_weight,
-            "outside": self.outside,
-            "ensemble": self.ensemble,
-            "further": self.further,
-        }
+        """The method's settings that are given, as ``models.build_detection_method`` takes them."""
+        return {name: value for name, value in to_dict(self).items() if value is not None}
 
 
 @dataclass

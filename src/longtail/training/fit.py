@@ -8,9 +8,9 @@ from typing import Any
 from lightning.fabric import Fabric
 
 from longtail.errors import CheckpointError, ConfigError, DataError
+from longtail.settings import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.checkpoints import finished_phases, read_state
 from longtail.training.config import RunConfig
-from longtail.training.config_file import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.console import Console
 from longtail.training.devices import build_loggers, launch, share_batch_statistics
 from longtail.training.loading import pass_length

@@ -8,8 +8,8 @@ from longtail.datasets.photographs import PhotoFormat
 from longtail.distributed import barrier
 from longtail.errors import ConfigError, DataError
 from longtail.metrics.results import Results
+from longtail.settings import differences, from_dict, read_yaml, to_dict
 from longtail.training.config import RunConfig
-from longtail.training.config_file import differences, from_dict, read_yaml, to_dict
 from longtail.training.metrics_file import measured
 from longtail.training.run_folder import RunFolder, environment_rank
 

@@ -28,8 +28,8 @@ from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.rare_class import RareClass, shown_in
 from longtail.samplers.repeat_factor import RepeatFactor
 from longtail.segmentation.models import resolved_options
+from longtail.settings import as_arguments
 from longtail.training.checkpoints import writing
-from longtail.training.config_file import as_arguments
 from longtail.training.console import percent, table
 from longtail.training.evaluate import evaluate
 from longtail.training.loading import IndexOrder, Shuffled

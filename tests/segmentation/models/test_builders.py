@@ -163,7 +163,7 @@ def test_networks_are_found_by_their_files():
 def test_refuses_unknown_names_and_options():
     with pytest.raises(ConfigError, match="did you mean 'deeplabv3plus'"):
         build_model("deeplabv3", C)
-    with pytest.raises(ConfigError, match="did you mean channels"):
+    with pytest.raises(ConfigError, match="did you mean 'channels'"):
         build_model("pspnet", C, chanels=3)
     with pytest.raises(ConfigError, match="no network at"):
         build_model("no_such_package.model", C)

@@ -86,7 +86,7 @@ def _changes(arguments: Namespace, settings: dict[str, Any], **evaluation: Any) 
 
 def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -> None:
     """A run on data of its own, with its own settings."""
-    from longtail.training.config_file import read_yaml
+    from longtail.settings import read_yaml
 
     settings = read_yaml(folder / "config.yaml")
     pictures = {} if arguments.pictures is None else {"pictures": arguments.pictures}

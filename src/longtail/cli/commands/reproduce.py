@@ -50,7 +50,7 @@ def run(arguments: Namespace) -> int:
     from longtail.errors import ConfigError
     from longtail.reproduce.catalogue import Catalogue, budget
     from longtail.reproduce.plan import plan
-    from longtail.training.config_file import read_yaml
+    from longtail.settings import read_yaml
 
     catalogue = Catalogue(arguments.paper)
     if arguments.experiment is None:

@@ -146,7 +146,7 @@ def _groups(arguments: Namespace) -> Any:
     """What makes the groups of the counts; None for the default, whose origin the results tell in more words."""
     from functools import partial
 
-    from longtail.training.config_file import from_dict
+    from longtail.settings import from_dict
     from longtail.training.segmentation_config import GroupsConfig
     from longtail.training.segmentation_task import build_groups
 

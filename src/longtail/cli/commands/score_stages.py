@@ -89,7 +89,7 @@ def run(arguments: Namespace) -> int:
 
 def _ensembles(arguments: Namespace) -> dict[str, Any]:
     """Ensembles by name, those of the temperatures last."""
-    from longtail.training.config_file import as_arguments
+    from longtail.settings import as_arguments
 
     sweep = {f"tau_{tau:g}": {"name": "dynamic", "temperature": tau} for tau in arguments.temperatures}
     return {**as_arguments(arguments.ensembles), **sweep}

@@ -1,0 +1,50 @@
+"""Detection methods: a file for each, which holds its settings and builds it from a detector's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from longtail.components import Components, Spec, split
+from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.models.detection_methods.base import DetectionMethodConfig, detector_settings
+
+DETECTION_METHODS = Components(
+    "detection method",
+    "longtail.models.detection_methods",
+    "longtail.models.detection_methods.base:DetectionMethodConfig",
+)
+
+
+def build_detection_method(
+    method: Spec | DetectionMethodConfig,
+    *,
+    groups: CategoryGroups,
+    detector: Mapping[str, Any] | None = None,
+    frequency: ClassFrequency | None = None,
+    **options: Any,
+) -> CascadeDetector:
+    """A detection method: the plain cascade, or the multi-expert one.
+
+    Args:
+        method: ``MecConfig(overall_weight=0.5)``, or the method's name with ``options``: ``baseline``, ``mec``, or the
+            dotted path of your own.
+        groups: Groups of the classes by training instances, rarest first; one per stage for ``mec``.
+        detector: Arguments of ``detection.build_detector``. Without ``ious`` there are as many stages as groups, with
+            thresholds 0.5, 0.6, ….
+        frequency: Counts of the training split, for losses and for ensembles that calibrate.
+        options: Options of the named method (``longtail info mec``), all plain JSON values.
+
+    Raises:
+        ConfigError: An unknown name or setting, or numbers of stages and groups that do not fit.
+    """
+    if isinstance(method, (str, Mapping)):
+        name, given = split(method)
+        method = DETECTION_METHODS.build({"name": name, **given, **options})
+    elif options:
+        raise ConfigError(f"options {sorted(options)} beside {type(method).__name__}", fix="set them in it")
+    assert isinstance(method, DetectionMethodConfig)
+    return method.build(detector_settings(detector or {}, groups), groups, frequency)
+
+
+__all__ = ["DETECTION_METHODS", "DetectionMethodConfig", "build_detection_method"]

@@ -1,0 +1,67 @@
+"""MEC: the stages of a cascade as experts of the groups."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longtail.detection.build import build_detector
+from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.ensembles.build import EnsembleSpec
+from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.losses.build import LossSpec
+from longtail.mec.losses import Outside, expert_losses
+from longtail.mec.model import make_multi_expert
+from longtail.models.detection_methods.base import DetectionMethodConfig, stage_loss
+
+
+@dataclass(frozen=True)
+class MecConfig(DetectionMethodConfig):
+    """The multi-expert cascade: stage k is the expert of group k, in training and in inference.
+
+    Args:
+        overall_weight: λ, the weight of the loss over all classes in an expert's group
+        outside: weight of foreground classes outside the expert's group: plain (1) or lambda
+        loss: classification loss of every stage that is mixed with the group's own, by name or as {name: focal, gamma:
+            1}; cross-entropy when not given
+        ensemble: the method's own prediction: dynamic (with group alignment), sparse, average …, or such as {name:
+            dynamic, align: false, temperature: 2}
+        further: other ensembles of the stages to evaluate, by name, such as {norcal: {name: norcal, inner: dynamic}};
+            those of the paper's Table 2c when not given
+
+    Raises:
+        ConfigError: λ outside [0, 1].
+
+    Source: MEC §3.
+    """
+
+    overall_weight: float = 0.7
+    outside: Outside = "plain"
+    loss: LossSpec | None = None
+    ensemble: EnsembleSpec = "dynamic"
+    further: Mapping[str, EnsembleSpec] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.overall_weight <= 1:
+            raise ConfigError(
+                f"overall_weight (lambda) is {self.overall_weight}", fix="give a weight in [0, 1]; the paper's is 0.7"
+            )
+
+    def build(
+        self, detector: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency | None
+    ) -> CascadeDetector:
+        """The multi-expert cascade."""
+        base = stage_loss(self.loss, frequency)
+        # built with these losses at once: they say how many logits the classifiers have
+        losses = expert_losses(groups, base=base) if len(detector["ious"]) == groups.num_groups else None
+        return make_multi_expert(
+            build_detector(**detector, losses=losses),
+            groups,
+            overall_weight=self.overall_weight,
+            outside=self.outside,
+            base=base,
+            ensemble=self.ensemble,
+            further=self.further,
+            frequency=frequency,
+        )

@@ -1,0 +1,101 @@
+"""The plain segmentor, and the one whose classifier is re-trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from longtail.ensembles.base import Ensemble
+from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, check_reading
+from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.losses.base import ClassificationLoss
+from longtail.losses.build import LossSpec, build_loss
+from longtail.losses.cross_entropy import CrossEntropy, Normalizer
+from longtail.losses.label_space import LabelSpace
+from longtail.medoe.bank import copies
+from longtail.models.segmentation_methods.base import SegmentationMethodConfig
+from longtail.segmentation.baseline import Baseline
+from longtail.segmentation.encoder_decoder import EncoderDecoder
+from longtail.segmentation.method import SegmentationMethod
+from longtail.segmentation.two_step import TwoStep
+
+
+@dataclass(frozen=True)
+class ClassifierPhase:
+    """How a baseline's classifier is re-trained on finished features.
+
+    Args:
+        loss: as the method's loss; that of the first phase when not given
+        reset: begin with random weights instead of the trained ones
+        sampling: which images are shown, as data.sampling.by; that of the run when not given
+    """
+
+    loss: LossSpec | None = None
+    reset: bool = False
+    sampling: str | None = None
+
+
+@dataclass(frozen=True)
+class BaselineConfig(SegmentationMethodConfig):
+    """The plain segmentor with any loss; its classifier can be re-trained afterwards.
+
+    Args:
+        loss: loss of the main head, by name or as {name: focal, gamma: 1}; cross-entropy when not given
+        normalizer: what cross-entropy's sum is divided by: valid (labelled pixels), all (pixels) or sum (1); without a
+            loss of its own
+        comparisons: other readings of the logits, by name, such as {adjusted: {name: logit_adjustment, tau: 0.5}}
+        classifier_phase: re-train the classifier afterwards, everything else frozen, such as {loss: balanced_softmax}
+
+    Raises:
+        ConfigError: A ``normalizer`` beside a loss.
+    """
+
+    loss: LossSpec | None = None
+    normalizer: Normalizer = "valid"
+    comparisons: Mapping[str, EnsembleSpec] | None = None
+    classifier_phase: ClassifierPhase | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss is not None and self.normalizer != "valid":
+            raise ConfigError(
+                f"the baseline has normalizer={self.normalizer!r} beside a loss of its own",
+                fix="give it to the loss: {name: …, normalizer: …}",
+            )
+
+    def build(
+        self, model: EncoderDecoder, frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
+    ) -> SegmentationMethod:
+        """The baseline."""
+        labels = LabelSpace.of_pixels(frequency, ignore_index)
+        first, later = self._loss(self.loss, labels), self.classifier_phase
+        if later is None:
+            return Baseline(model, first, ignore_index, self._comparisons(first, labels, groups))
+        head = copies(model.expert.head, 1, "reset" if later.reset else "copy")[0]
+        second = self._loss(self.loss if later.loss is None else later.loss, labels)
+        comparisons = self._comparisons(second, labels, groups)
+        return TwoStep(model, first, head, second, ignore_index, comparisons, later.reset)
+
+    def _loss(self, spec: LossSpec | None, labels: LabelSpace) -> ClassificationLoss:
+        return CrossEntropy(labels, normalizer=self.normalizer) if spec is None else build_loss(spec, labels)
+
+    def _comparisons(self, loss: ClassificationLoss, labels: LabelSpace, groups: CategoryGroups) -> dict[str, Ensemble]:
+        """Other readings of the logits, as ensembles of a single expert."""
+        if not self.comparisons:
+            return {}
+        everything = torch.ones(1, loss.num_classes, dtype=torch.bool)
+        expert = Experts(
+            num_experts=1,
+            num_classes=loss.num_classes,
+            groups=groups,
+            label_sets=everything,
+            own_classes=everything,
+            share=torch.from_numpy(labels.counted().share("pixels")).float(),
+            frequency=labels.frequency,
+            activation=loss.probabilities,
+            absolute_logits=loss.absolute_logits,
+        )
+        found = {name: build_ensemble(spec, expert) for name, spec in self.comparisons.items()}
+        check_reading(found, torch.zeros(1, 1, loss.num_logits, 1, 1), loss.num_classes)
+        return found

@@ -1,0 +1,96 @@
+"""MEDOE: one shared encoder, an expert for each group of classes, an ensemble of their outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+
+from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, check_reading
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.medoe.bank import ExpertBank, ExpertDecoders, Initialise
+from longtail.medoe.experts import LabelSets, Overlap
+from longtail.medoe.losses import ExpertLossOptions
+from longtail.medoe.model import Medoe
+from longtail.models.segmentation_methods.base import SegmentationMethodConfig
+from longtail.segmentation.encoder_decoder import EncoderDecoder, Expert
+
+#: Ensembles of the paper's Table 6 and the plain average: read after the method's own unless others are given.
+TABLE_6: dict[str, EnsembleSpec] = {
+    "mean": "average",
+    "argmax": "argmax",
+    "softmax_threshold": "softmax_threshold",
+    "group_average": "group_average",
+}
+
+
+@dataclass(frozen=True)
+class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
+    """MEDOE; with an ensemble without parameters, its experts (MED) alone.
+
+    Args:
+        overlap: how the experts' label sets follow from the groups: nested (Eq. 1: each expert its group and all rarer
+            ones), disjoint_tail (the first all classes, the others their own group) or fully_disjoint (every expert its
+            own group)
+        label_sets: the label sets themselves, as lists of class ids, instead of overlap
+        initialise: weights of experts 2 … K: copy (those of the first) or reset (random)
+        ensemble: how the experts' outputs become the prediction: learned (MOE), average, argmax, softmax_threshold,
+            group_average, nested_chain …, or such as {name: learned, bias: shared}
+        comparisons: further ensembles to evaluate, by name, or a list of names; those of Table 6 when not given
+        restrict_oracle: whether the oracle's softmax runs over the expert's label set alone
+
+    Source: MEDOE §3.
+    """
+
+    overlap: Overlap = "nested"
+    label_sets: list[list[int]] | None = None
+    initialise: Initialise = "copy"
+    ensemble: EnsembleSpec = "learned"
+    comparisons: Mapping[str, EnsembleSpec] | list[str] | None = None
+    restrict_oracle: bool = False
+
+    #: Name of the method's own prediction.
+    readout: ClassVar[str] = "medoe"
+
+    def __post_init__(self) -> None:
+        ExpertLossOptions.__post_init__(self)
+
+    def build(
+        self, model: EncoderDecoder, frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
+    ) -> Medoe:
+        """MEDOE around the model."""
+        if self.label_sets is None:
+            sets = LabelSets.from_groups(groups, self.overlap)
+        else:
+            sets = LabelSets.explicit(self.label_sets, groups.num_classes)
+        bank = self._bank(model.expert, sets.num_experts)
+        experts = Experts(
+            num_experts=sets.num_experts,
+            num_classes=sets.num_classes,
+            groups=groups,
+            label_sets=sets.masks,
+            own_classes=sets.dominated,
+            share=torch.from_numpy(frequency.share("pixels")).float(),
+            frequency=frequency,
+        )
+        chosen = TABLE_6 if self.comparisons is None else self.comparisons
+        specs = chosen if isinstance(chosen, Mapping) else {name: name for name in chosen}
+        ensemble = build_ensemble(self.ensemble, experts)
+        comparisons = {name: build_ensemble(spec, experts) for name, spec in specs.items()}
+        blank = torch.zeros(sets.num_experts, 1, sets.num_classes, 1, 1)
+        check_reading({self.readout: ensemble, **comparisons}, blank, sets.num_classes)
+        return Medoe(
+            model,
+            bank,
+            sets,
+            experts.share,
+            ensemble,
+            loss=ExpertLossOptions(**{f.name: getattr(self, f.name) for f in fields(ExpertLossOptions)}),
+            comparisons=comparisons,
+            restrict_oracle=self.restrict_oracle,
+            name=self.readout,
+            ignore_index=ignore_index,
+        )
+
+    def _bank(self, expert: Expert, num_experts: int) -> ExpertBank:
+        return ExpertDecoders(expert, num_experts, self.initialise)
