@@ -11,7 +11,7 @@ from longtail import CategoryGroups, EncoderDecoder, LongTailScenes, count_pixel
 from longtail.errors import CheckpointError, ConfigError
 from longtail.models.detector import Detector
 from longtail.models.segmenter import Segmenter, load_weights
-from longtail.pixels import Upsampling, upsampled_labels
+from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps
 from longtail.transforms import segmentation_eval
@@ -203,5 +203,5 @@ def test_prediction_and_evaluation_read_a_picture_alike(window):
     with torch.no_grad():
         maps = expert_maps(segmenter.eval().method, read[None], window)
         probabilities = segmenter.method.own_probabilities(maps.logits)
-        expected = upsampled_labels(lambda p: p, probabilities, Upsampling((30, 90)))[0]
+        expected = map_labels(probabilities, Upsampling((30, 90)))[0]
     assert torch.equal(segmenter.predict(pixels, window=window), expected)

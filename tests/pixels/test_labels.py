@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from longtail.ensembles.average import Average
-from longtail.pixels import Upsampling, bands, ensemble_labels, most_probable, upsampled_labels
+from longtail.pixels import Upsampling, bands, ensemble_labels, labels, map_labels, most_probable, upsampled_labels
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -50,5 +50,43 @@ def test_labels_in_bands_are_the_argmax_of_the_map(monkeypatch, geometry, elemen
 
 def test_labels_of_half_precision_are_those_of_float32():
     z, upsampling = torch.randn(1, 4, 5, 6).bfloat16(), Upsampling((9, 11))
-    labels = upsampled_labels(lambda v: v, z, upsampling)
-    assert torch.equal(labels, upsampled_labels(lambda v: v, z.float(), upsampling))
+    found = upsampled_labels(lambda v: v, z, upsampling)
+    assert torch.equal(found, upsampled_labels(lambda v: v, z.float(), upsampling))
+    assert torch.equal(map_labels(z, upsampling), map_labels(z.float(), upsampling))
+
+
+@pytest.mark.parametrize("blobs", [False, True])
+@pytest.mark.parametrize(
+    ("low", "upsampling"),
+    [
+        ((4, 6), Upsampling((16, 24))),
+        ((4, 6), Upsampling((13, 21), 8)),
+        ((5, 3), Upsampling((17, 11), 1, True)),
+        ((8, 8), Upsampling((5, 6))),
+        ((8, 8), Upsampling((6, 5), 8)),
+        ((1, 1), Upsampling((4, 4))),
+    ],
+    ids=str,
+)
+def test_labels_of_a_map_are_its_argmax(monkeypatch, low, upsampling, blobs):
+    monkeypatch.setitem(labels.BAND_ELEMENTS, "cpu", 100)
+    z = torch.randn(2, 5, *low, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    if blobs:  # two halves, each of one class
+        z[:, 0, :, : low[1] // 2] += 20
+        z[:, 3, :, low[1] // 2 :] += 20
+    assert torch.equal(map_labels(z, upsampling), upsampling(z).argmax(dim=1))
+
+
+def test_labels_of_a_map_interpolate_mixed_cells_alone(monkeypatch):
+    z = torch.zeros(1, 2, 4, 8)
+    z[:, 0, :, :4] = z[:, 1, :, 4:] = 1
+    seen = []
+    scores_at = Upsampling.scores_at
+    monkeypatch.setattr(
+        Upsampling,
+        "scores_at",
+        lambda own, v, pixels, step: seen.append(pixels.sum()) or scores_at(own, v, pixels, step),
+    )
+    found = map_labels(z, Upsampling((16, 32)))
+    assert torch.equal(found[0, 0], torch.arange(32) // 16)
+    assert sum(seen) == 16 * 4  # between columns 3 and 4 of the map, and no others

@@ -16,7 +16,7 @@ from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.pretrained import PretrainedModel, load_weights, photos_of, picture_pixels
 from longtail.models.segmentation_methods import build_method
-from longtail.pixels import Upsampling, upsampled_labels
+from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps
@@ -152,7 +152,7 @@ class Segmenter(
             probabilities = self.method(normalised)
         else:
             probabilities = self.method.own_probabilities(expert_maps(self.method, normalised, window, stride).logits)
-        return upsampled_labels(lambda p: p, probabilities, Upsampling(size))[0]
+        return map_labels(probabilities, Upsampling(size))[0]
 
     def preprocess(self, pixels: Tensor) -> Float[Tensor, "bands h w"]:
         """Scale, convert and normalise pixels as ``photos`` reads them, on the model's device."""

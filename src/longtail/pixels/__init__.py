@@ -5,7 +5,7 @@ Outside this room a map is ``upsampling(logits)``; computations on it go through
 
 from longtail.pixels.bands import sum_over_bands
 from longtail.pixels.expert_sums import softmax_sums, squared_sums
-from longtail.pixels.labels import ensemble_labels, most_probable, upsampled_labels
+from longtail.pixels.labels import ensemble_labels, map_labels, most_probable, upsampled_labels
 from longtail.pixels.learned import ensemble_loss
 from longtail.pixels.losses import loss_of_upsampled, upsampled_cross_entropy
 from longtail.pixels.upsampling import Upsampling, full_size
@@ -16,6 +16,7 @@ __all__ = [
     "ensemble_loss",
     "full_size",
     "loss_of_upsampled",
+    "map_labels",
     "most_probable",
     "softmax_sums",
     "squared_sums",

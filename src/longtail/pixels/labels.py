@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.learned import LearnedEnsemble
-from longtail.pixels.bands import upsampled_bands
+from longtail.pixels.bands import BAND_ELEMENTS, upsampled_bands
 from longtail.pixels.learned import LearnedScores
 from longtail.pixels.upsampling import Upsampling
 from longtail.precision import at_least_float32
@@ -32,6 +32,31 @@ def upsampled_labels(
     for band, values in upsampled_bands(low, upsampling):
         labels.append(most_probable(read(values, *(part[..., band.rows, :] for part in maps))))
     return torch.cat(labels, dim=1)
+
+
+@torch.no_grad()
+def map_labels(values: Float[Tensor, "n classes h w"], upsampling: Upsampling) -> Integer[Tensor, "n H W"]:
+    """``upsampling(values).argmax(dim=1)``, which interpolates only pixels between positions of different classes.
+
+    Where the four positions around a pixel have the same largest channel, the pixel has it as well, since bilinear weights
+    are not negative. On maps of objects these are most pixels.
+
+    Args:
+        values: Logits or probabilities; half precision is read in float32.
+        upsampling: From there to the image's size.
+    """
+    values = at_least_float32(values)
+    own = most_probable(values)
+    height, width = values.shape[-2:]
+    if (height, width) == upsampling.padded:
+        return own[:, : upsampling.size[0], : upsampling.size[1]]
+    top, left = upsampling.taps(0, height)[0], upsampling.taps(1, width)[0]
+    down, right = (torch.arange(1, side + 1).clamp(max=side - 1) for side in (height, width))
+    mixed = (own != own[:, down]) | (own != own[..., right]) | (own != own[:, down][..., right])
+    labels, pixels = (part[:, top][..., left] for part in (own, mixed))
+    step = max(1, BAND_ELEMENTS.get(values.device.type, BAND_ELEMENTS["cuda"]) // (2 * values.shape[1]))
+    found = [most_probable(scores) for scores in upsampling.scores_at(values, pixels, step)]
+    return labels.masked_scatter_(pixels, torch.cat(found))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Bilinear upsampling as an object: whole maps, single pixels, and sums of squares without the map."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -41,22 +41,21 @@ class Upsampling:
         """
         if tuple(values.shape[-2:]) == self.padded:
             return values[..., : self.size[0], : self.size[1]].movedim(1, -1)[pixels]
-        rows = values.movedim(1, -1).reshape(-1, values.shape[1]).contiguous()  # a view where there is one image
-        return _Gathered.apply(rows, *self._corners(values.shape[-2:], pixels, values.dtype))
+        return _Gathered.apply(_positions(values), *self._corners(values.shape[-2:], pixels.nonzero(), values.dtype))
 
     def at_adjoint(
         self, gradient: Float[Tensor, "pixels c"], pixels: Bool[Tensor, "n H W"], low: Sequence[int]
     ) -> Float[Tensor, "n c h w"]:
         """Gradient with respect to the values of ``at``, whose height and width are ``low``."""
-        corners, weights = self._corners(low, pixels, gradient.dtype)
+        corners, weights = self._corners(low, pixels.nonzero(), gradient.dtype)
         rows = _Scattered.apply(gradient, corners, weights, len(pixels) * low[0] * low[1])
         return rows.view(len(pixels), low[0], low[1], -1).movedim(-1, 1)
 
     def _corners(
-        self, low: Sequence[int], pixels: Bool[Tensor, "n H W"], dtype: torch.dtype
+        self, low: Sequence[int], pixels: Integer[Tensor, "pixels 3"], dtype: torch.dtype
     ) -> tuple[Integer[Tensor, "pixels 4"], Float[Tensor, "pixels 4"]]:
-        """The four positions of the low map around each pixel, and their weights; positions of all images are numbered."""
-        image, y, x = pixels.nonzero().unbind(dim=1)
+        """The four positions of the low map around each pixel (image, y, x), as rows of ``_positions``, and their weights."""
+        image, y, x = pixels.unbind(dim=1)
         top, bottom, down = (part.to(pixels.device)[y] for part in self.taps(0, low[0]))
         left, right, across = (part.to(pixels.device)[x] for part in self.taps(1, low[1]))
         first, second = (image * low[0] + top) * low[1], (image * low[0] + bottom) * low[1]
@@ -64,6 +63,16 @@ class Upsampling:
         vertical, horizontal = torch.stack([1 - down, down], dim=1), torch.stack([1 - across, across], dim=1)
         weights = vertical.unsqueeze(2) * horizontal.unsqueeze(1)
         return corners, weights.flatten(1).to(dtype)
+
+    @torch.no_grad()
+    def scores_at(
+        self, values: Float[Tensor, "n c h w"], pixels: Bool[Tensor, "n H W"], step: int
+    ) -> Iterator[Float[Tensor, "some c"]]:
+        """``at`` without gradients, for ``step`` pixels at a time."""
+        rows = _positions(values)
+        for part in pixels.nonzero().split(step):
+            corners, weights = self._corners(values.shape[-2:], part, values.dtype)
+            yield F.embedding_bag(corners, rows, mode="sum", per_sample_weights=weights)
 
     def sums_of_squares(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, " c"]:
         """Sum over all pixels of the squared upsampled values, for each channel, at the head's own resolution.
@@ -96,6 +105,11 @@ class Upsampling:
             source = ((position + 0.5) * (length / padded) - 0.5).clamp(min=0)
         first = source.floor().long().clamp(max=length - 1)
         return first, (first + 1).clamp(max=length - 1), source - first
+
+
+def _positions(values: Float[Tensor, "n c h w"]) -> Float[Tensor, "positions c"]:
+    """Values of all images, one row a position; a view where they lie so."""
+    return values.movedim(1, -1).reshape(-1, values.shape[1]).contiguous()
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import check_labels
-from longtail.pixels import Upsampling, loss_of_upsampled, upsampled_cross_entropy, upsampled_labels
+from longtail.pixels import Upsampling, loss_of_upsampled, map_labels, upsampled_cross_entropy, upsampled_labels
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
@@ -69,9 +69,10 @@ class Baseline(SegmentationMethod):
 
     @torch.no_grad()
     def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
-        softmax = type(self.current_loss).probabilities is ClassificationLoss.probabilities
-        read = _as_it_is if softmax else self.probabilities  # a softmax keeps the order of the logits
-        return upsampled_labels(read, self.low_logits(image), self.upsampling(image))
+        low, upsampling = self.low_logits(image), self.upsampling(image)
+        if type(self.current_loss).probabilities is ClassificationLoss.probabilities:
+            return map_labels(low, upsampling)  # a softmax keeps the order of the logits
+        return upsampled_labels(self.probabilities, low, upsampling)
 
     def losses(
         self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
@@ -102,7 +103,3 @@ class Baseline(SegmentationMethod):
 
 def _reading(ensemble: nn.Module) -> Readout:
     return read_probabilities(lambda logits, _: ensemble(logits))
-
-
-def _as_it_is(logits: Tensor) -> Tensor:
-    return logits

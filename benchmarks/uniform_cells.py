@@ -1,11 +1,11 @@
-"""Labels of one map at the image's size."""
+"""Labels of one map at the image's size: only pixels between positions of different classes are interpolated."""
 
 import torch
 import torch.nn.functional as F
 from harness import arguments, measure
 from torch import Tensor
 
-from longtail.pixels import Upsampling, upsampled_labels
+from longtail.pixels import Upsampling, map_labels
 
 
 def main() -> None:
@@ -26,13 +26,13 @@ def main() -> None:
                 return F.interpolate(logits, size, mode="bilinear").argmax(dim=1)
 
             def ours(logits: Tensor = logits, upsampling: Upsampling = upsampling) -> Tensor:
-                return upsampled_labels(lambda z: z, logits, upsampling)
+                return map_labels(logits, upsampling)
 
             if (ours() == theirs()).float().mean() < 0.99999:
                 raise AssertionError("the two label maps differ")
             shape = f"{classes} classes, {low[0]}x{low[1]} -> {size[0]}x{size[1]}"
             measure(
-                f"map_labels_{name}_{kind}",
+                f"uniform_cells_{name}_{kind}",
                 {"interpolate, argmax": theirs, "longtail": ours},
                 options,
                 note=f"{shape}; equal labels; {kind} random maps",
