@@ -3,8 +3,8 @@ import torch
 
 from longtail.detection.augmented import AugmentedDetector, _back, _into, _through, _View
 from longtail.detection.postprocess import score_offline
-from longtail.detection.run_lengths import decode_mask
 from longtail.errors import ConfigError
+from support.masks import decode_mask
 
 from .conftest import confident, same, scene, tiny_cascade
 

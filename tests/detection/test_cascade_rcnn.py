@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from longtail.detection.cascade_rcnn import pad_images
 from longtail.detection.config import PostprocessConfig
 from longtail.detection.postprocess import score_offline
-from longtail.detection.run_lengths import decode_mask
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
+from support.masks import decode_mask
 
 from .conftest import NUM_CLASSES, confident, same, scene, tiny_cascade, tiny_htc, with_semantic
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from longtail.detection.run_lengths import decode_mask
+from support.masks import decode_mask
 
 from .conftest import scene, tiny_cascade, tiny_htc, with_semantic
 

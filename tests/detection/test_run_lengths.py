@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from pycocotools import mask as coco
 
-from longtail.detection.run_lengths import decode_mask, encode_masks
+from longtail.detection.run_lengths import encode_masks
+from support.masks import decode_mask
 
 
 def blobs(count: int, height: int, width: int, seed: int = 0):

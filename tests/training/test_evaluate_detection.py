@@ -10,7 +10,6 @@ from longtail.datasets.coco import Coco
 from longtail.datasets.synthetic import LongTailScenes
 from longtail.detection.drawing import from_record
 from longtail.detection.recording import rescore
-from longtail.detection.run_lengths import decode_mask
 from longtail.ensembles.average import Average
 from longtail.errors import ConfigError, DataError
 from longtail.metrics.detection_arrays import DetectionArrays
@@ -19,6 +18,7 @@ from longtail.metrics.detection_truth import DetectionTruth
 from longtail.models.detector import Detector
 from longtail.training.evaluate_detection import evaluate_detection
 from longtail.transforms import detection_eval
+from support.masks import decode_mask
 from support.tiny_detection import (
     GROUPS,
     SeesTheTruth,

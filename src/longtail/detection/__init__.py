@@ -16,7 +16,6 @@ _PUBLIC = {
     "StageOutputs": "method",
     "build_cascade": "build",
     "build_detector": "build",
-    "decode_mask": "run_lengths",
     "encode_masks": "run_lengths",
     "score_offline": "postprocess",
     "stages": "config",

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from longtail.boxes import resize_boxes
 from longtail.detection.method import Detections
-from longtail.detection.run_lengths import decode_mask
 
 _OPACITY = 0.45
 _FADED = (186, 191, 199)
@@ -114,7 +113,9 @@ def _array(image: Tensor) -> np.ndarray:
 
 def _mask(mask: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """The mask at the size of the photograph."""
-    pixels = decode_mask(mask)
+    from hotcoco import mask as masks
+
+    pixels = masks.decode(mask).astype(bool)
     if pixels.shape == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.NEAREST))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,8 +16,10 @@ from longtail.detection.method import Detections, Readout, StageOutputs
 from longtail.detection.postprocess import score_offline
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError, DataError
+from longtail.json_files import check_kind
 
 _PATTERN = "stages-*.safetensors"
+_FIX = "record them again"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def read_recording(folder: str | Path) -> Iterator[RecordedImage]:
     """
     for path in _files(folder):
         with _naming(path), safe_open(path, framework="pt") as file:
-            for identity, (height, width, *original) in json.loads(file.metadata()["sizes"]).items():
+            for identity, (height, width, *original) in _sizes(file, path).items():
                 logits, boxes = file.get_tensor(f"{identity}.logits"), file.get_tensor(f"{identity}.boxes")
                 outputs = StageOutputs(logits.float(), boxes, (height, width))
                 yield RecordedImage(int(identity), outputs, (original[0], original[1]))
@@ -113,7 +116,7 @@ def recorded_ids(folder: str | Path) -> list[int]:
     ids: list[int] = []
     for path in _files(folder):
         with _naming(path), safe_open(path, framework="pt") as file:
-            ids += map(int, json.loads(file.metadata()["sizes"]))
+            ids += map(int, _sizes(file, path))
     return ids
 
 
@@ -146,6 +149,15 @@ def rescore(
         yield image.image_id, found
 
 
+def _sizes(file: Any, path: Path) -> dict[str, list[int]]:
+    """Id of every image of a file -> height and width in the network, then those of the stored image."""
+    sizes = check_kind(json.loads(file.metadata()["sizes"]), dict[str, list[int]], path, _FIX, "sizes")
+    for identity, size in sizes.items():
+        if len(size) != 4 or min(size) < 1 or not identity.isascii() or not identity.isdigit():
+            raise DataError(f"{path}: sizes.{identity} is {size}, not four sizes of an image", fix=_FIX)
+    return sizes
+
+
 def _files(folder: str | Path) -> list[Path]:
     files = sorted(Path(folder).glob(_PATTERN))
     if not files:
@@ -158,8 +170,10 @@ def _naming(path: Path) -> Iterator[None]:
     """Name the file in errors about its content."""
     try:
         yield
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"cannot read recorded stages from {path}: {error}", fix="record them again") from error
+    except DataError:
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"cannot read recorded stages from {path}: {error}", fix=_FIX) from error
 
 
 def _readout(ensemble: Ensemble | Readout) -> Readout:

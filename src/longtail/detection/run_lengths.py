@@ -36,24 +36,6 @@ def encode_masks(
     return [{"size": [height, width], "counts": encoded["counts"].decode()} for encoded in compressed]
 
 
-def decode_mask(encoded: dict[str, Any]) -> Bool[np.ndarray, "h w"]:
-    """The mask of compressed run lengths."""
-    height, width = encoded["size"]
-    text = encoded["counts"]
-    values = np.frombuffer(text.encode() if isinstance(text, str) else text, dtype=np.uint8).astype(np.int64) - 48
-    counts: list[int] = []
-    number = shift = 0
-    for value in values.tolist():
-        number |= (value & 31) << shift
-        shift += 5
-        if not value & 32:
-            number -= (1 << shift) if value & 16 else 0
-            counts.append(number + (counts[-2] if len(counts) > 2 else 0))
-            number = shift = 0
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return flat.reshape(width, height).T
-
-
 def _window(low: np.float32, high: np.float32, length: int, cells: int) -> tuple[int, np.ndarray, np.ndarray]:
     """The pixels of a box along one axis, none where it has no extent in the image.
 
