@@ -10,6 +10,7 @@ from longtail.datasets.coco import Coco
 from longtail.frequency import ClassFrequency
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.results import Results
+from support.detection_layouts import voc, yolo
 from support.tiny_detection import tiny_settings, write_coco
 
 
@@ -135,3 +136,22 @@ def test_count_proposes_edges_and_takes_ranks(data, capsys):
     assert "counted whole" in capsys.readouterr().err
     assert main(["count", str(data / "annotations/{split}.json"), "--split", "val"]) == 0
     assert main(["count", file, "--options", "{val_share: 0.5}", "--split", "all"]) == 0
+
+
+def test_train_on_one_layout_and_evaluate_on_another(tmp_path, capsys):
+    yolo(tmp_path / "yolo")
+    voc(tmp_path / "voc")
+    settings = tiny_settings(
+        data={"dataset": str(tmp_path / "yolo")}, iterations={"train": 1}, method={"name": "baseline"}
+    )
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    run = str(tmp_path / "run")
+    assert main(["train", "detection", "--config", str(tmp_path / "tiny.yaml"), "--run", run]) == 0
+    assert "1 images have no label file" in capsys.readouterr().out
+    words = ["evaluate", run, "--data", str(tmp_path / "voc"), "--split", "val", "--workers", "0"]
+    assert main([*words, "--out", str(tmp_path / "voc-scores")]) == 0
+    scores = [Results.load(tmp_path / folder / "results.json") for folder in ("run", "voc-scores")]
+    assert [s.data["images"] for s in scores] == [3, 3] and scores[0].class_names == scores[1].class_names == [
+        "cat",
+        "dog",
+    ]

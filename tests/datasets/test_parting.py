@@ -55,4 +55,4 @@ def test_note() -> None:
     assert parting_note(SOURCE, 0.1, None) == (
         "data/boxes.json has no splits: by the hash of its name, an image is val (10%) or train"
     )
-    assert r"what 'video_(\\d+)' finds" in parting_note(SOURCE, 0.1, r"video_(\d+)")
+    assert r"what 'video_(\d+)' finds" in parting_note(SOURCE, 0.1, r"video_(\d+)")

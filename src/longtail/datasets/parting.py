@@ -53,7 +53,7 @@ def in_split(
 
 def parting_note(source: Path, val_share: float, split_by: str | None) -> str:
     """One line on how the images were divided, for the training log."""
-    what = "its name" if split_by is None else f"what {split_by!r} finds in its name"
+    what = "its name" if split_by is None else f"what '{split_by}' finds in its name"
     return f"{source} has no splits: by the hash of {what}, an image is val ({val_share:.0%}) or train"
 
 
