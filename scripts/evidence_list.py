@@ -32,7 +32,10 @@ class Run:
         from longtail.settings import read_yaml
 
         settings = read_yaml(CONFIGS / f"{self.dataset}_{self.config or self.name}.yaml")
-        return merged(settings, self.changes, {"seed": seed})
+        settings = merged(settings, self.changes, {"seed": seed})
+        if settings.get("train_only"):
+            del settings["iterations"]["train"]
+        return settings
 
 
 #: AdamW in the place of SGD, for the same number of iterations.
@@ -45,11 +48,13 @@ def _plain(name: str, method: dict[str, Any] | None = None, **others: Any) -> Ru
     return Run("tinyin200_lt", name, "baseline", changes)
 
 
-def _second(name: str, phase: dict[str, Any], **optimiser: Any) -> Run:
+def _second(name: str, method: dict[str, Any], sampling: str = "shuffled", **optimiser: Any) -> Run:
     """The cascade's classifier trained anew, for a third of its iterations."""
     changes: dict[str, Any] = {
-        "method": {"further": None, "classifier_phase": phase},
-        "iterations": {"train": 1800, "classifier": 600},
+        "train_only": "classifier",
+        "method": {"further": None, **method},
+        "data": {"sampling": {"by": sampling}},
+        "iterations": {"classifier": 600},
     }
     if optimiser:
         changes["phase_optimisers"] = {"classifier": {"name": "sgd", "schedule": "step", **optimiser}}
@@ -94,9 +99,9 @@ EVIDENCE: dict[str, tuple[str, list[Run]]] = {
             _plain("cosine", model={"classifier": "cosine"}),
             _plain("seesaw_cosine", {"loss": "seesaw"}, model={"classifier": "cosine"}),
             _plain("deconfound", model={"classifier": "deconfound"}),
-            _second("repeat_factor_classifier", {"sampling": "repeat_factor"}),
+            _second("repeat_factor_classifier", {}, "repeat_factor"),
             _second("focal_classifier", {"loss": "focal"}),
-            _second("calibration_head", {"head": "box", "sampling": "two_level", "beside": True}, **_SECOND_RECIPE),
+            _second("calibration_head", {"name": "calibration_head"}, "two_level", **_SECOND_RECIPE),
             _second("balanced_groups", {"loss": "balanced_group_softmax"}, steps=[0.6667, 0.9167], **_SECOND_RECIPE),
         ],
     ),

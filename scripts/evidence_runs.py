@@ -97,15 +97,15 @@ def average_baselines(dataset: str, seeds: list[int], runs: Path = RUNS) -> None
     from longtail.models.segmenter import Segmenter
     from longtail.segmentation.model_ensemble import ModelEnsemble
     from longtail.settings import from_dict, read_yaml
-    from longtail.training.evaluate import evaluate
+    from longtail.training.evaluate_segmentation import evaluate_segmentation
     from longtail.training.segmentation_config import SegmentationConfig
-    from longtail.training.segmentation_task import open_validation
+    from longtail.training.tasks.segmentation import SegmentationTask
 
     members = [Segmenter.from_pretrained(folder) for folder in folders]
     config = from_dict(SegmentationConfig, read_yaml(folders[0] / "config.yaml"))
-    results = evaluate(
+    results = evaluate_segmentation(
         ModelEnsemble([member.method for member in members]),
-        open_validation(config, "val"),
+        SegmentationTask.open_validation(config, "val"),
         groups=members[0].groups,
         frequency=members[0].frequency,
         readouts=["model_ensemble"],

@@ -1,6 +1,6 @@
 import pytest
 
-from longtail.cli import demo_detection, demo_segmentation, main
+from longtail.cli import demo_runs, main
 from longtail.metrics.results import Results
 
 SMALL = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 8}}
@@ -10,9 +10,9 @@ SMALL = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images
 def _small(tmp_path, monkeypatch):
     monkeypatch.setenv("LONGTAIL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.setitem(demo_segmentation.SETTINGS, "data", SMALL)
-    detection = {**demo_detection.SETTINGS["data"], **SMALL, "groups": {"edges": [2, 6]}}
-    monkeypatch.setitem(demo_detection.SETTINGS, "data", detection)
+    monkeypatch.setitem(demo_runs.SEGMENTATION, "data", SMALL)
+    detection = {**demo_runs.DETECTION["data"], **SMALL, "groups": {"edges": [2, 6]}}
+    monkeypatch.setitem(demo_runs.DETECTION, "data", detection)
 
 
 def test_one_half_then_both_in_one_report(tmp_path, capsys):
@@ -21,7 +21,7 @@ def test_one_half_then_both_in_one_report(tmp_path, capsys):
     assert main([*words, "--task", "detection"]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("seed 3", "Baseline", "MEC", "report.html", "not evidence"))
-    assert "detection-summary" not in (tmp_path / "report.html").read_text()
+    assert "segmentation-summary" not in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "segmentation").exists()
     mec = Results.load(tmp_path / "detection/mec/results.json")
     assert {"mec", "dynamic_unaligned", "average_aligned", "sparse", "average", "stage_3"} <= set(mec.predictions)
@@ -38,6 +38,6 @@ def test_one_half_then_both_in_one_report(tmp_path, capsys):
 
 
 def test_both_methods_have_one_budget():
-    baseline, mec = demo_detection.detection_demo_configs(7, seed=0).values()
+    baseline, mec = demo_runs.detection_runs(7, seed=0).values()
     assert baseline.iterations == mec.iterations == {"train": 7}
     assert (baseline.data, baseline.model, baseline.optimiser) == (mec.data, mec.model, mec.optimiser)

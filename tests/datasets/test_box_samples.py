@@ -10,7 +10,7 @@ from longtail.datasets import open_dataset
 from longtail.datasets.box_samples import BoxSamples
 from longtail.errors import DataError
 from longtail.frequency.count_instances import count_instances
-from longtail.training.evaluate_detection import truth_of
+from longtail.metrics.detection_truth import DetectionTruth
 
 PHOTO = Image.new("RGB", (40, 30), (9, 8, 7))
 NAMES = ("cat", "dog")
@@ -29,7 +29,7 @@ def test_pairs_of_torchvision() -> None:
     assert sample["boxes"].tolist() == [[2, 3, 12, 8], [0, 0, 40, 30]] and sample["labels"].tolist() == [1, 0]
     assert data[1]["boxes"].shape == (0, 4) and not data[1]["crowd"].numel()
     assert count_instances(data).instances.tolist() == [1, 1] and count_instances(data).num_images == 2
-    assert len(truth_of(data).coco.get_ann_ids()) == 2
+    assert len(DetectionTruth.from_dataset(data).objects(np.arange(2), with_masks=False).labels) == 2
     assert data.fingerprint != BoxSamples(pairs(), ("cat", "cow")).fingerprint
 
 

@@ -18,9 +18,7 @@ from longtail.metrics.segmentation import confusion_matrix
 from longtail.models.detector import Detector
 from longtail.models.segmentation_methods import build_method
 from longtail.pixels import Upsampling, map_labels, most_probable, softmax_sums
-from longtail.training.detection_task import score_detection_run
-from longtail.training.fit import fit
-from longtail.training.segmentation_task import score_run as score_segmentation_run
+from longtail.training.run import fit, score_run
 from support.tiny_detection import detector_arguments
 from support.tiny_detection import tiny_config as detection_config
 from support.tiny_runs import tiny_config as segmentation_config
@@ -188,8 +186,7 @@ def test_a_run_trains_resumes_and_is_scored(tmp_path, task, precision):
     run = fit(config, tmp_path / "run", quiet=True)
     assert run.weights.is_file() and run.last.is_file()
     assert fit(config, run.path, resume=True, quiet=True).path == run.path
-    score = score_segmentation_run if task == "segmentation" else score_detection_run
-    assert score(run.path, device=str(DEVICE)).predictions
+    assert score_run(run.path, device=str(DEVICE)).predictions
 
 
 def test_detections_of_a_trained_detector_are_those_of_the_cpu():

@@ -264,7 +264,7 @@ def test_every_ensemble_without_parameters_serves_stages(loss) -> None:
     detector = build_detection_method(
         "mec", groups=GROUPS, detector=TINY, loss=loss, frequency=FREQUENCY, further=further
     ).eval()
-    logits = torch.randn(3, 5, detector.heads.current_losses.num_logits)
+    logits = torch.randn(3, 5, detector.heads.class_losses.num_logits)
     for name in further:
         scores = detector.readouts()[name](StageOutputs(logits, torch.zeros(5, 4), (9, 9)))
         assert scores.shape == (5, 4) and torch.isfinite(scores).all(), name

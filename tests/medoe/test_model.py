@@ -314,7 +314,6 @@ def test_mcn_takes_no_switch_for_itself():
         ("baseline", {"loss": {"name": "focal", "normalizer": "al"}}, "foreground"),
         ("baseline", {"loss": {"name": "class_balanced", "unit": "pixel"}}, "did you mean 'pixels'"),
         ("baseline", {"normalizer": "al"}, "did you mean 'all'"),
-        ("baseline", {"classifier_phase": {"reset": "always"}}, r"classifier_phase\.reset is 'always'"),
         ("model_ensemble", {"members": "two"}, "members is 'two'"),
     ],
 )

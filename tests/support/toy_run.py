@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 
 from longtail.training.checkpoints import save_weights
 from longtail.training.config import HardwareConfig, LoadingConfig, LoggingConfig, OptimiserConfig, RunConfig
-from longtail.training.fit import fit
 from longtail.training.loading import Shuffled
+from longtail.training.run import fit
 from longtail.training.run_folder import RunFolder
-from longtail.training.task import Validation
+from longtail.training.tasks.base import Validation
 
 
 class ToyMethod(nn.Module):

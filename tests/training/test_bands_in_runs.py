@@ -9,10 +9,9 @@ from longtail.datasets import open_dataset
 from longtail.datasets.photographs import PhotoFormat
 from longtail.errors import ConfigError, DataError
 from longtail.models.segmenter import Segmenter
-from longtail.training.evaluate import evaluate
-from longtail.training.fit import fit
+from longtail.training.evaluate_segmentation import evaluate_segmentation
 from longtail.training.predict import find_images, predict
-from longtail.training.segmentation_task import score_run
+from longtail.training.run import fit, score_run
 from support.tiny_runs import tiny_config
 
 BANDS = 5
@@ -77,9 +76,9 @@ def test_evaluation_of_stored_images_is_that_of_normalised_ones(run, data):
     segmenter = Segmenter.from_pretrained(run.path)
     scored = score_run(run.path, progress=False, out=run.path.parent / "again")
     raw = open_dataset(str(data), "val", photos=segmenter.photos)
-    assert evaluate(segmenter, raw).own.overall == scored.own.overall
+    assert evaluate_segmentation(segmenter, raw).own.overall == scored.own.overall
     with pytest.raises(DataError, match=r"reads photographs as RGB bytes, the model reads .*'bands': 5"):
-        evaluate(segmenter, open_dataset(str(data), "val"))
+        evaluate_segmentation(segmenter, open_dataset(str(data), "val"))
 
 
 def test_bands_that_do_not_fit_are_refused_before_training(data, tmp_path):

@@ -6,8 +6,7 @@ import torch
 from longtail.models.detector import Detector
 from longtail.settings import from_dict
 from longtail.training.detection_config import DetectionConfig
-from longtail.training.detection_task import score_detection_run
-from longtail.training.fit import build_task, fit
+from longtail.training.run import build_task, fit, score_run
 from support.tiny_detection import tiny_settings
 
 FURTHER = {"norcal": {"name": "norcal", "inner": "dynamic"}}
@@ -55,7 +54,7 @@ def test_state_is_gathered_and_resumed(run, tmp_path):
 
 
 def test_calibrated_readouts_are_scored(run):
-    results = score_detection_run(run.path, progress=False)
+    results = score_run(run.path, progress=False)
     assert list(results.predictions)[:2] == ["mec", "norcal"]
     detector = Detector.from_pretrained(run.path).eval()
     assert detector.method.heads.stages[0].classifier.classes == detector.method.num_classes

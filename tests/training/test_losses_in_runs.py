@@ -10,9 +10,7 @@ from longtail.losses.label_space import LabelSpace
 from longtail.losses.ldam import LDAMLoss
 from longtail.models.detector import Detector
 from longtail.models.segmenter import Segmenter
-from longtail.training.detection_task import score_detection_run
-from longtail.training.fit import build_task, fit
-from longtail.training.segmentation_task import score_run
+from longtail.training.run import build_task, fit, score_run
 from support import tiny_detection, tiny_runs
 
 
@@ -105,7 +103,7 @@ def test_segmentation_run_with_sigmoids(tmp_path):
 def test_detection_run_with_seesaw(name, tmp_path):
     config = tiny_detection.tiny_config(method={"name": name, "loss": {"name": "seesaw", "compensation": 1.0}})
     run = fit(config, tmp_path / "run", quiet=True)
-    results = score_detection_run(run.path, progress=False)
+    results = score_run(run.path, progress=False)
     assert next(iter(results.predictions)) == name
     detector = Detector.from_pretrained(run.path)
     assert detector.settings["method"]["loss"] == {"name": "seesaw", "compensation": 1.0}

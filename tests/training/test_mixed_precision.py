@@ -6,20 +6,16 @@ import pytest
 import torch
 
 from longtail.ensembles.learned import LearnedEnsemble
-from longtail.training.detection_task import score_detection_run
-from longtail.training.fit import fit
-from longtail.training.segmentation_task import score_run
+from longtail.training.run import fit, score_run
 from support import tiny_detection, tiny_runs
 
 HARDWARE = {"accelerator": "cpu", "devices": 1, "precision": "bf16-mixed"}
-CLASSIFIER = {"classifier_phase": {"loss": "balanced_softmax"}}
 SEGMENTATION: dict[str, dict[str, Any]] = {
     "baseline": {"method": {"name": "baseline"}, "iterations": {"train": 2}},
     "seesaw": {"method": {"name": "baseline", "options": {"loss": "seesaw"}}, "iterations": {"train": 2}},
     "medoe": {},
     "mcn": {"method": {"name": "mcn"}},
     "model_ensemble": {"method": {"name": "model_ensemble"}, "iterations": {"train": 2}},
-    "two_step": {"method": {"name": "baseline", "options": CLASSIFIER}, "iterations": {"train": 1, "classifier": 1}},
 }
 DETECTION: dict[str, dict[str, Any]] = {
     "baseline": {"method": {"name": "baseline"}},
@@ -40,7 +36,7 @@ def test_segmentation(tmp_path, name):
 def test_detection(tmp_path, name):
     config = tiny_detection.tiny_config(hardware=HARDWARE, **DETECTION[name])
     run = fit(config, tmp_path, quiet=True)
-    assert score_detection_run(run.path, progress=False).predictions
+    assert score_run(run.path, progress=False).predictions
 
 
 def test_the_learned_ensemble_is_fitted_in_float32_under_autocast():

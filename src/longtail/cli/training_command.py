@@ -1,6 +1,5 @@
 """What the `train` commands have in common."""
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -64,14 +63,12 @@ def config_of(arguments: Namespace, kind: type) -> Any:
     return from_dict(kind, {f.name: values[f.name] for f in fields(kind)})
 
 
-def train(arguments: Namespace, kind: type, input_size: Callable[[Any], str], score: Callable[[Path, str], Any]) -> int:
+def train(arguments: Namespace, kind: type) -> int:
     """Train, then score.
 
     Args:
         arguments: Of the command.
         kind: Class of the configuration.
-        input_size: Configuration -> words for what a batch holds.
-        score: (run folder, device) -> writes ``results.json``.
 
     Raises:
         ConfigError: A run is to be resumed that is not there.
@@ -84,14 +81,14 @@ def train(arguments: Namespace, kind: type, input_size: Callable[[Any], str], sc
             fix="name the folder of a run with --run, or begin one with --data.dataset",
         )
     if arguments.dry_run:
-        return _dry_run(config, folder, input_size(config), arguments)
-    from longtail.training.fit import build_task, fit
+        return _dry_run(config, folder, arguments)
+    from longtail.training.run import build_task, fit, score_run
 
     task = None
     if arguments.fast_dev_run:
         config = replace(config, data=replace(config.data, limit=2 * config.loading.batch_size))
         task = build_task(config)
-        phases: tuple[str, ...] = task.method.phases  # type: ignore[assignment]
+        phases: tuple[str, ...] = task.method.phases
         config = replace(config, iterations=dict.fromkeys(phases, 2), epochs={})
     done = fit(
         config,
@@ -102,7 +99,8 @@ def train(arguments: Namespace, kind: type, input_size: Callable[[Any], str], sc
         task=task,
     )
     if arguments.evaluate and config.data.val_split:
-        score(done.path, chosen_device(config.hardware.accelerator.replace("gpu", "auto")))
+        device = chosen_device(config.hardware.accelerator.replace("gpu", "auto"))
+        score_run(done.path, device=device, trust_code=True)  # the model that was just trained
         from longtail.cli.show import show_results
 
         show_results([done.path])
@@ -115,26 +113,27 @@ def default_folder(config: Any) -> Path:
     return Path("runs") / f"{data}-{config.method.name}"
 
 
-def _dry_run(config: Any, folder: Path, images: str, arguments: Namespace) -> int:
+def _dry_run(config: Any, folder: Path, arguments: Namespace) -> int:
     from longtail.training.console import Console, table
-    from longtail.training.fit import build_task
     from longtail.training.loading import BatchPlan, pass_length
     from longtail.training.optimisers import count_parameters
-    from longtail.training.preflight import check_weights, doubts
+    from longtail.training.preflight import check_finished_model, check_weights, doubts
+    from longtail.training.run import build_task
     from longtail.training.run_folder import RunFolder
 
     console = Console()
     RunFolder(folder).check(resume=arguments.resume, overwrite=arguments.overwrite)
     task = build_task(config)
+    check_finished_model(task, arguments.start_from)
     if arguments.start_from:
-        check_weights(task.method, arguments.start_from, task.method.phases)  # type: ignore[arg-type]
+        check_weights(task.method, arguments.start_from, task.method.phases, reset_classifier=config.reset_classifier)
     for subject, words in task.describe():
         console.say(f"[bold]{subject:<9}[/] {words}")
     rows = []
     size = pass_length(task.order)
     config = config.resolved(task.method.phases, size)
-    for phase in task.method.phases:  # type: ignore[union-attr]
-        task.method.start_phase(phase)  # type: ignore[operator]
+    for phase in task.method.phases:
+        task.method.start_phase(phase)
         iterations, optimiser = config.iterations_of(phase), config.optimiser_of(phase)
         rows.append(
             (
@@ -155,7 +154,7 @@ def _dry_run(config: Any, folder: Path, images: str, arguments: Namespace) -> in
     console.say(table("", ["phase", "iterations", "passes", "trained M", "optimiser"], rows))
     total = count_parameters(task.method)[0]
     console.say(
-        f"\nbatches of {config.loading.batch_size} {images}; weights {4 * total / 1e6:.1f} MB, training state about "
-        f"{12 * total / 1e6:.1f} MB; run folder {folder}"
+        f"\nbatches of {config.loading.batch_size} {task.input_words()}; weights {4 * total / 1e6:.1f} MB, training state "
+        f"about {12 * total / 1e6:.1f} MB; run folder {folder}"
     )
     return 0

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from longtail.boxes import BoxCoder, sides_at_least
+from longtail.detection.calibration_head import two_level_sample
 from longtail.detection.config import CascadeConfig
 from longtail.detection.mask_head import MaskHead, mask_loss, mask_targets, mean_probabilities
 from longtail.detection.method import StageOutputs
-from longtail.detection.second_head import SecondHead, two_level_sample
 from longtail.detection.stage import (
     BoxStage,
     ClassifierFactory,
@@ -67,8 +67,6 @@ class CascadeHeads(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.class_losses = losses
-        self.second_losses: StageLosses | None = None
-        self.uses_second = False
         #: (C,) sampled foreground boxes of every class, for each stage of the last ``losses``.
         self.positives: dict[int, Tensor] = {}
         pooling: tuple[Any, ...] = (strides, config.pooling_samples, config.pooling_aligned)
@@ -83,28 +81,10 @@ class CascadeHeads(nn.Module, ABC):
             start_bias(cast(BoxStage, stage).classifier, losses.loss(k))
         self.mask_heads = nn.ModuleList(self.make_mask_heads(channels))
 
-    def add_second(self, heads: Sequence[SecondHead], losses: StageLosses) -> None:
-        """Add a second classifier to every stage and use it from now on."""
-        self.second_losses = losses
-        for stage, head in zip(self.box_stages, heads, strict=True):
-            stage.second = head
-        self.use_second(True)
-
-    def use_second(self, chosen: bool) -> None:
-        """Classify with the second classifiers, or with the first."""
-        self.uses_second = chosen
-        for stage in self.box_stages:
-            stage.uses_second = chosen
-
     @property
     def box_stages(self) -> list[BoxStage]:
         """The stages."""
         return [cast(BoxStage, stage) for stage in self.stages]
-
-    @property
-    def current_losses(self) -> StageLosses:
-        """Losses of the classifiers in use."""
-        return self.second_losses if self.uses_second and self.second_losses is not None else self.class_losses
 
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
         """Feature maps that the stages pool from."""
@@ -203,7 +183,7 @@ class CascadeHeads(nn.Module, ABC):
         learned = two_level_sample(samples.labels, objects, self.config.num_classes)
         rows = slice(None) if learned is None else learned
         losses = {
-            f"stage_{stage + 1}_class": class_loss(self.current_losses.loss(stage), logits[rows], labels[rows]),
+            f"stage_{stage + 1}_class": class_loss(self.class_losses.loss(stage), logits[rows], labels[rows]),
             f"stage_{stage + 1}_box": box_loss(
                 deltas, boxes, matched, foreground, self.coders[stage], self.config.box_beta
             ),

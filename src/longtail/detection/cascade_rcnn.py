@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +10,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.boxes import resize_boxes
+from longtail.detection.calibration_head import CalibrationHead
 from longtail.detection.cascade import CascadeHeads, Pyramid
 from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
 from longtail.detection.postprocess import Selected, read_stages
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
-from longtail.detection.second_head import SecondHead
 from longtail.detection.stage import StageLoss, StageLosses
 from longtail.detection.targets import clean_objects
 from longtail.ensembles.average import Average
 from longtail.ensembles.base import Ensemble, named
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
+from longtail.phases import CLASSIFIER_PHASE
 
 
 class CascadeDetector(DetectionMethod):
@@ -108,36 +109,29 @@ class CascadeDetector(DetectionMethod):
             for name, number in zip(self._group_names, of_class @ self.group_members, strict=True)
         }
 
-    def add_classifier_phase(self, heads: Sequence[SecondHead], losses: StageLosses, *, reset: bool = False) -> None:
-        """Add a phase ``classifier`` that trains second classifiers and nothing else.
+    def add_calibration_heads(self, heads: Sequence[CalibrationHead], losses: StageLosses) -> None:
+        """Give every stage a second classifier, which alone is trained from now on.
 
         Args:
-            heads: One per stage.
-            losses: Their losses, which also say how their logits are read.
-            reset: Begin with their own weights instead of those of the first classifiers.
+            heads: One a stage.
+            losses: They read the logits of both classifiers, and train the second.
         """
-        self.phases = ("train", "classifier")
-        self._trained_first = [name for name, p in self.named_parameters() if p.requires_grad]
-        self._reset = reset
-        self.heads.add_second(heads, losses)
+        for stage, head in zip(self.heads.box_stages, heads, strict=True):
+            stage.calibration = head
+        self.heads.class_losses = losses
+        self.train_classifier_alone()
 
-    def start_phase(self, phase: str) -> None:
-        """See ``DetectionMethod.start_phase``."""
-        super().start_phase(phase)
-        if self.heads.second_losses is None:
-            return
-        second = phase == "classifier"
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(".second." in name if second else name in self._trained_first)
-        self.heads.use_second(second)
-        if second:
-            for stage in self.heads.box_stages:
-                cast(SecondHead, stage.second).begin(stage.shared, stage.classifier, reset=self._reset)
+    def classifiers(self) -> dict[str, str]:
+        """See ``PhasedMethod``."""
+        stages = [f"heads.stages.{k}" for k in range(self.num_stages)]
+        if self.heads.box_stages[0].calibration is None:
+            return {f"{stage}.classifier": f"{stage}.classifier" for stage in stages}
+        return {f"{s}.calibration.{part}": f"{s}.{part}" for s in stages for part in ("shared", "classifier")}
 
     def train(self, mode: bool = True) -> "CascadeDetector":
         """Switch the mode; a backbone that the phase does not train keeps its running statistics."""
         super().train(mode)
-        if self.phase == "classifier":
+        if self.phase == CLASSIFIER_PHASE:
             self.backbone.eval()
         return self
 
@@ -152,9 +146,9 @@ class CascadeDetector(DetectionMethod):
         ]
         pyramid = self.heads.embed(self.backbone(batch))
         proposals, losses = self.proposals.propose(batch, sizes, pyramid.levels, objects)
-        second = self.phase == "classifier"
-        losses |= self.heads.losses(pyramid, proposals, objects, sizes, with_masks=not second)
-        if second:
+        alone = self.phase == CLASSIFIER_PHASE
+        losses |= self.heads.losses(pyramid, proposals, objects, sizes, with_masks=not alone)
+        if alone:
             return {name: value for name, value in losses.items() if name.endswith("_class")}
         return losses
 
@@ -185,7 +179,7 @@ class CascadeDetector(DetectionMethod):
         return {name: self._ensemble_readout(name, ensemble) for name, ensemble in ensembles.items()} | stages
 
     def _read_last(self, logits: Tensor) -> Tensor:
-        return self.heads.current_losses.probabilities(self.config.num_stages - 1, logits)
+        return self.heads.class_losses.probabilities(self.config.num_stages - 1, logits)
 
     def _ensemble_readout(self, name: str, ensemble: nn.Module) -> Readout:
         def read(outputs: StageOutputs) -> Tensor:
@@ -201,7 +195,7 @@ class CascadeDetector(DetectionMethod):
         return read
 
     def _stage_readout(self, stage: int) -> Readout:
-        return lambda outputs: self.heads.current_losses.probabilities(stage, outputs.logits[stage])
+        return lambda outputs: self.heads.class_losses.probabilities(stage, outputs.logits[stage])
 
     @torch.no_grad()
     def predict_readouts(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
-from longtail.settings import check_fields, from_dict, one_of
+from longtail.settings import check_fields, from_dict
 
 BoxStds = tuple[float, float, float, float]
 _FIRST_STDS: BoxStds = (0.1, 0.1, 0.2, 0.2)
@@ -213,32 +213,3 @@ class CascadeConfig:
             "masks": "single",
         }
         return cls.from_dict({"num_classes": num_classes, **dialect, **changes})
-
-
-@dataclass(frozen=True)
-class ClassifierPhase:
-    """A further phase, ``classifier``, that trains second classifiers alone on the finished detector.
-
-    Args:
-        loss: their loss, as the method's; that of the first classifiers when not given
-        head: what is trained: the classifier, or box: a copy of the shared layers before it as well
-        reset: begin with random classifiers instead of the trained ones
-        beside: keep the first classifiers for classes with more than threshold instances, and the background
-        threshold: number of instances from which on a class is left to the first classifier; of beside
-        sampling: as data.sampling.by, or two_level: first a class, then an image, of which only that class's objects
-            count; that of the data when not given
-    """
-
-    loss: str | dict[str, Any] | None = None
-    head: Literal["classifier", "box"] = "classifier"
-    reset: bool = False
-    beside: bool = False
-    threshold: int = 300
-    sampling: Literal["shuffled", "repeat_factor", "class_aware", "two_level"] | None = None
-
-    def __post_init__(self) -> None:
-        one_of("method.classifier_phase.head", self.head, ("classifier", "box"))
-        if self.threshold < 0:
-            raise ConfigError(
-                f"method.classifier_phase.threshold is {self.threshold}", fix="give a number of instances >= 0"
-            )

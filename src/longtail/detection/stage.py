@@ -13,7 +13,7 @@ from torchvision.ops import roi_align
 from longtail.boxes import BoxCoder
 from longtail.classifiers.cosine import CosineClassifier
 from longtail.classifiers.deconfound import DeconfoundClassifier
-from longtail.detection.second_head import SecondHead
+from longtail.detection.calibration_head import CalibrationHead
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 
@@ -137,8 +137,7 @@ class BoxStage(nn.Module):
         )
         self.classifier = classifier(channels, num_logits)
         self.regressor = nn.Linear(channels, 4)
-        self.second: SecondHead | None = None
-        self.uses_second = False
+        self.calibration: CalibrationHead | None = None
         for layer in self.shared:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -149,7 +148,7 @@ class BoxStage(nn.Module):
     def forward(
         self, pooled: Float[Tensor, "r c s s"], foreground: Bool[Tensor, " r"] | None = None
     ) -> tuple[Float[Tensor, "r logits"], Float[Tensor, "r 4"]]:
-        """Class logits and box changes, in float32.
+        """Class logits, those of a calibration head last, and box changes, in float32.
 
         Args:
             pooled: Features of the boxes.
@@ -157,12 +156,13 @@ class BoxStage(nn.Module):
         """
         shared = self.shared(pooled)
         observe = getattr(self.classifier, "observe", None)
-        if observe is not None and foreground is not None and self.training and not self.uses_second:
+        if observe is not None and foreground is not None and self.training:
             observe(shared.detach(), foreground)
         deltas = self.regressor(shared).float()
-        if self.second is not None and self.uses_second:
-            return self.second(pooled, shared, self.classifier), deltas
-        return self.classifier(shared).float(), deltas
+        logits = self.classifier(shared).float()
+        if self.calibration is not None:
+            logits = torch.cat([logits, self.calibration(pooled)], dim=1)
+        return logits, deltas
 
 
 def box_loss(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from longtail.components import own_code_allowed
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import CheckpointError, ConfigError, DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.json_files import check_kind, read_json
 
 BEST = "best.safetensors"
@@ -154,6 +155,20 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
             # of a run that stopped between two phases: weights that the last phase would have trained are not read
             trained.method.start_phase(done[-1])
         return trained.to(map_location).eval()
+
+
+def facts_of(data: Any, frequency: ClassFrequency, groups: CategoryGroups) -> dict[str, Any]:
+    """What a model is told of its training data, as plain values: arguments of ``Segmenter`` and ``Detector``."""
+    ids = getattr(data, "category_ids", None)
+    return {
+        "classes": {
+            "names": list(data.classes.names),
+            "palette": [list(map(int, colour)) for colour in data.classes.palette],
+            **({} if ids is None else {"ids": [int(identity) for identity in ids]}),
+        },
+        "groups": {"names": list(groups.names), "members": [list(members) for members in groups.members]},
+        "frequency": frequency.to_dict(),
+    }
 
 
 def saved_task(source: str | Path) -> Task:

@@ -14,7 +14,7 @@ from longtail.datasets.base import SegmentationDataset
 from longtail.encoders import adapt_bands
 from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.models.pretrained import PretrainedModel, load_weights, photos_of, picture_pixels
+from longtail.models.pretrained import PretrainedModel, facts_of, load_weights, photos_of, picture_pixels
 from longtail.models.segmentation_methods import build_method
 from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
@@ -116,7 +116,7 @@ class Segmenter(
             method: ``{"name": …, option: …}`` for ``models.build_method``; MEDOE as it is where not given.
             input: See the class.
         """
-        facts = facts_of(data, frequency, groups)
+        facts = {**facts_of(data, frequency, groups), "ignore_index": data.ignore_index}
         return cls(model={}, method=method or {"name": "medoe"}, input=input, network=network, **facts)
 
     def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
@@ -160,17 +160,4 @@ class Segmenter(
         return values.as_subclass(Tensor).to(next(self.parameters()).device)
 
 
-def facts_of(data: SegmentationDataset, frequency: ClassFrequency, groups: CategoryGroups) -> dict[str, Any]:
-    """Facts about the training data for a ``Segmenter``, as plain values."""
-    return {
-        "classes": {
-            "names": list(data.classes.names),
-            "palette": [list(map(int, colour)) for colour in data.classes.palette],
-        },
-        "groups": {"names": list(groups.names), "members": [list(members) for members in groups.members]},
-        "frequency": frequency.to_dict(),
-        "ignore_index": data.ignore_index,
-    }
-
-
-__all__ = ["SEGMENTATION_INPUT", "Segmenter", "facts_of", "load_weights"]
+__all__ = ["SEGMENTATION_INPUT", "Segmenter", "load_weights"]

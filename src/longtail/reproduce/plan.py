@@ -45,10 +45,8 @@ class PlannedRun:
 
     @property
     def iterations(self) -> int | None:
-        """Optimiser steps of all phases that this run trains itself; None where one is given in epochs of its data."""
-        if any(self._trains(phase) for phase in self.settings.get("epochs", {})):
-            return None
-        return sum(n for phase, n in self.settings.get("iterations", {}).items() if self._trains(phase))
+        """Optimiser steps of all phases; None where one is given in epochs of its data."""
+        return None if self.settings.get("epochs") else sum(self.settings["iterations"].values())
 
     @property
     def images(self) -> int | None:
@@ -57,14 +55,11 @@ class PlannedRun:
 
     @property
     def length(self) -> str:
-        """Length of these phases, in words."""
+        """Length of its phases, in words."""
         if self.iterations is not None:
             return f"{self.iterations:,} iterations"
         lengths = [(unit, self.settings.get(unit, {})) for unit in ("iterations", "epochs")]
-        return " + ".join(f"{n:,} {unit}" for unit, of in lengths for phase, n in of.items() if self._trains(phase))
-
-    def _trains(self, phase: str) -> bool:
-        return self.start_from is None or phase != "train"
+        return " + ".join(f"{n:,} {unit}" for unit, of in lengths for n in of.values())
 
     @property
     def speed(self) -> float | None:
@@ -188,9 +183,9 @@ def _length_of(phase: str, layers: Sequence[Mapping[str, Any]]) -> tuple[str, fl
 
 def phases_of_method(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the training phases that these settings have."""
-    method = settings["method"]
-    later = {**method, **method.get("options", {})}.get("classifier_phase")
-    return _PHASES.get(method["name"], ("train",) if later is None else ("train", "classifier"))
+    if settings.get("train_only") == "classifier":
+        return ("classifier",)
+    return _PHASES.get(settings["method"]["name"], ("train",))
 
 
 def _folder_name(data: str) -> str:

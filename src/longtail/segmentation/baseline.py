@@ -11,6 +11,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import check_labels
+from longtail.phases import CLASSIFIER_PHASE
 from longtail.pixels import Upsampling, loss_of_upsampled, map_labels, upsampled_cross_entropy, upsampled_labels
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
@@ -41,19 +42,24 @@ class Baseline(SegmentationMethod):
         model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
         self.further = named(further, taken=["baseline"])
 
-    @property
-    def current_loss(self) -> ClassificationLoss:
-        """The loss that says how the logits are read."""
-        return self.loss
+    def classifiers(self) -> dict[str, str]:
+        return {"model.expert.head": "model.expert.head"}
+
+    def train(self, mode: bool = True) -> "Baseline":
+        super().train(mode)
+        if self.phase == CLASSIFIER_PHASE:
+            self.model.eval()
+            self.model.expert.head.train(mode)
+        return self
 
     @property
     def num_logits(self) -> int:
         """The loss's."""
-        return self.current_loss.num_logits
+        return self.loss.num_logits
 
     def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
         """The loss's reading of the logits."""
-        return self.current_loss.probabilities(logits)
+        return self.loss.probabilities(logits)
 
     def low_logits(self, image: Float[Tensor, "n bands H W"]) -> Float[Tensor, "n logits h w"]:
         """Logits at the head's own resolution."""
@@ -70,7 +76,7 @@ class Baseline(SegmentationMethod):
     @torch.no_grad()
     def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
         low, upsampling = self.low_logits(image), self.upsampling(image)
-        if type(self.current_loss).probabilities is ClassificationLoss.probabilities:
+        if type(self.loss).probabilities is ClassificationLoss.probabilities:
             return map_labels(low, upsampling)  # a softmax keeps the order of the logits
         return upsampled_labels(self.probabilities, low, upsampling)
 
@@ -82,6 +88,8 @@ class Baseline(SegmentationMethod):
         features = model.encode(image)
         output = model.expert(features)
         auxiliary = [*output.auxiliary, *([model.auxiliary_head(features)] if model.auxiliary_head else [])]
+        if self.phase == CLASSIFIER_PHASE:
+            auxiliary = []
         name = "ce" if isinstance(self.loss, CrossEntropy) else "class"
         upsampling = self.upsampling(image)
         terms = {name: loss_of_upsampled(self.loss, output.logits, target, upsampling)}

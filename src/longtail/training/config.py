@@ -193,6 +193,8 @@ class RunConfig:
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training
+        train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
+        reset_classifier: begin that classifier with random weights instead of the finished model's
         seed: seed of everything random in the run
     """
 
@@ -203,10 +205,18 @@ class RunConfig:
     loading: LoadingConfig = field(default_factory=LoadingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    train_only: Literal["classifier"] | None = None
+    reset_classifier: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         not_negative("seed", self.seed)
+        if self.train_only is not None:
+            one_of("train_only", self.train_only, ("classifier",))
+        elif self.reset_classifier:
+            raise ConfigError(
+                "reset_classifier without train_only", fix="set train_only to classifier, or leave it out"
+            )
         for phase, iterations in self.iterations.items():
             positive(f"iterations.{phase}", iterations)
         for phase, epochs in self.epochs.items():

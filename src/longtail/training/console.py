@@ -1,5 +1,6 @@
 """What a run says: to the terminal, and to ``train.log``. Torch-free."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -130,7 +131,7 @@ def duration(seconds: float) -> str:
 
 def percent(value: float | None) -> str:
     """A share in [0, 1] as it is printed in the field's tables."""
-    return "–" if value is None else f"{100 * value:.2f}"
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
-from longtail.detection.config import ClassifierPhase
 from longtail.errors import ConfigError
 from longtail.settings import one_of, to_dict
 from longtail.training.config import OptimiserConfig, RunConfig, not_negative, positive, within
@@ -95,16 +94,16 @@ class SamplingConfig:
     """Which images a pass over the training data shows, and how often.
 
     Args:
-        by: shuffled (every image once), repeat_factor (images of rare classes more often) or class_aware (every class
-            equally often)
+        by: shuffled (every image once), repeat_factor (images of rare classes more often), class_aware (every class
+            equally often) or two_level (first a class, then an image, of which only that class's objects count)
         threshold: share of the images below which a class is repeated; of by = repeat_factor
     """
 
-    by: Literal["shuffled", "repeat_factor", "class_aware"] = "shuffled"
+    by: Literal["shuffled", "repeat_factor", "class_aware", "two_level"] = "shuffled"
     threshold: float = 1e-3
 
     def __post_init__(self) -> None:
-        one_of("data.sampling.by", self.by, ("shuffled", "repeat_factor", "class_aware"))
+        one_of("data.sampling.by", self.by, ("shuffled", "repeat_factor", "class_aware", "two_level"))
         within("data.sampling.threshold", self.threshold, 0, 1)
 
 
@@ -218,7 +217,8 @@ class DetectionMethodConfig:
     """How the detector is made long-tail aware. What is not given has the method's default (`longtail info mec`).
 
     Args:
-        name: baseline, mec, or the dotted path of your own method
+        name: baseline, calibration_head (second classifiers for the rare classes of a finished baseline, see --from), mec, or
+            the dotted path of your own method
         loss: classification loss of every stage, by name (see `longtail info`), the dotted path of your own, or such as
             {name: focal, gamma: 1} [cross_entropy]
         overall_weight: lambda, the weight of the loss over all classes in an expert's group; of mec [0.7]
@@ -227,7 +227,8 @@ class DetectionMethodConfig:
             dynamic, align: false, temperature: 2}; of mec [dynamic]
         further: other ensembles to evaluate, by name, such as {norcal: {name: norcal, inner: dynamic}}; those of the
             paper's Table 2c for mec when not given
-        classifier_phase: Train second classifiers afterwards; of baseline
+        second_loss: loss of the second classifiers, as loss; of calibration_head [that of the first]
+        threshold: number of instances up to which a class is the second classifiers'; of calibration_head [300]
     """
 
     name: str = "mec"
@@ -236,18 +237,27 @@ class DetectionMethodConfig:
     outside: Literal["plain", "lambda"] | None = None
     ensemble: str | dict[str, Any] | None = None
     further: dict[str, Any] | None = None
-    classifier_phase: ClassifierPhase | None = None
+    second_loss: str | dict[str, Any] | None = None
+    threshold: int | None = None
 
     def __post_init__(self) -> None:
+        of_mec = ("overall_weight", "outside", "ensemble")
+        of_calibration = ("second_loss", "threshold")
+        others = {
+            "baseline": (*of_mec, *of_calibration),
+            "calibration_head": (*of_mec, "further"),
+            "mec": of_calibration,
+        }
         if "." not in self.name and ":" not in self.name:
-            one_of("method.name", self.name, ("baseline", "mec"))
+            one_of("method.name", self.name, tuple(others))
         within("method.overall_weight", self.overall_weight, 0, 1)
-        of_others = {"baseline": ("overall_weight", "outside", "ensemble"), "mec": ("classifier_phase",)}
-        for option in of_others.get(self.name, ()):
+        not_negative("method.threshold", self.threshold)
+        for option in others.get(self.name, ()):
             if getattr(self, option) is not None:
+                fitting = [name for name, of_others in others.items() if option not in of_others]
                 raise ConfigError(
                     f"method.{option} with method.name {self.name}",
-                    fix=f"leave it out, or set method.name to {'mec' if self.name == 'baseline' else 'baseline'}",
+                    fix=f"leave it out, or set method.name to {' or '.join(fitting)}",
                 )
 
     def settings(self) -> dict[str, Any]:
@@ -310,6 +320,8 @@ class DetectionConfig(RunConfig):
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training
+        train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
+        reset_classifier: begin that classifier with random weights instead of the finished model's
         seed: seed of everything random in the run
     """
 

@@ -1,11 +1,9 @@
 """The pictures of an evaluation of detections: input, truth and what every readout finds in a few telling images."""
 
-import copy
-import heapq
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +18,13 @@ from longtail.distributed import all_gather_objects, is_main_process
 from longtail.encoded_masks import text_mask
 from longtail.files import make_folder, saving, write_text
 from longtail.frequency import CategoryGroups
-from longtail.training.pictures import file_name
+from longtail.training.pictures import Candidate, TellingImages, file_name, stored
 
 #: For each picture drawn, so many images are kept whose objects a report compares between runs.
 _COMPARED = 10
 
 
-class _Candidate(NamedTuple):
-    """An image: number of rare classes, of their objects, minus its index; its name; its classes."""
-
-    rank: tuple[int, int, int]
-    name: str
-    classes: tuple[int, ...]
-
-
-class DetectionPictureBook:
+class DetectionPictures:
     """Keeps the detections of the images that show most of the rarest classes, and draws them at the end.
 
     As many detections as there are objects are kept, the best first: what is shown does not depend on how high a
@@ -51,7 +41,7 @@ class DetectionPictureBook:
         self.folder = folder
         self.size = size
         self._rare = np.array(next(members for members in groups.members if members))
-        self._kept: list[tuple[_Candidate, dict[str, Detections]]] = []
+        self._images: TellingImages[dict[str, Detections]] = TellingImages(size * _COMPARED)
 
     def consider(self, index: int, name: str, labels: np.ndarray, found: dict[str, Detections]) -> None:
         """Look at an image.
@@ -63,27 +53,22 @@ class DetectionPictureBook:
             found: Readout -> detections, the method's own first.
         """
         rare = labels[np.isin(labels, self._rare)]
-        candidate = _Candidate((len(np.unique(rare)), len(rare), -index), name, tuple(np.unique(labels).tolist()))
-        full = len(self._kept) == self.size * _COMPARED
-        if not len(labels) or (full and candidate <= self._kept[0][0]):
-            return
-        best = {readout: best_detections(detections, len(labels)) for readout, detections in found.items()}
-        (heapq.heappushpop if full else heapq.heappush)(self._kept, (candidate, best))
+        candidate = Candidate((len(np.unique(rare)), len(rare), -index), name, tuple(np.unique(labels).tolist()))
+        if len(labels) and self._images.wants(candidate):
+            shown = {readout: best_detections(detections, len(labels)) for readout, detections in found.items()}
+            self._images.keep(candidate, shown)
 
     def write(self, dataset: DetectionDataset, readouts: list[str]) -> None:
         """Write the pictures of the best images of all ranks; each rank writes its own."""
-        everyone = all_gather_objects([candidate for candidate, _ in self._kept])
-        ranked = sorted((entry for entries in everyone for entry in entries), reverse=True)[: self.size * _COMPARED]
+        ranked = self._images.best()
         compared, drawn = set(ranked), _varied(ranked)[: self.size]
         make_folder(self.folder)
-        untouched = copy.copy(dataset)
-        untouched.transform = None  # the photograph as it is stored
         palette = dataset.classes.palette
         objects: dict[str, dict[str, Any]] = {}
-        for candidate, found in self._kept:
+        for candidate, found in self._images.kept:
             if candidate not in compared:
                 continue
-            sample, name = untouched[-candidate.rank[-1]], candidate.name
+            sample, name = stored(dataset, candidate), candidate.name
             truth, image = true_objects(sample), as_rgb(sample["image"])
             pictures = {"input": Image.fromarray(image.permute(1, 2, 0).numpy())}
             if candidate in drawn:
@@ -108,7 +93,7 @@ class DetectionPictureBook:
             write_text(self.folder / "objects.json", json.dumps(dict(sorted(objects.items()))) + "\n")
 
 
-def _varied(ranked: list[_Candidate]) -> list[_Candidate]:
+def _varied(ranked: list[Candidate]) -> list[Candidate]:
     """The first image of every set of classes, then the second ones, and so on."""
     seen: Counter[tuple[int, ...]] = Counter()
     turns = []

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from longtail.datasets.base import DetectionDataset, DetectionSample
 from longtail.detection.method import DetectionMethod
 from longtail.detection.recording import StageRecorder
-from longtail.distributed import all_gather_objects, broadcast_object, is_main_process, rank, world_size
+from longtail.distributed import all_gather_objects, broadcast_object, is_main_process, world_size
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.detection_arrays import DetectionArrays
@@ -20,13 +19,17 @@ from longtail.metrics.detection_scorer import DetectionScorer, IouType
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Prediction, Results
 from longtail.models.detector import Detector
-from longtail.training.config import positive
 from longtail.training.detection_config import EvaluationGroups
-from longtail.training.detection_pictures import DetectionPictureBook
+from longtail.training.detection_pictures import DetectionPictures
 from longtail.training.environment import environment
-from longtail.training.failures import checked
-from longtail.training.loading import evaluation_loader
-from longtail.training.scoring import check_same_classes, check_same_photos
+from longtail.training.evaluation import (
+    check_same_classes,
+    check_same_photos,
+    chosen_readouts,
+    evaluating,
+    limited,
+    share_of_rank,
+)
 
 
 @torch.inference_mode()
@@ -102,8 +105,7 @@ def evaluate_detection(
         frequency = frequency or detector.frequency
     if frequency is not None:
         frequency = frequency.in_order_of(dataset.classes.names, "the data set")
-    positive("limit", limit)
-    size = len(dataset) if limit is None else min(limit, len(dataset))
+    size = limited(dataset, limit)
     truth = truth or DetectionTruth.from_dataset(dataset, size)
     groups_from = "argument"
     if isinstance(groups, str):
@@ -111,10 +113,10 @@ def evaluate_detection(
             groups, groups_from = evaluation_groups(groups, detector.groups, detector.frequency, truth)
         else:
             groups, groups_from = truth.groups_and_source
-    names = _readouts(method, readouts)
+    names = chosen_readouts(list(method.readouts()), readouts)
     book = None
     if pictures_dir is not None and pictures:
-        book = DetectionPictureBook(Path(pictures_dir), pictures, groups)
+        book = DetectionPictures(Path(pictures_dir), pictures, groups)
     wanted = iou_types or _iou_types(method, dataset, truth)
     scorers = {
         name: DetectionScorer(
@@ -186,7 +188,7 @@ def _detect(
     batch_size: int,
     workers: int,
     recording: str | Path | None,
-    book: DetectionPictureBook | None,
+    book: DetectionPictures | None,
     progress: bool,
 ) -> None:
     """Give every readout's detections of this rank's images to its scorer."""
@@ -194,18 +196,14 @@ def _detect(
     if recording is not None and world_size() > 1:
         raise ConfigError("stages are recorded by one process", fix="evaluate on one device to record them")
     device = next(method.parameters()).device
-    training = method.training
-    method.eval()
     names = list(scorers)
-    batches: Iterable[list] = evaluation_loader(dataset, range(rank(), size, world_size()), batch_size, workers)
-    if progress and is_main_process():
-        total = -(-len(range(0, size, world_size())) // batch_size)
-        batches = track(batches, f"{size} images", total, transient=True)
-    with StageRecorder(recording) if recording is not None else nullcontext() as recorder:
+    batches = share_of_rank(dataset, size, batch_size, workers, progress)
+    recording_stages = StageRecorder(recording) if recording is not None else nullcontext()
+    with evaluating(method), recording_stages as recorder:
         if recording is not None and isinstance(detector, Detector):
             detector.save_description(recording)
         for batch in batches:
-            indices, samples = zip(*((index, checked(sample)) for index, sample in batch), strict=True)
+            indices, samples = zip(*batch, strict=True)
             images, sizes = zip(*(_network_input(sample, detector, device) for sample in samples), strict=True)
             ids = [int(sample["image_id"]) for sample in samples]
             if recorder is not None:
@@ -218,7 +216,6 @@ def _detect(
                     book.consider(index, sample["name"], labels, {name: seen[name][place] for name in names})
             for name, scorer in scorers.items():
                 scorer.update(ids, DetectionArrays.collect(ids, seen[name]))
-    method.train(training)
 
 
 def _network_input(
@@ -235,15 +232,6 @@ def _network_input(
             )
         image = detector.preprocess(image.as_subclass(Tensor))
     return image.as_subclass(Tensor).to(device, non_blocking=True), (int(height), int(width))
-
-
-def _readouts(method: DetectionMethod, wanted: Iterable[str] | None) -> list[str]:
-    known = list(method.readouts())
-    names = known if wanted is None else list(wanted)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
-    return names or known[:1]
 
 
 def _iou_types(method: DetectionMethod, dataset: DetectionDataset, truth: DetectionTruth) -> tuple[IouType, ...]:

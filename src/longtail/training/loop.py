@@ -23,7 +23,7 @@ from longtail.training.optimisers import build_optimiser, build_schedule
 from longtail.training.randomness import generator_states, isolated_randomness, restore_generators, seed_generators
 from longtail.training.run_folder import RunFolder
 from longtail.training.signals import StopSignals
-from longtail.training.task import Task, phases_of
+from longtail.training.tasks.base import Task, phases_of
 
 
 class PhaseLoop:

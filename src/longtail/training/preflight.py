@@ -1,5 +1,6 @@
 """Checks before a run begins: what would stop it, and what makes it slow or its numbers doubtful."""
 
+import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,17 +8,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from longtail.errors import ConfigError
+from longtail.phases import CLASSIFIER_PHASE, PhasedMethod
 from longtail.training.checkpoints import find_weights, load_for_phase
 from longtail.training.config import RunConfig
+from longtail.training.evaluation import check_same_classes
+from longtail.training.retraining import classifier_weights
+from longtail.training.run_folder import RunFolder
+from longtail.training.tasks.base import Task, phases_of
+from longtail.training.tasks.data_task import DataTask
 
 
-def check_weights(method: nn.Module, start_from: str | Path, phases: Sequence[str]) -> tuple[str, ...]:
+def check_weights(
+    method: nn.Module, start_from: str | Path, phases: Sequence[str], *, reset_classifier: bool = False
+) -> tuple[str, ...]:
     """Load the weights that a run begins with; return the phases that are finished.
 
     Args:
         method: What is trained; it is left in its first unfinished phase.
         start_from: See ``find_weights``.
         phases: Phases of the method, in order.
+        reset_classifier: Whether a classifier that is trained alone begins anew.
 
     Raises:
         CheckpointError: There are no weights, or they do not fit.
@@ -27,8 +38,30 @@ def check_weights(method: nn.Module, start_from: str | Path, phases: Sequence[st
     if not rest:
         done, rest = tuple(phases[:-1]), [phases[-1]]
     method.start_phase(rest[0])  # type: ignore[operator]
+    if isinstance(method, PhasedMethod) and method.phases == (CLASSIFIER_PHASE,):
+        weights = classifier_weights(method, weights, reset=reset_classifier)
     load_for_phase(method, weights, start_from)
     return done
+
+
+def check_finished_model(task: Task, start_from: str | Path | None) -> None:
+    """Refuse to train a classifier alone on features that nothing has trained, or were trained for other classes.
+
+    Raises:
+        ConfigError: The task trains the classifier alone, and there is no finished model.
+        DataError: The finished model has other classes.
+    """
+    if phases_of(task.method) != (CLASSIFIER_PHASE,):
+        return
+    if start_from is None:
+        raise ConfigError(
+            "the classifier alone is trained, without a finished model", fix="name the run of the model with --from"
+        )
+    card = RunFolder(Path(start_from)).card
+    if isinstance(task, DataTask) and card.is_file():
+        names = json.loads(card.read_text())["classes"]["names"]
+        fix = "train the classifier on a data set of the same classes in the same order"
+        check_same_classes(str(start_from), names, "the data set", task.frequency.class_names, fix=fix)
 
 
 def doubts(method: nn.Module, config: RunConfig, world_size: int = 1, device: str = "cpu") -> list[str]:

@@ -205,6 +205,8 @@ class SegmentationConfig(RunConfig):
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training
+        train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
+        reset_classifier: begin that classifier with random weights instead of the finished model's
         seed: seed of everything random in the run
     """
 

@@ -122,8 +122,8 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
     from longtail.cli.parser import say_warning
     from longtail.frequency.absent_classes import absent_classes
     from longtail.frequency.count_pixels import count_pixels
+    from longtail.training.groups import frequency_cache, pixel_groups
     from longtail.training.segmentation_config import GroupsConfig
-    from longtail.training.segmentation_task import build_groups, frequency_cache
 
     frequency = count_pixels(dataset, workers=arguments.workers, cache=frequency_cache())
     as_stored = dataset.label_format.table is None
@@ -136,7 +136,7 @@ def _counted(arguments: Namespace) -> tuple[Any, Any, Literal["pixels", "instanc
             dataset.check_images()
         if dataset.note:
             Console(highlight=False).print(f"{dataset.note}; --split all counts both\n")
-    return frequency, build_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency), "pixels", statistics
+    return frequency, pixel_groups(from_dict(GroupsConfig, arguments.groups.as_dict()), frequency), "pixels", statistics
 
 
 def _photo_statistics(arguments: Namespace, dataset: Any) -> Any:
@@ -195,13 +195,13 @@ def _groups_of_instances(arguments: Namespace, frequency: Any) -> Any:
     from longtail.cli.parser import say_warning
     from longtail.frequency.edges import advice_on_edges, without_objects
     from longtail.training.detection_config import DetectionGroupsConfig
-    from longtail.training.detection_task import detection_groups
+    from longtail.training.groups import object_groups
 
     given = arguments.groups.as_dict()
     by: Any = "instances" if given["by"] == "share" else given["by"]
     wanted = {name: tuple(given[name]) for name in ("sizes", "masses")}
     settings = DetectionGroupsConfig(by=by, edges=tuple(arguments.edges), members=given["members"], **wanted)
-    groups, counts = detection_groups(settings, frequency), frequency.counts("instances")
+    groups, counts = object_groups(settings, frequency), frequency.counts("instances")
     if empty := without_objects(groups, counts):
         advice = advice_on_edges(counts, groups.num_groups)
         say_warning(f"no class of {', '.join(empty)} has an object: to train experts, {advice}")

@@ -6,7 +6,7 @@ methods of a half have the same budget; the table and the page show what the exp
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from longtail.cli.parser import Namespace, Parser
 
@@ -36,24 +36,18 @@ def run(arguments: Namespace) -> int:
     """Run the demo."""
     import time
 
+    from longtail.cli.demo_runs import detection_runs, make_runs, segmentation_runs
     from longtail.cli.show import show_demo
 
-    began = time.monotonic()
-    out = Path(arguments.out)
-    again = {"seed": arguments.seed, "overwrite": arguments.overwrite}
-    halves: dict[str, list[Path]] = {}
-    if arguments.task != "detection":
-        from longtail.cli.demo_segmentation import run_segmentation_demo
-
-        halves["segmentation"] = run_segmentation_demo(
-            out / "segmentation",
-            iterations=arguments.iterations,
-            ensemble_iterations=arguments.ensemble_iterations,
-            **again,
-        )
-    if arguments.task != "segmentation":
-        from longtail.cli.demo_detection import run_detection_demo
-
-        halves["detection"] = run_detection_demo(out / "detection", iterations=arguments.detection_iterations, **again)
-    show_demo(halves, out, arguments.seed, began)
+    began, out = time.monotonic(), Path(arguments.out)
+    halves: dict[str, Any] = {
+        "segmentation": segmentation_runs(arguments.iterations, arguments.ensemble_iterations, arguments.seed),
+        "detection": detection_runs(arguments.detection_iterations, arguments.seed),
+    }
+    folders = {
+        task: make_runs(configs, out / task, overwrite=arguments.overwrite)
+        for task, configs in halves.items()
+        if arguments.task in (task, "both")
+    }
+    show_demo(folders, out, arguments.seed, began)
     return 0

@@ -75,41 +75,31 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _changes(arguments: Namespace, settings: dict[str, Any], **evaluation: Any) -> dict[str, Any]:
-    """Settings of the run that the arguments change."""
-    return {
-        "evaluation": {**settings["evaluation"], **evaluation},
-        "data": {**settings["data"], **({"limit": arguments.limit} if arguments.limit else {})},
-        "loading": {**settings["loading"], "workers": arguments.workers},
-    }
-
-
 def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -> None:
-    """A run on data of its own, with its own settings."""
+    """A run on data of its own, with its own settings but for those that the arguments change."""
     from longtail.settings import read_yaml
+    from longtail.training.run import score_run
 
     settings = read_yaml(folder / "config.yaml")
-    pictures = {} if arguments.pictures is None else {"pictures": arguments.pictures}
-    shared: dict[str, Any] = {
-        "split": arguments.split,
-        "device": chosen_device(arguments.device),
-        "out": out,
-        "trust_code": arguments.trust_code,
-    }
     if detection:
-        from longtail.training.detection_task import score_detection_run
-
-        views = {"scales": arguments.scales} if arguments.scales else {}
-        views |= {"flip": True} if arguments.flip else {}
-        views |= {"groups": arguments.groups} if arguments.groups else {}
-        views |= {"readouts": arguments.readouts} if arguments.readouts else {}
-        changes = _changes(arguments, settings, **views, **pictures)
-        score_detection_run(folder, **shared, recording=arguments.record, changes=changes)
+        names: tuple[str, ...] = ("scales", "flip", "groups", "readouts")
+        changed = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
     else:
-        from longtail.training.segmentation_task import score_run
-
-        windows = {"sliding_window": arguments.window, "stride": arguments.stride} if arguments.window else {}
-        score_run(folder, **shared, changes=_changes(arguments, settings, **windows, **pictures))
+        changed = {"sliding_window": arguments.window, "stride": arguments.stride} if arguments.window else {}
+    pictures = {} if arguments.pictures is None else {"pictures": arguments.pictures}
+    score_run(
+        folder,
+        split=arguments.split,
+        device=chosen_device(arguments.device),
+        out=out,
+        trust_code=arguments.trust_code,
+        changes={
+            "evaluation": {**settings["evaluation"], **changed, **pictures},
+            "data": {**settings["data"], **({"limit": arguments.limit} if arguments.limit else {})},
+            "loading": {**settings["loading"], "workers": arguments.workers},
+        },
+        **({"recording": arguments.record} if arguments.record else {}),
+    )
 
 
 def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
@@ -148,13 +138,13 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
         read = {"readouts": arguments.readouts, "recording": arguments.record}
         results = evaluate_detection(model, dataset, groups=arguments.groups or "auto", **read, **shared)
     else:
-        from longtail.training.evaluate import evaluate
-        from longtail.training.segmentation_task import label_doubt
+        from longtail.training.evaluate_segmentation import evaluate_segmentation
+        from longtail.training.tasks.segmentation import label_doubt
 
         if (doubt := label_doubt(dataset, arguments.data)) and environment_rank() == 0:
             say_warning(doubt)
         windows = {"sliding_window": arguments.window, "stride": arguments.stride}
-        results = evaluate(model, dataset, **windows, **shared)
+        results = evaluate_segmentation(model, dataset, **windows, **shared)
     if environment_rank() == 0:
         results.save(target.results)
 

@@ -147,10 +147,10 @@ def _groups(arguments: Namespace) -> Any:
     from functools import partial
 
     from longtail.settings import from_dict
+    from longtail.training.groups import pixel_groups
     from longtail.training.segmentation_config import GroupsConfig
-    from longtail.training.segmentation_task import build_groups
 
     wanted = from_dict(GroupsConfig, arguments.groups.as_dict())
     if wanted == GroupsConfig():
         return None
-    return wanted.members if wanted.by == "explicit" else partial(build_groups, wanted)
+    return wanted.members if wanted.by == "explicit" else partial(pixel_groups, wanted)

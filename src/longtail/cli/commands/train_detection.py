@@ -4,9 +4,6 @@ Settings come from --config files and from the options below; later ones win. Th
 the run folder as config.yaml, which --config replays.
 """
 
-from pathlib import Path
-from typing import Any
-
 from longtail.cli.parser import Namespace, Parser
 from longtail.cli.training_command import add_training_arguments, settings_of_resumed_run, train
 from longtail.training.detection_config import DetectionConfig
@@ -25,15 +22,4 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train."""
-    return train(arguments, DetectionConfig, _input_size, _score)
-
-
-def _input_size(config: DetectionConfig) -> str:
-    sides = config.augmentation.short_sides
-    return f"images with a short side of {min(sides)} … {max(sides)}"
-
-
-def _score(folder: Path, device: str) -> Any:
-    from longtail.training.detection_task import score_detection_run
-
-    return score_detection_run(folder, device=device, trust_code=True)  # the model that was just trained
+    return train(arguments, DetectionConfig)

@@ -27,8 +27,8 @@ def build_detection_method(
     """A detection method: the plain cascade, or the multi-expert one.
 
     Args:
-        method: ``MecConfig(overall_weight=0.5)``, or the method's name with ``options``: ``baseline``, ``mec``, or the
-            dotted path of your own.
+        method: ``MecConfig(overall_weight=0.5)``, or the method's name with ``options``: ``baseline``,
+            ``calibration_head``, ``mec``, or the dotted path of your own.
         groups: Groups of the classes by training instances, rarest first; one per stage for ``mec``.
         detector: Arguments of ``detection.build_detector``. Without ``ious`` there are as many stages as groups, with
             thresholds 0.5, 0.6, ….
@@ -44,7 +44,9 @@ def build_detection_method(
     elif options:
         raise ConfigError(f"options {sorted(options)} beside {type(method).__name__}", fix="set them in it")
     assert isinstance(method, DetectionMethodConfig)
-    return method.build(detector_settings(detector or {}, groups), groups, frequency)
+    built = method.build(detector_settings(detector or {}, groups), groups, frequency)
+    built.count_positives(groups)
+    return built
 
 
 __all__ = ["DETECTION_METHODS", "DetectionMethodConfig", "build_detection_method"]

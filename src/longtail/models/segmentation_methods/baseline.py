@@ -1,4 +1,4 @@
-"""The plain segmentor, and the one whose classifier is re-trained."""
+"""The plain segmentor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,39 +13,21 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.cross_entropy import CrossEntropy, Normalizer
 from longtail.losses.label_space import LabelSpace
-from longtail.medoe.bank import copies
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import SegmentationMethod
-from longtail.segmentation.two_step import TwoStep
-
-
-@dataclass(frozen=True)
-class ClassifierPhase:
-    """How a baseline's classifier is re-trained on finished features.
-
-    Args:
-        loss: as the method's loss; that of the first phase when not given
-        reset: begin with random weights instead of the trained ones
-        sampling: which images are shown, as data.sampling.by; that of the run when not given
-    """
-
-    loss: LossSpec | None = None
-    reset: bool = False
-    sampling: str | None = None
 
 
 @dataclass(frozen=True)
 class BaselineConfig(SegmentationMethodConfig):
-    """The plain segmentor with any loss; its classifier can be re-trained afterwards.
+    """The plain segmentor with any loss.
 
     Args:
         loss: loss of the main head, by name or as {name: focal, gamma: 1}; cross-entropy when not given
         normalizer: what cross-entropy's sum is divided by: valid (labelled pixels), all (pixels) or sum (1); without a
             loss of its own
         comparisons: other readings of the logits, by name, such as {adjusted: {name: logit_adjustment, tau: 0.5}}
-        classifier_phase: re-train the classifier afterwards, everything else frozen, such as {loss: balanced_softmax}
 
     Raises:
         ConfigError: A ``normalizer`` beside a loss.
@@ -54,7 +36,6 @@ class BaselineConfig(SegmentationMethodConfig):
     loss: LossSpec | None = None
     normalizer: Normalizer = "valid"
     comparisons: Mapping[str, EnsembleSpec] | None = None
-    classifier_phase: ClassifierPhase | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,16 +50,8 @@ class BaselineConfig(SegmentationMethodConfig):
     ) -> SegmentationMethod:
         """The baseline."""
         labels = LabelSpace.of_pixels(frequency, ignore_index)
-        first, later = self._loss(self.loss, labels), self.classifier_phase
-        if later is None:
-            return Baseline(model, first, ignore_index, self._comparisons(first, labels, groups))
-        head = copies(model.expert.head, 1, "reset" if later.reset else "copy")[0]
-        second = self._loss(self.loss if later.loss is None else later.loss, labels)
-        comparisons = self._comparisons(second, labels, groups)
-        return TwoStep(model, first, head, second, ignore_index, comparisons, later.reset)
-
-    def _loss(self, spec: LossSpec | None, labels: LabelSpace) -> ClassificationLoss:
-        return CrossEntropy(labels, normalizer=self.normalizer) if spec is None else build_loss(spec, labels)
+        loss = CrossEntropy(labels, normalizer=self.normalizer) if self.loss is None else build_loss(self.loss, labels)
+        return Baseline(model, loss, ignore_index, self._comparisons(loss, labels, groups))
 
     def _comparisons(self, loss: ClassificationLoss, labels: LabelSpace, groups: CategoryGroups) -> dict[str, Ensemble]:
         """Other readings of the logits, as ensembles of a single expert."""

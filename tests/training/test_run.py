@@ -17,14 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from longtail.errors import CheckpointError, ConfigError, DataError, TrainingError
 from longtail.training.checkpoints import read_state
 from longtail.training.config import HardwareConfig, LoggingConfig, OptimiserConfig
-from longtail.training.fit import fit
+from longtail.training.run import fit
 from longtail.training.run_folder import RunFolder
 from support import toy_run
 from support.toy_run import ToyTask, toy_config
 
 # Children fork from a server that has imported the engine once.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["longtail.training.fit"])
+PROCESSES.set_forkserver_preload(["longtail.training.run"])
 
 
 @pytest.fixture(autouse=True)

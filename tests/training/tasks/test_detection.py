@@ -17,18 +17,12 @@ from longtail.metrics.results import Results
 from longtail.models.detector import Detector
 from longtail.settings import from_dict, read_yaml, write_yaml
 from longtail.training.detection_config import DetectionConfig, DetectionGroupsConfig, DetectorConfig
-from longtail.training.detection_task import (
-    DetectionTask,
-    detection_groups,
-    frequency_of,
-    open_detection,
-    sampling_order,
-    score_detection_run,
-)
 from longtail.training.evaluate_detection import evaluation_groups
-from longtail.training.fit import fit
+from longtail.training.groups import object_groups
 from longtail.training.loading import BatchPlan
-from longtail.training.task import Task
+from longtail.training.run import build_task, fit, score_run
+from longtail.training.tasks.base import Task
+from longtail.training.tasks.detection import DetectionTask
 from support.tiny_detection import tiny_config, tiny_settings, write_coco
 
 
@@ -67,17 +61,17 @@ def with_data(**changes) -> DetectionConfig:
 
 
 def test_groups():
-    frequency = frequency_of(tiny_config(), open_detection(tiny_config(), "train"))
+    frequency = DetectionTask.count(DetectionTask.open(tiny_config(), "train"))
     counts = frequency.counts("instances")
     for settings, expected in (
         ({"edges": [2, 5]}, (counts >= 2).astype(int) + (counts >= 5)),
         ({"by": "lvis"}, (frequency.images > 10).astype(int)),
         ({"edges": [1, 2, 5]}, (counts >= 1).astype(int) + (counts >= 2) + (counts >= 5)),
     ):
-        groups = detection_groups(with_data(groups=settings).data.groups, frequency)
+        groups = object_groups(with_data(groups=settings).data.groups, frequency)
         assert groups.group_of.tolist() == expected.tolist()
     with pytest.raises(ConfigError, match="name 2 classes of 12"):
-        detection_groups(with_data(groups={"by": "explicit", "members": {"all": [0, 1]}}).data.groups, frequency)
+        object_groups(with_data(groups={"by": "explicit", "members": {"all": [0, 1]}}).data.groups, frequency)
 
 
 class AnnotationsOf(DetectionTruth):
@@ -125,8 +119,8 @@ def test_federated_annotations_without_groups_have_lvis_groups_of_the_training_i
 @pytest.mark.parametrize("by", ["repeat_factor", "class_aware"])
 def test_samplers_resume_and_part_over_ranks(by):
     config = with_data(sampling={"by": by, "threshold": 0.9})
-    data = open_detection(config, "train")
-    order = sampling_order(config, data)
+    data = DetectionTask.open(config, "train")
+    order = DetectionTask.sampling_order(config.data.sampling, data, config.data.limit)
 
     def batches(start: int = 0, ranks: int = 1, rank: int = 0) -> list:
         return list(BatchPlan(order, 4, 1, ranks, rank, 12, 7, "train").batches(start))
@@ -144,7 +138,7 @@ def test_samplers_resume_and_part_over_ranks(by):
 def run(tmp_path_factory):
     torch.set_num_threads(1)
     done = fit(tiny_config(), tmp_path_factory.mktemp("runs") / "mec", quiet=True)
-    score_detection_run(done.path, progress=False)
+    score_run(done.path, progress=False)
     return done
 
 
@@ -157,7 +151,7 @@ def test_a_run_trains_scores_and_loads(run):
     assert list(detector.groups.names) == ["rare", "common", "frequent"]
     assert detector.input["short_side"] == 48 and detector.frequency.counts("instances").sum() > 0
     lines = run.metrics.read_text().splitlines()
-    assert "loss/stage_1_class" in lines[0] and "val/AP" in lines[0]
+    assert all(name in lines[0] for name in ("loss/stage_1_class", "val/AP", "positives/stage_1/rare", "memory_gb"))
 
 
 def test_a_run_resumes_where_it_was(run, tmp_path):
@@ -192,7 +186,7 @@ def test_a_length_in_epochs_counts_what_the_sampler_shows(tmp_path):
     assert ("phases", "train 1 epochs") in DetectionTask(config).describe()
     done = fit(config, tmp_path / "run", quiet=True)
     resolved = read_yaml(done.settings)
-    shown = len(sampling_order(config, open_detection(config, "train"))(torch.Generator().manual_seed(0)))
+    shown = len(build_task(config).order(torch.Generator().manual_seed(0)))
     assert shown > 6  # more than the images of data.limit
     assert resolved["iterations"] == {"train": math.ceil(shown / 2)} and resolved["epochs"] == {}
     settings = {key: value for key, value in resolved.items() if key != "epochs"}  # as older versions wrote it
@@ -227,7 +221,7 @@ def test_task_meets_its_contract_and_says_what_it_does(tmp_path):
     )
     task = DetectionTask(config)
     assert isinstance(task, Task) and not task.method.has_masks  # boxes only in the files
-    assert task.detector.category_ids.tolist() == [2, 3, 20]
+    assert task.model.category_ids.tolist() == [2, 3, 20]
     batch = task.collate([task.train_data[0], task.train_data[1]])  # the second one is empty
     losses = task.method.losses(*task.inputs(batch))
     assert all(math.isfinite(value.item()) for value in losses.values())
@@ -271,7 +265,7 @@ def test_splits_of_other_classes_are_refused(tmp_path):
     with pytest.raises(DataError, match="3 classes and val 3; class 2 is 'class 20' and 'class twenty'"):
         DetectionTask(tiny_config(data={"dataset": str(tmp_path)}))
     with pytest.raises(ConfigError, match="no data set for detection"):
-        open_detection(tiny_config(data={"dataset": "longtail.datasets.synthetic.LongTailScenes"}), "train")
+        DetectionTask.open(tiny_config(data={"dataset": "longtail.datasets.synthetic.LongTailScenes"}), "train")
 
 
 def test_one_file_for_both_splits_is_refused_unless_it_is_parted(tmp_path):
@@ -283,7 +277,7 @@ def test_one_file_for_both_splits_is_refused_unless_it_is_parted(tmp_path):
     assert len(task.val_data) + task.train_data.sampled == 12
     assert any(subject == "split" and "val (40%)" in words for subject, words in task.describe())
     by_picture = {**data, "split_by": r"picture (\d)", "val_share": 0.4}
-    assert len(open_detection(tiny_config(data=by_picture), "val"))
+    assert len(DetectionTask.open(tiny_config(data=by_picture), "val"))
 
 
 def test_paths_of_options_are_of_the_data_or_of_the_working_folder(tmp_path, monkeypatch):
@@ -295,22 +289,22 @@ def test_paths_of_options_are_of_the_data_or_of_the_working_folder(tmp_path, mon
         str(tmp_path / "data/annotations/train.json"),
     ):
         data = {"dataset": "data", "train_options": {"annotations": given}}
-        assert len(open_detection(tiny_config(data=data), "train", training=True)) == 5
+        assert len(DetectionTask.open(tiny_config(data=data), "train", training=True)) == 5
     data = {"dataset": "data", "train_options": {"annotations": "elsewhere.json"}}
     with pytest.raises(DataError, match=r"neither data/elsewhere.json nor .*elsewhere.json"):
-        open_detection(tiny_config(data=data), "train", training=True)
+        DetectionTask.open(tiny_config(data=data), "train", training=True)
 
 
 def test_groups_by_rank_and_mass():
     frequency = ClassFrequency(tuple("abcde"), images=np.ones(5), instances=np.array([80, 12, 5, 2, 1]))
-    rank = detection_groups(DetectionGroupsConfig(by="rank", sizes=(2, 2, 1)), frequency)
+    rank = object_groups(DetectionGroupsConfig(by="rank", sizes=(2, 2, 1)), frequency)
     assert rank.to_dict() == {"rare": [3, 4], "common": [1, 2], "frequent": [0]}
     # the most frequent class holds 80 % alone; b begins at 80 and c at 92 % of the instances, both before 95 %
-    mass = detection_groups(DetectionGroupsConfig(by="mass"), frequency)
+    mass = object_groups(DetectionGroupsConfig(by="mass"), frequency)
     assert mass.to_dict() == {"rare": [3, 4], "common": [1, 2], "frequent": [0]}
-    four = detection_groups(DetectionGroupsConfig(by="rank", sizes=(2, 1, 1, 1)), frequency)
+    four = object_groups(DetectionGroupsConfig(by="rank", sizes=(2, 1, 1, 1)), frequency)
     assert four.names == ("group_1", "group_2", "group_3", "group_4") and four.members[0] == (3, 4)
     with pytest.raises(ConfigError, match="rank without sizes"):
         DetectionGroupsConfig(by="rank")
     with pytest.raises(ConfigError, match="sum to 4"):
-        detection_groups(DetectionGroupsConfig(by="rank", sizes=(2, 2)), frequency)
+        object_groups(DetectionGroupsConfig(by="rank", sizes=(2, 2)), frequency)

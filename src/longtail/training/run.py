@@ -1,13 +1,15 @@
-"""``fit``: the phases of a method one after another, each of them resumable."""
+"""A run: open the data, count, group, build the method, train its phases, score and save."""
 
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric import Fabric
 
+from longtail.distributed import barrier
 from longtail.errors import CheckpointError, ConfigError, DataError
+from longtail.metrics.results import Results
 from longtail.settings import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.checkpoints import finished_phases, read_state
 from longtail.training.config import RunConfig
@@ -15,28 +17,27 @@ from longtail.training.console import Console
 from longtail.training.devices import build_loggers, launch, share_batch_statistics
 from longtail.training.loading import pass_length
 from longtail.training.loop import PhaseLoop
+from longtail.training.metrics_file import measured
 from longtail.training.optimisers import count_parameters
-from longtail.training.preflight import check_weights, doubts
+from longtail.training.preflight import check_finished_model, check_weights, doubts
 from longtail.training.randomness import seed_generators
-from longtail.training.run_folder import RunFolder
+from longtail.training.run_folder import RunFolder, environment_rank
 from longtail.training.signals import StopSignals
-from longtail.training.task import Task, phases_of
-
-#: Task -> where it is built; a new task adds a line and a file.
-TASKS = {
-    "segmentation": "longtail.training.segmentation_task:SegmentationTask",
-    "detection": "longtail.training.detection_task:DetectionTask",
-}
+from longtail.training.tasks import task_class
+from longtail.training.tasks.base import Task, phases_of
+from longtail.training.tasks.data_task import DataTask
 
 #: Settings that may differ on resume: they do not change the weights.
-_FREE = ("loading.workers", "logging.", "hardware.deterministic", "data.val_split", "evaluation.")
+_FREE_ON_RESUME = ("loading.workers", "logging.", "hardware.deterministic", "data.val_split", "evaluation.")
+#: Settings that may differ in the run's own evaluation: the scores are the same.
+_FREE_IN_SCORING = ("loading.", "evaluation.pictures")
 
 
-def build_task(config: Any) -> Task:
-    """Method and data of a configuration, the method initialised from the configured seed."""
-    module, name = TASKS[config.task].split(":")
+def build_task(config: Any) -> DataTask:
+    """Data and method of a configuration, the method initialised from the configured seed."""
+    kind = task_class(config.task)
     seed_generators(config.seed, "model")
-    return getattr(import_module(module), name)(config)
+    return kind(config)
 
 
 def fit(
@@ -76,9 +77,11 @@ def fit(
         raise ConfigError("a run is either resumed or overwritten, not both", fix="give one of the two")
     run.prepare(resume=resume, overwrite=overwrite)
     state = read_state(run.last) if resume and run.last.is_file() else None
-    task = task or build_task(config)
+    task = build_task(config) if task is None else task
     phases = phases_of(task.method)
     config = config.resolved(phases, pass_length(task.order))
+    if state is None:
+        check_finished_model(task, start_from)
     if state is not None:
         _check_unchanged(config, run)
         _check_same_data(task, state, run)
@@ -92,7 +95,7 @@ def fit(
     with closing(Console(speak=first and not quiet, log=run.log if first else None)) as console:
         for subject, words in task.describe():
             console.say(f"[bold]{subject:<9}[/] {words}")
-        done = _begin(task, run, state, start_from, phases, console)
+        done = _begin(task, config, run, state, start_from, console)
         for phase in phases:
             if phase in done:
                 console.say(f"[bold]phase[/]     {phase}: already trained")
@@ -108,14 +111,14 @@ def fit(
 
 def _begin(
     task: Task,
+    config: RunConfig,
     run: RunFolder,
     state: dict[str, Any] | None,
     start_from: str | Path | None,
-    phases: tuple[str, ...],
     console: Console,
 ) -> tuple[str, ...]:
     """Load the initial weights or state of the run; return the finished phases."""
-    method = task.method
+    method, phases = task.method, phases_of(task.method)
     if state is not None:
         if state["finished"]:
             method.load_state_dict(state["method"])
@@ -124,7 +127,7 @@ def _begin(
         return finished_phases(state)
     if start_from is None:
         return ()
-    done = check_weights(method, start_from, phases)
+    done = check_weights(method, start_from, phases, reset_classifier=config.reset_classifier)
     console.say(f"[bold]from[/]      {start_from}")
     return done
 
@@ -167,9 +170,11 @@ def _check_unchanged(config: RunConfig, run: RunFolder) -> None:
         raise CheckpointError(f"{run.settings} is missing", fix="put it back, or start again with --overwrite")
     # settings that are newer than the run have their defaults
     before = to_dict(from_dict(type(config), read_yaml(run.settings)))
-    changed = {key: values for key, values in differences(before, to_dict(config)).items() if not key.startswith(_FREE)}
-    if changed:
-        listed = "; ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+    changed = differences(before, to_dict(config)).items()
+    listed = "; ".join(
+        f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed if not key.startswith(_FREE_ON_RESUME)
+    )
+    if listed:
         raise ConfigError(
             f"settings differ from those of the run to resume: {listed}",
             fix="resume with the settings of the run, or give another folder",
@@ -182,4 +187,75 @@ def _check_same_data(task: Task, state: dict[str, Any], run: RunFolder) -> None:
             f"the training data are not those that {run.path} has been trained on so far",
             fix="restore images, labels and classes, or begin a run in another folder, with these weights where you "
             f"add --from {run.last}",
+        )
+
+
+def score_run(
+    run_dir: str | Path,
+    *,
+    split: str | None = None,
+    device: str | torch.device = "cpu",
+    out: str | Path | None = None,
+    progress: bool = True,
+    changes: dict[str, Any] | None = None,
+    trust_code: bool = False,
+    **arguments: Any,
+) -> Results:
+    """Evaluate the best weights of a run with every readout; writes ``results.json`` and ``pictures/``.
+
+    Args:
+        run_dir: Run folder.
+        split: Split to score; the validation split where not given.
+        device: Where to compute.
+        out: Folder to write into; the run folder where not given, which takes no scores of another split or with other
+            settings than the run's: reports compare what lies there.
+        progress: Show a bar on a terminal.
+        changes: Settings to evaluate with other than those of the run, as nested values.
+        trust_code: Whether the run may name code outside this library, such as a model builder or a loss.
+        arguments: Further ones of the task's evaluation, such as ``recording`` of ``evaluate_detection``.
+
+    Raises:
+        ConfigError: No split is named and the run has no validation split, or the run folder is to take scores that
+            are not its own.
+    """
+    run, target = RunFolder(Path(run_dir)), RunFolder(Path(out or run_dir))
+    settings = read_yaml(run.settings)
+    kind = task_class(settings.get("task", ""))
+    config: Any = from_dict(kind.settings, {**settings, **(changes or {})})
+    chosen = split or config.data.val_split
+    if not chosen:
+        raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
+    if target.path.resolve() == run.path.resolve():
+        _check_own_scores(from_dict(kind.settings, settings), config, chosen, run)
+    model = kind.model_class.from_pretrained(run.path, trust_code=trust_code).to(device)
+    results = kind.evaluate(
+        config,
+        model,
+        kind.open_validation(config, chosen),
+        progress=progress,
+        pictures=config.evaluation.pictures,
+        pictures_dir=target.pictures,
+        limit=config.data.limit,
+        data={"name": config.data.dataset, "split": chosen},
+        settings=to_dict(config),
+        seed=config.seed,
+        **arguments,
+    )
+    results.training = measured(run.metrics)
+    if environment_rank() == 0:
+        results.save(target.results)
+    barrier()
+    return results
+
+
+def _check_own_scores(own: Any, config: Any, split: str, run: RunFolder) -> None:
+    """Refuse scores of another split or with other settings for the run's own folder."""
+    changed = differences(to_dict(own), to_dict(config))
+    other = [f"{key} {new}" for key, (_, new) in changed.items() if not key.startswith(_FREE_IN_SCORING)]
+    if own.data.val_split and split != own.data.val_split:
+        other.insert(0, f"split {split}")
+    if other:
+        raise ConfigError(
+            f"{run.results} is for the run's own validation, not for scores with {', '.join(other)}",
+            fix="name a folder for these scores with --out (out=)",
         )

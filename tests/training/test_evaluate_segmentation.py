@@ -15,7 +15,7 @@ from longtail.metrics.bias import squared_error_per_class
 from longtail.metrics.segmentation import confusion_matrix, iou_per_class
 from longtail.models.segmentation_methods import build_method
 from longtail.models.segmenter import Segmenter
-from longtail.training.evaluate import evaluate
+from longtail.training.evaluate_segmentation import evaluate_segmentation
 from longtail.transforms import segmentation_eval
 from support.surroundings import Surroundings
 from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, tiny_model
@@ -54,19 +54,19 @@ def medoe():
 
 def test_data_of_other_classes_are_refused():
     segmenter = Segmenter.around(tiny_model(), Photos(), FREQUENCY, GROUPS)
-    assert evaluate(segmenter, Photos()).settings["groups_from"] == "those of training"
+    assert evaluate_segmentation(segmenter, Photos()).settings["groups_from"] == "those of training"
     other = Photos()
     other.classes = ClassInfo(tuple("abdce"), other.classes.palette)
     with pytest.raises(DataError, match="class 2 is 'd' and 'c'"):
-        evaluate(segmenter, other)
+        evaluate_segmentation(segmenter, other)
     other.classes = ClassInfo(tuple("abcdef"), (*other.classes.palette, (1, 2, 3)))
     with pytest.raises(DataError, match="the data set has 6 classes and the model 5"):
-        evaluate(segmenter, other)
+        evaluate_segmentation(segmenter, other)
 
 
 def test_every_readout_is_scored_as_if_alone(medoe):
     photos = Photos()
-    results = evaluate(medoe, photos, groups=GROUPS, frequency=FREQUENCY)
+    results = evaluate_segmentation(medoe, photos, groups=GROUPS, frequency=FREQUENCY)
     assert list(results.predictions)[:2] == ["medoe", "oracle"] and results.method == "medoe"
     assert {"expert_1", "expert_2", "expert_3", "mean", "argmax"} <= set(results.predictions)
     medoe.eval()
@@ -84,7 +84,7 @@ def test_every_readout_is_scored_as_if_alone(medoe):
 
 def test_bias_is_that_of_the_method_and_of_each_expert(medoe):
     photos = Photos()
-    results = evaluate(medoe, photos, groups=GROUPS)
+    results = evaluate_segmentation(medoe, photos, groups=GROUPS)
     medoe.eval()
 
     def read(name, image):
@@ -104,32 +104,32 @@ def test_bias_is_that_of_the_method_and_of_each_expert(medoe):
     further = {"comparisons": {"adjusted": {"name": "logit_adjustment"}}}
     for options in ({}, further):
         baseline = build_method("baseline", tiny_model(), frequency=FREQUENCY, groups=GROUPS, **options)
-        assert "bias" in evaluate(baseline, photos, groups=GROUPS).own.per_class
+        assert "bias" in evaluate_segmentation(baseline, photos, groups=GROUPS).own.per_class
 
 
 def test_an_ensemble_that_reads_features_has_no_bias(medoe):
     medoe.ensemble = Surroundings()
-    found = evaluate(medoe, Photos(), groups=GROUPS)
+    found = evaluate_segmentation(medoe, Photos(), groups=GROUPS)
     assert "bias" not in found.own.per_class and "bias" in found.predictions["expert_1"].per_class
 
 
 def test_labels_are_scored_at_their_own_size(medoe):
-    results = evaluate(medoe, Photos(transform=segmentation_eval(size=(32, 32))), groups=GROUPS)
+    results = evaluate_segmentation(medoe, Photos(transform=segmentation_eval(size=(32, 32))), groups=GROUPS)
     labelled = sum((h - 2) * w for h, w in Photos().sizes)
     assert np.sum(results.own.extra["confusion"]) == labelled
 
 
 def test_batches_workers_and_whole_windows_change_nothing(medoe):
-    expected = evaluate(medoe, Photos(), groups=GROUPS).predictions
+    expected = evaluate_segmentation(medoe, Photos(), groups=GROUPS).predictions
     for options in ({"batch_size": 3}, {"workers": 2}, {"sliding_window": (64, 64)}):
-        found = evaluate(medoe, Photos(), groups=GROUPS, **options).predictions
+        found = evaluate_segmentation(medoe, Photos(), groups=GROUPS, **options).predictions
         assert found.keys() == expected.keys()
         for name in expected:
             assert found[name].extra["confusion"] == expected[name].extra["confusion"]
 
 
 def test_windows_smaller_than_the_image_are_averaged(medoe):
-    results = evaluate(medoe, Photos(), groups=GROUPS, sliding_window=(16, 16), stride=(8, 8))
+    results = evaluate_segmentation(medoe, Photos(), groups=GROUPS, sliding_window=(16, 16), stride=(8, 8))
     assert np.sum(results.own.extra["confusion"]) == sum((h - 2) * w for h, w in Photos().sizes)
 
 
@@ -137,28 +137,28 @@ def test_windows_with_an_ensemble_of_features_are_refused():
     gated = method()
     gated.ensemble = Surroundings()
     with pytest.raises(ConfigError, match="features"):
-        evaluate(gated, Photos(), groups=GROUPS, sliding_window=(16, 16))
-    assert evaluate(gated, Photos(), groups=GROUPS).own.overall["mIoU"] is not None
+        evaluate_segmentation(gated, Photos(), groups=GROUPS, sliding_window=(16, 16))
+    assert evaluate_segmentation(gated, Photos(), groups=GROUPS).own.overall["mIoU"] is not None
 
 
 def test_some_readouts_and_some_images(medoe):
-    results = evaluate(medoe, Photos(), groups=GROUPS, readouts=["oracle"], limit=2)
+    results = evaluate_segmentation(medoe, Photos(), groups=GROUPS, readouts=["oracle"], limit=2)
     assert list(results.predictions) == ["oracle"] and results.data["images"] == 2
     with pytest.raises(ConfigError, match="no readout 'orcale'"):
-        evaluate(medoe, Photos(), groups=GROUPS, readouts=["orcale"])
+        evaluate_segmentation(medoe, Photos(), groups=GROUPS, readouts=["orcale"])
 
 
 def test_images_without_a_transform_are_normalised(medoe):
     raw = Photos()
     raw.transform = None
-    expected = evaluate(medoe, Photos(), groups=GROUPS).own.extra["confusion"]
-    assert evaluate(medoe, raw, groups=GROUPS).own.extra["confusion"] == expected
+    expected = evaluate_segmentation(medoe, Photos(), groups=GROUPS).own.extra["confusion"]
+    assert evaluate_segmentation(medoe, raw, groups=GROUPS).own.extra["confusion"] == expected
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_image_is_named(medoe, workers):
     with pytest.raises(DataError, match="cannot read image 3"):
-        evaluate(medoe, Photos(broken=3), groups=GROUPS, workers=workers)
+        evaluate_segmentation(medoe, Photos(broken=3), groups=GROUPS, workers=workers)
 
 
 def test_training_mode_and_generators_are_left_alone(medoe):
@@ -166,13 +166,13 @@ def test_training_mode_and_generators_are_left_alone(medoe):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    evaluate(medoe, Photos(), groups=GROUPS)
+    evaluate_segmentation(medoe, Photos(), groups=GROUPS)
     assert medoe.training and torch.equal(torch.rand(2), expected)
 
 
 def test_pictures_show_the_images_with_most_of_the_tail(medoe, tmp_path):
     photos = Photos()
-    evaluate(medoe, photos, groups=GROUPS, pictures=2, pictures_dir=tmp_path)
+    evaluate_segmentation(medoe, photos, groups=GROUPS, pictures=2, pictures_dir=tmp_path)
     index = json.loads((tmp_path / "index.json").read_text())
     tail = GROUPS.members[-1]
     pixels = {i: int(np.isin(photos[i]["mask"].numpy(), tail).sum()) for i in range(5)}
@@ -197,7 +197,7 @@ def test_ranks_share_the_images_and_agree(medoe, tmp_path):
     for process in ranks:
         process.join(300)
         assert process.exitcode == 0
-    alone = evaluate(method(), Photos(), groups=GROUPS, pictures=3, pictures_dir=tmp_path / "alone")
+    alone = evaluate_segmentation(method(), Photos(), groups=GROUPS, pictures=3, pictures_dir=tmp_path / "alone")
     expected = {name: p.extra["confusion"] for name, p in alone.predictions.items()}
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected
@@ -208,7 +208,7 @@ def test_ranks_share_the_images_and_agree(medoe, tmp_path):
 def _rank(rank: int, port: int, folder) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    results = evaluate(method(), Photos(), groups=GROUPS, pictures=3, pictures_dir=folder / "shared")
+    results = evaluate_segmentation(method(), Photos(), groups=GROUPS, pictures=3, pictures_dir=folder / "shared")
     confusions = {name: p.extra["confusion"] for name, p in results.predictions.items()}
     (folder / f"{rank}.json").write_text(json.dumps(confusions))
     dist.destroy_process_group()

@@ -1,7 +1,6 @@
-"""The contract of a task with the engine: the differences of segmentation and detection."""
+"""The contract of a task with the training loop."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +9,6 @@ from rich.console import RenderableType
 from torch import nn
 from torch.utils.data import Dataset
 
-from longtail.errors import DataError
 from longtail.training.loading import IndexOrder
 from longtail.training.run_folder import RunFolder
 
@@ -75,17 +73,6 @@ class Task(Protocol):
 
     def describe(self) -> list[tuple[str, str]]:
         """Lines (subject, words) on the model and the data of the training."""
-
-
-@contextmanager
-def optional_validation() -> Iterator[None]:
-    """Add to errors of opening the validation split that training works without one."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(
-            error.problem, fix=f"{error.fix}; to train without validation, set data.val_split ''"
-        ) from error
 
 
 def phases_of(method: nn.Module) -> tuple[str, ...]:

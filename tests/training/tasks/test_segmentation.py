@@ -13,10 +13,9 @@ from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter
 from longtail.samplers.base import split
 from longtail.settings import from_dict, read_yaml
-from longtail.training.fit import build_task, fit
+from longtail.training.run import build_task, fit, score_run
 from longtail.training.run_folder import RunFolder
 from longtail.training.segmentation_config import SegmentationConfig
-from longtail.training.segmentation_task import score_run
 from support.tiny_runs import tiny_config
 
 
@@ -104,8 +103,8 @@ def test_evaluation_may_have_the_size_of_training(tmp_path):
     assert sample["image"].shape[-2:] == (48, 40)
     assert sample["mask"].shape != (48, 40)  # labels are scored at their own size
     image = torch.zeros(3, 50, 90, dtype=torch.uint8)
-    assert task.segmenter.preprocess(image).shape == (3, 48, 40)
-    assert task.segmenter.predict(image).shape == (50, 90)
+    assert task.model.preprocess(image).shape == (3, 48, 40)
+    assert task.model.predict(image).shape == (50, 90)
 
 
 def test_given_frequencies_and_groups(tmp_path):
@@ -128,7 +127,7 @@ def test_given_frequencies_and_groups(tmp_path):
         ({"augmentation": {"options": {"blur": 1}}}, ConfigError, "blur"),
         ({"model": {"name": "deeplab"}}, ConfigError, "deeplab"),
         ({"method": {"name": "moe"}}, ConfigError, "moe"),
-        ({"method": {"name": "medoe", "options": {"alpha": 1}}}, ConfigError, "alpha"),
+        ({"method": {"name": "medoe", "options": {"alfa": 1}}}, ConfigError, "did you mean .alpha"),
     ],
 )
 def test_settings_that_cannot_work_name_themselves(tmp_path, changes, error, message):
@@ -237,27 +236,3 @@ def test_sampling_by_class(by, tmp_path):
     assert task.train_data[task.order(torch.Generator().manual_seed(0))[0]]["mask"].ndim == 2
     fit(task.config, tmp_path / "run", task=task, quiet=True)
     assert (tmp_path / "run" / "best.safetensors").is_file()
-
-
-@pytest.mark.parametrize("loss", ["balanced_softmax", "seesaw"])
-def test_the_classifier_phase_may_draw_images_its_own_way(loss, tmp_path):
-    """And begins with a baseline that is there, training nothing but the second head; its loss may count."""
-    data = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 6}}
-    first = tiny_config(method={"name": "baseline"}, iterations={"train": 1}, data=data)
-    fit(first, tmp_path / "first", quiet=True)
-    phase = {"loss": loss, "sampling": "class_aware"}
-    config = tiny_config(
-        method={"name": "baseline", "options": {"classifier_phase": phase}},
-        iterations={"train": 1, "classifier": 2},
-        data=data,
-    )
-    task = build_task(config)
-    generator = torch.Generator().manual_seed(0)
-    task.method.start_phase("train")
-    assert sorted(task.order(generator)) == list(range(6))
-    task.method.start_phase("classifier")
-    assert sorted(task.order(generator)) != list(range(6))
-    fit(config, tmp_path / "second", task=task, start_from=tmp_path / "first", quiet=True)
-    before, after = (load_file(tmp_path / run / "best.safetensors") for run in ("first", "second"))
-    assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert not torch.equal(after["method.second_head.weight"], after["method.model.expert.head.weight"])

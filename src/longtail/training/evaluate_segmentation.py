@@ -1,4 +1,4 @@
-"""``evaluate``: every way to read a segmentation method, scored in one pass over a data set."""
+"""``evaluate_segmentation``: every way to read a segmentation method, scored in one pass over a data set."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Integer
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.datasets.base import SegmentationDataset
-from longtail.distributed import is_main_process, rank, world_size
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.bias import ClassBias
@@ -21,12 +19,16 @@ from longtail.metrics.segmentation import ConfusionMatrix
 from longtail.models.segmenter import Segmenter
 from longtail.segmentation.method import ExpertMaps, SegmentationMethod
 from longtail.segmentation.tiling import expert_maps
-from longtail.training.config import positive
 from longtail.training.environment import environment
-from longtail.training.failures import checked
-from longtail.training.loading import evaluation_loader
-from longtail.training.pictures import PictureBook
-from longtail.training.scoring import check_same_classes, check_same_photos
+from longtail.training.evaluation import (
+    check_same_classes,
+    check_same_photos,
+    chosen_readouts,
+    evaluating,
+    limited,
+    share_of_rank,
+)
+from longtail.training.segmentation_pictures import SegmentationPictures
 from longtail.transforms import segmentation_eval
 
 #: Elements of a probability map that are looked at together: memory stays flat.
@@ -34,7 +36,7 @@ _BLOCK = 1 << 24
 
 
 @torch.inference_mode()
-def evaluate(
+def evaluate_segmentation(
     segmenter: SegmentationMethod | Segmenter,
     dataset: SegmentationDataset,
     *,
@@ -102,29 +104,23 @@ def evaluate(
         frequency = frequency.in_order_of(dataset.classes.names, "the data set")
     if groups is None:
         raise ConfigError("no groups to score by", fix="pass groups=CategoryGroups.…")
-    positive("limit", limit)
-    scores = _Scores(method, readouts, bias)
+    size = limited(dataset, limit)
+    scores = _Scores(method, chosen_readouts(list(method.readouts()), readouts), bias)
     device = next(method.parameters()).device
-    training = method.training
-    method.eval()
-    size = len(dataset) if limit is None else min(limit, len(dataset))
     book = None
     if pictures_dir is not None and pictures and method.num_classes <= 255:
-        book = PictureBook(Path(pictures_dir), pictures, groups)
-    samples: Iterable[list] = evaluation_loader(dataset, range(rank(), size, world_size()), batch_size, workers)
-    if progress and is_main_process():
-        samples = track(samples, f"{size} images", -(-len(range(0, size, world_size())) // batch_size), transient=True)
-    for batch in samples:
-        for indices, names, images, masks in _stacked(batch, preprocess, scaled):
-            target = masks.to(device)
-            maps = expert_maps(method, images.to(device), sliding_window, stride)
-            maps = _at_label_size(maps, target.shape[-2:])
-            labels = scores.add(maps, target)
-            if book is not None:
-                book.consider(indices, names, target, labels)
+        book = SegmentationPictures(Path(pictures_dir), pictures, groups)
+    with evaluating(method):
+        for batch in share_of_rank(dataset, size, batch_size, workers, progress):
+            for indices, names, images, masks in _stacked(batch, preprocess, scaled):
+                target = masks.to(device)
+                maps = expert_maps(method, images.to(device), sliding_window, stride)
+                maps = _at_label_size(maps, target.shape[-2:])
+                labels = scores.add(maps, target)
+                if book is not None:
+                    book.consider(indices, names, target, labels)
     if book is not None:
         book.write(dataset, list(scores.readouts))
-    method.train(training)
     own = next(iter(scores.readouts))
     return Results(
         task="segmentation",
@@ -151,12 +147,8 @@ def _at_label_size(maps: ExpertMaps, size: Sequence[int]) -> ExpertMaps:
 class _Scores:
     """Confusion matrix of every readout, bias of the method and of every expert."""
 
-    def __init__(self, method: SegmentationMethod, wanted: Iterable[str] | None, bias: bool) -> None:
+    def __init__(self, method: SegmentationMethod, names: Sequence[str], bias: bool) -> None:
         known = method.readouts()
-        names = list(known) if wanted is None else list(wanted)
-        for name in names:
-            if name not in known:
-                raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
         device = next(method.parameters()).device
         classes, ignore = method.num_classes, method.ignore_index
         self.method = method
@@ -209,7 +201,6 @@ def _stacked(
     """Indices, names, images and masks: as one batch where all sizes agree, else one by one."""
     prepared = []
     for index, sample in batch:
-        sample = checked(sample)
         image = sample["image"]
         if image.dtype == torch.uint8 or (scaled and "original_size" not in sample):
             image = preprocess(image) if preprocess else segmentation_eval()({"image": image})["image"]

@@ -1,0 +1,242 @@
+"""What segmentation and detection have in common: open the data, count, group, build the model, validate, save."""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch.utils.data import Dataset
+
+from longtail.datasets.fingerprint import fingerprint_of
+from longtail.errors import DataError
+from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.metrics.results import Results
+from longtail.models.pretrained import PretrainedModel
+from longtail.samplers.base import split
+from longtail.samplers.class_aware import ClassAware
+from longtail.samplers.repeat_factor import RepeatFactor
+from longtail.samplers.two_level import TwoLevel
+from longtail.training.checkpoints import writing
+from longtail.training.console import percent, table
+from longtail.training.evaluation import limited
+from longtail.training.loading import IndexOrder
+from longtail.training.run_folder import RunFolder
+from longtail.training.tasks.base import Validation
+
+
+class DataTask(ABC):
+    """A method with its data, from the settings of a run; meets ``Task``.
+
+    Args:
+        config: Settings of the run.
+
+    Raises:
+        ConfigError: A setting that cannot work.
+        DataError: Data that are not what they should be.
+    """
+
+    #: Class of the settings.
+    settings: ClassVar[type]
+    #: Class of the trained model.
+    model_class: ClassVar[type[PretrainedModel]]
+    #: Metrics of a validation that are shown; those of ``results.own.overall`` that are there.
+    shown_metrics: ClassVar[tuple[str, ...]]
+    #: Metrics that are logged besides them; and the one that is logged of every group.
+    logged_metrics: ClassVar[tuple[str, ...]] = ()
+    group_metric: ClassVar[str]
+    collate: Callable[[list], Any] | None = None
+
+    def __init__(self, config: Any) -> None:
+        self.config, data = config, config.data
+        labelled = self.open(config, data.train_split, training=True)
+        size = limited(labelled, data.limit)
+        if data.frequency is None:
+            self.frequency: ClassFrequency = self.count(labelled)
+        else:
+            counts = ClassFrequency.from_json(data.frequency)
+            self.frequency = counts.in_order_of(labelled.classes.names, "the data set")
+        self.groups: CategoryGroups = self.build_groups(data.groups, self.frequency)
+        self.order: IndexOrder = self.sampling_order(data.sampling, labelled, size)
+        self.train_data: Any = TrainingSamples(labelled, size, self.preparation(labelled))
+        self.data_fingerprint = content_of(labelled, self.frequency)
+        self.check_training(labelled)
+        self.val_data: Any = None
+        if data.val_split:
+            with optional_validation():
+                self.val_data = self.open_validation(config, data.val_split)
+            self.check_validation(labelled, self.val_data)
+        self.model: Any = self.build_model(labelled)
+        self.method: Any = self.model.method
+        if config.train_only == "classifier":
+            self.method.train_classifier_alone()
+
+    @classmethod
+    @abstractmethod
+    def open(cls, config: Any, split: str, *, training: bool = False, transform: Callable | None = None) -> Any:
+        """A split of the configured data set."""
+
+    @classmethod
+    @abstractmethod
+    def open_validation(cls, config: Any, split: str) -> Any:
+        """A split as evaluation reads it."""
+
+    @classmethod
+    @abstractmethod
+    def count(cls, dataset: Any) -> ClassFrequency:
+        """How often each class occurs."""
+
+    @staticmethod
+    @abstractmethod
+    def build_groups(settings: Any, frequency: ClassFrequency) -> CategoryGroups:
+        """Groups of the classes by ``data.groups``."""
+
+    @staticmethod
+    @abstractmethod
+    def sampling_order(settings: Any, dataset: Any, size: int) -> IndexOrder:
+        """What a pass over the first ``size`` training images shows."""
+
+    @abstractmethod
+    def preparation(self, dataset: Any) -> Callable[[Any, int | None], Any]:
+        """From a stored sample, and the class that it was drawn for, to what a batch is made of; can be pickled."""
+
+    @abstractmethod
+    def check_training(self, dataset: Any) -> None:
+        """Refuse training data that would spoil the training."""
+
+    @abstractmethod
+    def check_validation(self, train: Any, val: Any) -> None:
+        """Refuse before training what would spoil the first validation, hours later."""
+
+    @abstractmethod
+    def build_model(self, dataset: Any) -> PretrainedModel:
+        """The model with its method, untrained."""
+
+    @abstractmethod
+    def inputs(self, batch: Any) -> tuple:
+        """Arguments of ``method.losses``."""
+
+    @abstractmethod
+    def score_validation(self) -> Results:
+        """Score the method's own prediction on the validation split, without what costs time."""
+
+    @classmethod
+    @abstractmethod
+    def evaluate(cls, config: Any, model: Any, dataset: Any, **arguments: Any) -> Results:
+        """Score a trained model with every readout that the settings ask for."""
+
+    def best_metric(self, known: Sequence[str]) -> str:
+        """What the best weights are chosen by."""
+        return known[0]
+
+    def validate(self, device: torch.device) -> Validation | None:
+        """Score the current weights; None where there is nothing to validate on."""
+        if self.val_data is None:
+            return None
+        scores = self.score_validation().own
+        metrics = [metric for metric in self.shown_metrics if metric in scores.overall]
+        columns = {"all": scores.overall, **scores.groups}
+        shown = table(
+            "",
+            ["validation", *columns],
+            [[metric, *(percent(values.get(metric)) for values in columns.values())] for metric in metrics],
+        )
+        values = {metric: scores.overall[metric] for metric in (*metrics, *self.logged_metrics)}
+        values |= {f"{self.group_metric}/{group}": of[self.group_metric] for group, of in scores.groups.items()}
+        known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
+        return Validation(known.get(self.best_metric(metrics), 0.0), known, shown)
+
+    def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
+        """Write ``best.safetensors`` and ``config.json``."""
+        with writing(run.weights):
+            self.model.save_run(run.path, phases)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What is trained on what."""
+        data, labelled = self.config.data, self.train_data.dataset
+        val = f"{limited(self.val_data, data.limit)} {data.val_split}" if self.val_data is not None else "no validation"
+        groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
+        total = sum(p.numel() for p in self.method.parameters())
+        phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
+        note = getattr(labelled, "note", "")
+        return [
+            ("data", f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images"),
+            *([("split", note)] if note else []),
+            *self.notes(),
+            ("classes", f"{self.frequency.num_classes}: {groups}"),
+            ("sampling", data.sampling.by.replace("_", " ")),
+            ("model", f"{self.model_words()}, {self.config.method.name}, {total / 1e6:.2f} M parameters"),
+            ("phases", phases),
+        ]
+
+    def notes(self) -> list[tuple[str, str]]:
+        """What else to know of the data."""
+        return []
+
+    @abstractmethod
+    def input_words(self) -> str:
+        """What a batch holds, in words."""
+
+    def model_words(self) -> str:
+        """The model in words."""
+        return self.config.model.name
+
+
+class TrainingSamples(Dataset):
+    """The samples of a training run, augmented.
+
+    Args:
+        dataset: Samples as they are stored.
+        sampled: Number of images that the sampler draws from.
+        prepare: See ``DataTask.preparation``.
+    """
+
+    def __init__(self, dataset: Any, sampled: int, prepare: Callable[[Any, int | None], Any]) -> None:
+        self.dataset = copy.copy(dataset)
+        self.dataset.transform = None
+        self.sampled = sampled
+        self.prepare = prepare
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        image, drawn_for = split(index, self.sampled)
+        return self.prepare(self.dataset[image], drawn_for)
+
+
+def order_by_labels(settings: Any, labels: Sequence) -> IndexOrder:
+    """A pass over images of known classes, as ``data.sampling`` asks for it.
+
+    Args:
+        settings: ``data.sampling``.
+        labels: Classes of the objects or regions of every image.
+    """
+    if settings.by == "repeat_factor":
+        return RepeatFactor(labels, settings.threshold)
+    return TwoLevel(labels) if settings.by == "two_level" else ClassAware(labels)
+
+
+def parting_options(data: Any) -> dict[str, Any]:
+    """How one folder or file is parted into splits, where the settings say so."""
+    return {name: value for name in ("val_share", "split_by") if (value := getattr(data, name)) is not None}
+
+
+def content_of(dataset: Any, frequency: ClassFrequency) -> str:
+    """Digest of the training data; a copy of them has the same. It must be the same on resume."""
+    files = getattr(dataset, "label_files", None)
+    facts = (getattr(dataset, "ignore_index", None), frequency.to_dict())
+    return fingerprint_of(files, *facts, times=False) if files else fingerprint_of((), dataset.fingerprint, *facts)
+
+
+@contextmanager
+def optional_validation() -> Iterator[None]:
+    """Let errors of opening the validation split say that training goes without one."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            error.problem, fix=f"{error.fix}; to train without validation, set data.val_split ''"
+        ) from error

@@ -1,0 +1,246 @@
+"""Detection: its data, detector and evaluation, from a ``DetectionConfig``."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longtail.datasets import open_dataset
+from longtail.datasets.base import DetectionDataset
+from longtail.datasets.open import data_options
+from longtail.datasets.shared_images import refuse_shared_images
+from longtail.detection.method import DetectionMethod
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import ClassFrequency
+from longtail.frequency.count_instances import count_instances
+from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.results import Results
+from longtail.models.detector import Detector, augmented
+from longtail.models.pretrained import facts_of, photos_of
+from longtail.training.detection_config import DetectionConfig
+from longtail.training.evaluate_detection import evaluate_detection
+from longtail.training.evaluation import check_same_classes, limited
+from longtail.training.groups import object_groups
+from longtail.training.loading import IndexOrder, Shuffled
+from longtail.training.tasks.data_task import DataTask, order_by_labels, parting_options
+from longtail.transforms import detection_eval, detection_train, normalisation
+
+#: What training needs of a sample.
+_KEPT = ("boxes", "labels", "masks", "crowd", "semantic")
+
+
+class DetectionTask(DataTask):
+    """See ``DataTask``."""
+
+    settings = DetectionConfig
+    model_class = Detector
+    shown_metrics = ("AP", "AP50", "mask_AP", "mask_AP50")
+    group_metric = "AP"
+    truth: DetectionTruth | None = None
+    build_groups = staticmethod(object_groups)
+
+    @classmethod
+    def open(
+        cls, config: DetectionConfig, split: str, *, training: bool = False, transform: Callable | None = None
+    ) -> DetectionDataset:
+        """A split of the configured data set.
+
+        Raises:
+            ConfigError: No data set is named, or it is none for detection.
+        """
+        data = config.data
+        if not data.dataset:
+            raise ConfigError("data.dataset is not given", fix="name a folder of boxes, or a data set")
+        options = data_options({**data.options, **(data.train_options if training else data.val_options)})
+        options, photos = {**options, **parting_options(data), "task": "detection"}, photos_of(vars(data))
+        dataset = open_dataset(data.dataset, split, transform=transform, photos=photos, **options)
+        if not isinstance(dataset, DetectionDataset) or getattr(dataset, "task", "detection") != "detection":
+            raise ConfigError(
+                f"{data.dataset} is no data set for detection",
+                fix="give boxes in one of the layouts of docs/guide/data.md, or a class of your own",
+            )
+        if not len(dataset):
+            raise DataError(f"{data.dataset} has no images in split {split!r}", fix="check the annotation file")
+        return dataset
+
+    @classmethod
+    def open_validation(cls, config: DetectionConfig, split: str) -> DetectionDataset:
+        """A split as evaluation reads it."""
+        settings = config.augmentation
+        transform = detection_eval(settings.short_side, settings.max_side, **_normalisation(config))
+        return cls.open(config, split, training=split == config.data.train_split, transform=transform)
+
+    @classmethod
+    def count(cls, dataset: DetectionDataset) -> ClassFrequency:
+        """Instances and images of every class."""
+        return count_instances(dataset)
+
+    @staticmethod
+    def sampling_order(settings: Any, dataset: DetectionDataset, size: int) -> IndexOrder:
+        """What a pass over the first ``size`` training images shows."""
+        return Shuffled(size) if settings.by == "shuffled" else order_by_labels(settings, dataset.image_labels[:size])
+
+    def preparation(self, dataset: DetectionDataset) -> Callable[[Any, int | None], tuple[Tensor, dict[str, Tensor]]]:
+        """Augmentation."""
+        settings = self.config.augmentation
+        values = _normalisation(self.config)
+        return partial(_prepared, detection_train(settings.short_sides, settings.max_side, settings.flip, **values))
+
+    def check_training(self, dataset: DetectionDataset) -> None:
+        """Refuse training data without objects, or without the semantic maps asked for.
+
+        Raises:
+            DataError: There are no objects.
+            ConfigError: A semantic branch is to be trained without maps.
+        """
+        config, data = self.config, self.config.data
+        size = limited(dataset, data.limit)
+        if not any(map(len, dataset.image_labels[:size])):
+            raise DataError(
+                f"the {size} images of {data.train_split} have no objects", fix="give annotations to train on"
+            )
+        first = dataset[0]
+        self.has_masks = "masks" in first
+        if config.model.options.get("semantic_classes") is not None and "semantic" not in first:
+            raise ConfigError(
+                "model.options.semantic_classes is given, but the training data have no semantic maps",
+                fix="set data.train_options.semantic to a folder of maps or to 'objects', or leave the branch out",
+            )
+
+    def check_validation(self, train: DetectionDataset, val: DetectionDataset) -> None:
+        """Refuse other classes than the training split's, shared images, and annotations that cannot be scored.
+
+        Raises:
+            DataError: One is found.
+        """
+        data = self.config.data
+        check_same_classes(
+            data.train_split,
+            train.classes.names,
+            data.val_split,
+            val.classes.names,
+            fix="give both annotation files the same categories",
+        )
+        files = [getattr(images, "image_files", None) for images in (train, val)]
+        if data.train_split != data.val_split and all(files):
+            fix = "give each split its own images; part one file of all images with data.val_share or data.split_by"
+            refuse_shared_images(files[0], files[1], (data.train_split, data.val_split), fix)  # type: ignore[arg-type]
+        if hasattr(val, "file"):  # what the evaluator cannot read is refused before training
+            self.truth = DetectionTruth.from_dataset(val, limited(val, data.limit))
+
+    def build_model(self, dataset: DetectionDataset) -> Detector:
+        """The detector, untrained."""
+        config, model = self.config, self.config.model
+        options = dict(model.options)
+        if not self.has_masks:
+            options.setdefault("masks", "none")
+        weights = {} if model.weights is None else {"weights": model.weights}
+        return Detector(
+            model={
+                "name": model.name,
+                "dialect": model.dialect,
+                "backbone": model.backbone,
+                "backbone_options": {**model.backbone_options, **weights},
+                "classifier": model.classifier,
+                **({} if model.ious is None else {"ious": list(model.ious)}),
+                **options,
+            },
+            method=config.method.settings(),
+            input={
+                **_normalisation(config),
+                **photos_of(vars(config.data)).options(),
+                "short_side": config.augmentation.short_side,
+                "max_side": config.augmentation.max_side,
+            },
+            **facts_of(dataset, self.frequency, self.groups),
+        )
+
+    @staticmethod
+    def collate(samples: list) -> tuple[list, list]:
+        """Images, which differ in size, and their targets."""
+        images, targets = zip(*samples, strict=True)
+        return list(images), list(targets)
+
+    def inputs(self, batch: Any) -> tuple:
+        """Images and targets."""
+        images, targets = batch
+        return images, targets
+
+    def input_words(self) -> str:
+        """What a batch holds, in words."""
+        sides = self.config.augmentation.short_sides
+        return f"images with a short side of {min(sides)} … {max(sides)}"
+
+    def score_validation(self) -> Results:
+        """Score the method's own prediction on the validation split."""
+        limit = self.config.data.limit
+        if self.truth is None:
+            self.truth = DetectionTruth.from_dataset(self.val_data, limited(self.val_data, limit))
+        return self._evaluate(
+            self.config,
+            self.model,
+            self.val_data,
+            truth=self.truth,
+            readouts=[next(iter(self.method.readouts()))],
+            fixed=False,
+            pooled=False,
+            pictures=0,
+            limit=limit,
+        )
+
+    def best_metric(self, known: Sequence[str]) -> str:
+        """That of the settings; of boxes where there are no masks to score."""
+        wanted = self.config.evaluation.metric
+        return wanted if wanted in known else wanted.removeprefix("mask_")
+
+    @classmethod
+    def evaluate(cls, config: DetectionConfig, model: Detector, dataset: DetectionDataset, **arguments: Any) -> Results:
+        """Score a model with the settings of a run; further ``arguments`` as of ``evaluate_detection``."""
+        settings = config.evaluation
+        if settings.flip or settings.scales != (1.0,):
+            model.method = augmented(model.method, settings.scales, settings.flip)
+        return cls._evaluate(config, model, dataset, readouts=settings.readouts, **arguments)
+
+    @staticmethod
+    def _evaluate(
+        config: DetectionConfig, model: Detector | DetectionMethod, dataset: DetectionDataset, **arguments: Any
+    ) -> Results:
+        settings = config.evaluation
+        return evaluate_detection(
+            model,
+            dataset,
+            groups=settings.groups,
+            batch_size=settings.batch_size,
+            max_detections=settings.max_detections,
+            workers=config.loading.workers,
+            **arguments,
+        )
+
+    def notes(self) -> list[tuple[str, str]]:
+        """Objects, and whether their masks are scored."""
+        instances = self.frequency.instances
+        found = [("objects", str(0 if instances is None else instances.sum()))]
+        if self.has_masks and self.val_data is not None and "masks" not in self.val_data[0]:
+            found.append(("masks", f"{self.config.data.val_split} has none: boxes alone are scored"))
+        return found
+
+    def model_words(self) -> str:
+        """The detector in words."""
+        model = self.config.model
+        return f"{model.name} of {model.dialect}, {model.backbone}"
+
+
+def _prepared(augment: Callable, sample: Any, drawn_for: int | None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Image and target as plain tensors; the target has what training reads."""
+    found = augment(sample)
+    target = {name: found[name].as_subclass(Tensor) for name in _KEPT if name in found}
+    if drawn_for is not None:
+        target["focus"] = torch.tensor(drawn_for)
+    return found["image"].as_subclass(Tensor), target
+
+
+def _normalisation(config: DetectionConfig) -> dict[str, list[float]]:
+    settings = config.augmentation
+    return normalisation(photos_of(vars(config.data)).num_bands, settings.mean, settings.std)

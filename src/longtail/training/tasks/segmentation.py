@@ -1,0 +1,218 @@
+"""Segmentation: its data, model and evaluation, from a ``SegmentationConfig``."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from longtail.datasets import open_dataset
+from longtail.datasets.base import SegmentationDataset
+from longtail.datasets.open import data_options
+from longtail.datasets.pairs import ImageLabelPairs
+from longtail.datasets.shared_images import refuse_shared_images
+from longtail.errors import ConfigError, DataError
+from longtail.frequency import ClassFrequency
+from longtail.frequency.absent_classes import absent_classes
+from longtail.frequency.count_pixels import count_pixels, pixels_per_image
+from longtail.metrics.results import Results
+from longtail.models.pretrained import facts_of, photos_of
+from longtail.models.segmenter import Segmenter
+from longtail.samplers.rare_class import RareClass, shown_in
+from longtail.segmentation.method import SegmentationMethod
+from longtail.segmentation.models import resolved_options
+from longtail.settings import as_arguments
+from longtail.training.evaluate_segmentation import evaluate_segmentation
+from longtail.training.groups import frequency_cache, pixel_groups
+from longtail.training.loading import IndexOrder, Shuffled
+from longtail.training.run_folder import environment_rank
+from longtail.training.segmentation_config import SegmentationConfig
+from longtail.training.tasks.data_task import DataTask, order_by_labels, parting_options
+from longtail.transforms import normalisation, segmentation_eval, segmentation_train
+from longtail.transforms.segmentation import FocusClass
+
+
+class SegmentationTask(DataTask):
+    """See ``DataTask``."""
+
+    settings = SegmentationConfig
+    model_class = Segmenter
+    shown_metrics = ("mIoU", "mAcc")
+    logged_metrics = ("aAcc",)
+    group_metric = "mIoU"
+    _doubt = ""
+    build_groups = staticmethod(pixel_groups)
+
+    @classmethod
+    def open(
+        cls, config: SegmentationConfig, split: str, *, training: bool = False, transform: Callable | None = None
+    ) -> SegmentationDataset:
+        """A split of the configured data set.
+
+        Raises:
+            ConfigError: No data set is named.
+        """
+        if not config.data.dataset:
+            raise ConfigError("data.dataset is not given", fix="name a folder or a built-in data set")
+        options = {**data_options(config.data.options), **parting_options(config.data), "task": "segmentation"}
+        photos = photos_of(vars(config.data))
+        return open_dataset(config.data.dataset, split, transform=transform, photos=photos, **options)
+
+    @classmethod
+    def open_validation(cls, config: SegmentationConfig, split: str) -> SegmentationDataset:
+        """A split as evaluation reads it."""
+        return cls.open(config, split, transform=segmentation_eval(**_network_input(config)))
+
+    @classmethod
+    def count(cls, dataset: SegmentationDataset) -> ClassFrequency:
+        """Pixels and images of every class, counted once and cached."""
+        return count_pixels(dataset, cache=frequency_cache(), progress=environment_rank() == 0)
+
+    @staticmethod
+    def sampling_order(settings: Any, dataset: SegmentationDataset, size: int) -> IndexOrder:
+        """What a pass over the first ``size`` training images shows."""
+        if settings.by == "shuffled":
+            return Shuffled(size)
+        pixels = pixels_per_image(dataset)[:size]
+        if settings.by == "rare_class":
+            return RareClass(pixels, temperature=settings.temperature, smallest=settings.smallest)
+        return order_by_labels(settings, shown_in(pixels))
+
+    def preparation(self, dataset: SegmentationDataset) -> Callable[[Any, int | None], dict[str, Tensor]]:
+        """Augmentation; it sees the class that a sample was drawn for."""
+        settings = self.config.augmentation
+        arguments: dict[str, Any] = {
+            "short_side": settings.short_side,
+            "max_side": settings.max_side,
+            "ignore_index": dataset.ignore_index,
+            **_normalisation(self.config),
+            **as_arguments(settings.options),
+        }
+        try:
+            augment = segmentation_train(settings.crop, settings.scale, settings.cat_max_ratio, **arguments)
+        except TypeError as error:
+            raise ConfigError(
+                f"augmentation.options: {error}", fix="give arguments of transforms.segmentation_train"
+            ) from error
+        return partial(_prepared, augment)
+
+    def check_training(self, dataset: SegmentationDataset) -> None:
+        """Refuse images that do not fit their labels; look for classes without a pixel.
+
+        Raises:
+            DataError: One is found.
+        """
+        if dataset.label_format.table is None:
+            source = f"{self.config.data.dataset}, split {self.config.data.train_split!r},"
+            self._doubt = absent_classes(self.frequency, dataset.ignore_index, source)
+        if isinstance(dataset, ImageLabelPairs) and environment_rank() == 0:
+            dataset.check_images()
+
+    def check_validation(self, train: SegmentationDataset, val: SegmentationDataset) -> None:
+        """Refuse label files that are unreadable, hold other values than classes, or are training images.
+
+        Raises:
+            DataError: One is found, or no pixel is labelled.
+        """
+        data = self.config.data
+        if val.label_files:
+            other = data.train_split != data.val_split
+            if other and isinstance(train, ImageLabelPairs) and isinstance(val, ImageLabelPairs):
+                refuse_shared_images(train.image_files, val.image_files, (data.train_split, data.val_split))
+            frequency = self.count(val)
+            if not frequency.counts("pixels").any():
+                raise DataError(
+                    f"the {len(val)} images of {data.val_split!r} have no labelled pixel",
+                    fix="correct their labels; to train without validation, set data.val_split ''",
+                )
+            if val.label_format.table is None:
+                absent_classes(frequency, val.ignore_index, f"split {data.val_split!r}")
+        if isinstance(val, ImageLabelPairs) and environment_rank() == 0:
+            val.check_images()
+
+    def build_model(self, dataset: SegmentationDataset) -> Segmenter:
+        """The segmenter, untrained."""
+        config = self.config
+        options = resolved_options(config.model.name, dataset.classes.num_classes, dict(config.model.options))
+        weights = {} if config.model.weights is None else {"weights": config.model.weights}
+        return Segmenter(
+            model={"name": config.model.name, **options, **weights},
+            method={"name": config.method.name, **config.method.options},
+            input=_network_input(config) | photos_of(vars(config.data)).options(),
+            ignore_index=dataset.ignore_index,
+            **facts_of(dataset, self.frequency, self.groups),
+        )
+
+    def inputs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Normalised images and their targets."""
+        return batch["image"], batch["mask"].long()
+
+    def notes(self) -> list[tuple[str, str]]:
+        """What to doubt of the labels."""
+        return [("labels", self._doubt)] if self._doubt else []
+
+    def input_words(self) -> str:
+        """What a batch holds, in words."""
+        height, width = self.config.augmentation.crop
+        return f"crops of {height} x {width}"
+
+    def score_validation(self) -> Results:
+        """Score the method's own prediction on the validation split."""
+        own = next(iter(self.method.readouts()))
+        quick: dict[str, Any] = {"groups": self.groups, "readouts": [own], "bias": False, "pictures": 0}
+        return self.evaluate(self.config, self.method, self.val_data, limit=self.config.data.limit, **quick)
+
+    @classmethod
+    def evaluate(
+        cls,
+        config: SegmentationConfig,
+        model: Segmenter | SegmentationMethod,
+        dataset: SegmentationDataset,
+        **arguments: Any,
+    ) -> Results:
+        """Score a model with the settings of a run; further ``arguments`` as of ``evaluate_segmentation``."""
+        settings = config.evaluation
+        return evaluate_segmentation(
+            model,
+            dataset,
+            batch_size=settings.batch_size,
+            sliding_window=settings.sliding_window,
+            stride=settings.stride,
+            workers=config.loading.workers,
+            **arguments,
+        )
+
+
+def label_doubt(dataset: SegmentationDataset, source: str) -> str:
+    """A word on classes without a pixel in label files that hold class ids; see ``absent_classes``.
+
+    Raises:
+        DataError: One class alone has pixels, and the ignored value is all else.
+    """
+    if not dataset.label_files or dataset.label_format.table is not None:
+        return ""
+    return absent_classes(SegmentationTask.count(dataset), dataset.ignore_index, source)
+
+
+def _prepared(augment: Callable, sample: Any, drawn_for: int | None) -> dict[str, Tensor]:
+    """What a batch needs of a sample: names and sizes of images cannot be stacked."""
+    focus = {} if drawn_for is None else {"focus": FocusClass(drawn_for)}
+    augmented = augment({**sample, **focus})
+    return {name: augmented[name].as_subclass(Tensor) for name in ("image", "mask")}
+
+
+def _network_input(config: SegmentationConfig) -> dict[str, Any]:
+    """How evaluation and prediction bring an image to the network."""
+    settings = config.augmentation
+    whole = settings.eval_size is None
+    return {
+        **_normalisation(config),
+        "short_side": settings.short_side if whole else None,
+        "max_side": settings.max_side if whole else None,
+        "size": None if settings.eval_size is None else list(settings.eval_size),
+    }
+
+
+def _normalisation(config: SegmentationConfig) -> dict[str, list[float]]:
+    options = config.augmentation.options
+    return normalisation(photos_of(vars(config.data)).num_bands, options.get("mean"), options.get("std"))
