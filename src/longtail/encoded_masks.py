@@ -7,6 +7,7 @@ import numpy as np
 
 #: Fewest numbers of a polygon: x and y of three points. Anything less encloses nothing.
 POLYGON = 6
+_FAR = 1e9  # pixels; no point of an image is further away, and NaN is not nearer
 _PIECE = 256  # texts taken apart at once
 
 
@@ -75,6 +76,11 @@ def _fault(mask: Any, size: tuple[int, int] | None) -> str | None:
         return f"{str(mask)[:40]} is neither polygons nor run lengths"
     if not any(len(polygon) >= POLYGON for polygon in mask) or any(len(polygon) % 2 for polygon in mask):
         return f"polygons of {', '.join(str(len(polygon)) for polygon in mask) or 'no'} numbers"
+    for polygon in mask:
+        if set(map(type, polygon)) - {int, float} or not all(-_FAR < number < _FAR for number in polygon):
+            return (
+                f"a polygon holds {next(n for n in polygon if type(n) not in (int, float) or not -_FAR < n < _FAR)!r}"
+            )
     return None
 
 

@@ -164,3 +164,14 @@ def test_content_in_memory_has_the_same_checks() -> None:
 def test_masks_of_content_in_memory() -> None:
     file = annotation_table(with_object(segmentation=SQUARE), "somewhere")
     assert file.segmentation(0) == SQUARE and file.masks(np.array([0]), (100, 100)).sum() == 400
+
+
+def test_a_mask_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    text = json.dumps(with_object(segmentation=SQUARE))
+    path.write_bytes(text.encode().replace(b"[[10, 10, 30", b"[[10, 1\x000, 30"))
+    with pytest.raises(DataError, match=r"cannot read the mask of annotation 1 of .*truth\.json"):
+        read_coco_file(path).checked_masks(np.array([0]))
+    path.write_bytes(path.read_bytes().replace(b'"bbox"', b'"box"'))
+    with pytest.raises(DataError, match=r"annotation 1 of .* none can be made from its mask"):
+        read_coco_file(path)

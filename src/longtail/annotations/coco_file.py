@@ -86,9 +86,11 @@ class CocoFile:
         return np.repeat(np.arange(len(self.images)), np.diff(self.first))
 
     def size(self, index: int) -> tuple[int, int] | None:
-        """Height and width of an image; None where the file does not say."""
-        sides = (self.images[index].get("height"), self.images[index].get("width"))
-        return sides if all(type(side) is int and side > 0 for side in sides) else None  # type: ignore[return-value]
+        """Height and width of an image; None where the file does not say, or no image could be so large."""
+        height, width = (self.images[index].get(side) for side in ("height", "width"))
+        if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width >= 2**32:
+            return None
+        return height, width
 
     def classes_looked_for(self, index: int) -> dict[str, list[int]]:
         """Classes that LVIS's lists name for an image; categories that the file does not list are left out.
@@ -161,13 +163,20 @@ class CocoFile:
             raise self._broken(int(annotations[rows[fault[0]]]), fault[1])
         for row, size in zip(rows, sizes, strict=True):
             if size is None:
-                raise self._broken(int(annotations[row]), "its image has no height and width")
+                raise self._broken(int(annotations[row]), "its image has no valid height and width")
         return found
 
     def segmentation(self, annotation: int) -> Any:
-        """Polygons or run lengths of an annotation, as the file has them; None where there are none."""
+        """Polygons or run lengths of an annotation, as the file has them; None where there are none.
+
+        Raises:
+            DataError: They are no JSON.
+        """
         start, end = self.places[annotation].tolist()
-        return json.loads(self._bytes[start:end]) if end > start else None
+        try:
+            return json.loads(self._bytes[start:end]) if end > start else None
+        except (ValueError, RecursionError) as error:
+            raise self._broken(annotation, error) from error
 
     def _broken(self, annotation: int, problem: object) -> DataError:
         return DataError(

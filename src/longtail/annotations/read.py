@@ -194,13 +194,13 @@ def _boxes(
     """Boxes xyxy of all annotations, float64 (n, 4); where one has a mask and no box, the mask's."""
     given = [a.get("bbox") for a in annotations]
     for row in [i for i, box in enumerate(given) if box is None and places[i, 1]]:
-        segmentation = json.loads(data[slice(*places[row].tolist())])
         size = images[row].get("height"), images[row].get("width")
         try:
+            segmentation = json.loads(data[slice(*places[row].tolist())])
             if fault := find_fault([segmentation], [None]):
                 raise ValueError(fault[1])
             given[row] = box_of_mask(segmentation, size)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"annotation {ids[row]} of {path} has no box, and none can be made from its mask: {error}", fix=_BOXES
             ) from error

@@ -103,7 +103,9 @@ class Matches:
         """
         kept = (self.ignored & 1) == 0
         scores = self.scores[kept]
-        cell = groups.group_of[self.labels[kept]] * bins + np.clip(scores * bins, 0, bins - 1).astype(np.int64)
+        cell = groups.group_of[self.labels[kept]] * bins + np.clip(np.clip(scores, 0, 1) * bins, 0, bins - 1).astype(
+            np.int64
+        )
         count, score, right = (
             np.bincount(cell, weights, len(groups.names) * bins).reshape(-1, bins)
             for weights in (np.ones_like(scores), scores, (self.right[kept] & 1).astype(np.float64))
