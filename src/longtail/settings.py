@@ -214,7 +214,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     try:
         values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read settings from {path}: {error}", fix="give a YAML file of settings") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no settings", fix="write `setting: value` lines into it, or leave it out")

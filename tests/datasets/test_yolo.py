@@ -105,6 +105,7 @@ def test_lines_that_are_refused(line: str, words: str, tmp_path: Path) -> None:
         ("names: [cat, dog]\ntrain: pictures\n", "names pictures, which is not under"),
         ("names: [cat, dog]\nval: images\n", "no split 'train'"),
         ("names: [cat\n", "cannot read names and splits"),
+        ("[" * 100_000, "cannot read names and splits"),
     ],
 )
 def test_descriptions_that_are_refused(text: str, words: str, tmp_path: Path) -> None:

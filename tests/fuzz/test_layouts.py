@@ -42,8 +42,10 @@ def count_voc(root: Path) -> Counter[str]:
 
 
 def count_table(root: Path) -> Counter[str]:
-    rows = csv.DictReader(text_of(root / "train/_annotations.csv").splitlines())
-    return Counter((row["class"] or "").strip() for row in rows if (row["xmin"] or "").strip())
+    header, *rows = csv.reader(text_of(root / "train/_annotations.csv").splitlines())
+    places = [[re.sub(r"\W", "", name) for name in header].index(name) for name in ("class", "xmin")]
+    cells = [[row[place].strip() if place < len(row) else "" for place in places] for row in rows]
+    return Counter(name for name, left in cells if left)
 
 
 def count_coco(root: Path) -> Counter[str]:

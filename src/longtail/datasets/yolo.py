@@ -273,7 +273,7 @@ def _yaml(file: Path) -> dict[str, Any]:
     fix = "give a YAML file such as `names: [cat, dog]`"
     try:
         content = yaml.safe_load(read_text(file, "names and splits", fix))
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"cannot read names and splits from {file}: {error}", fix=fix) from error
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
