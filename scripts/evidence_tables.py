@@ -127,7 +127,8 @@ def chosen_taus(runs: dict[str, str]) -> str:
     lines = ["| | seeds | chosen τ | box AP | r | change of AP | change of r |", "|---|---:|---|---:|---:|---:|---:|"]
     for title, run in runs.items():
         plain = Row(title, run, "average of logits")
-        seeds = sorted(seed for seed, (_, read) in _records(run).items() if read)
+        wanted = {plain.readout, *(f"{form}, τ = {tau:g}" for form in FORMS for tau in TAUS)}
+        seeds = sorted(seed for seed, (_, read) in _records(run).items() if wanted <= read.keys())
         for form in FORMS if seeds else ():
             taus: list[float] = []
             found: dict[str, list[float]] = {"AP": [], "r": [], "dAP": [], "dr": []}

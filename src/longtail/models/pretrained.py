@@ -288,7 +288,7 @@ class _Config(TypedDict):
     classes: NotRequired[_Classes]
     groups: NotRequired[_Groups]
     frequency: NotRequired[dict[str, Any]]
-    input: NotRequired[dict[str, Any]]
+    input: NotRequired[dict[str, Any] | None]
 
 
 def _read_config(path: Path) -> dict[str, Any]:
