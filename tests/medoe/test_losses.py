@@ -89,6 +89,8 @@ READINGS = [
     ExpertLossOptions(alpha=1.0, normalizer="all"),
     ExpertLossOptions(normalizer="sum", softmax="set"),
     ExpertLossOptions(penalty="absolute", penalty_pixels="expert"),
+    ExpertLossOptions(penalty="absolute"),
+    ExpertLossOptions(penalty_pixels="expert"),
     ExpertLossOptions(penalty="map"),
     ExpertLossOptions(divergence="pixel"),
     ExpertLossOptions(divergence="pixel", divergence_softmax="all", prior="raw"),

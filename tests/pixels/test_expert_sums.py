@@ -117,6 +117,12 @@ def test_squares_of_the_counted_pixels(geometry, share):
     torch.testing.assert_close(*outcomes)
 
 
+def test_many_uncounted_pixels_are_not_interpolated_one_by_one(monkeypatch):
+    logits, _, weight = random_case(SETS[0])
+    monkeypatch.setattr(Upsampling, "at", lambda *_: pytest.fail("memory grows with these pixels"))
+    assert (squared_sums(logits, weight < 0.5, Upsampling((13, 18))) > 0).all()
+
+
 @pytest.mark.parametrize("members", SETS, ids=str)
 @pytest.mark.usefixtures("few")
 def test_finite_at_extreme_logits(members):
