@@ -27,6 +27,7 @@ GOALS = {
     "medoe_step_pspnet": "0.83x, 1/1",
     "medoe_step_segformer": "1x, 1/1",
     "multi_expert_loss": "7x, 1/3",
+    "training_command": "0.95x",
     "training_sample_ade20k": "2x",
     "training_sample_cityscapes": "2x",
     "training_sample_detection": "2x, or hidden",

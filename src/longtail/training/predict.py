@@ -1,10 +1,11 @@
 """``predict``: label images and overlays for photographs, one after another, restartable."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -120,23 +121,50 @@ def predict(
     """
     folder = PredictionFolder(Path(out), {"labels": ".png", "overlays": ".png"})
     made_by = {"model": segmenter.fingerprint(), "window": window, "stride": stride, "opacity": opacity}
+    palette = np.asarray(segmenter.palette, dtype=np.float32)
+
+    def write(name: str, pixels: torch.Tensor) -> None:
+        ids = segmenter.predict(pixels, window=window, stride=stride).cpu().numpy()
+        stored = ids.astype(np.uint8 if len(palette) <= 256 else np.uint16)
+        photo = as_rgb(pixels).permute(1, 2, 0).numpy()
+        overlay = (photo * (1 - opacity) + palette[ids] * opacity).round().astype(np.uint8)
+        for kind, values in (("overlays", overlay), ("labels", stored)):
+            folder.write(folder.file(kind, name), partial(Image.fromarray(values).save, format="PNG"))
+
+    return predict_each(folder, images, made_by, segmenter.photos, write, overwrite=overwrite, progress=progress)
+
+
+def predict_each(
+    folder: PredictionFolder,
+    images: Mapping[str, Path],
+    made_by: Mapping[str, Any],
+    photos: PhotoFormat,
+    write: Callable[[str, torch.Tensor], None],
+    *,
+    overwrite: bool,
+    progress: bool,
+) -> Predicted:
+    """Predict every image of this process that is not written already; the next ones are read meanwhile.
+
+    Args:
+        folder: Where to write.
+        images: Name -> file.
+        made_by: The model and the options.
+        photos: How photographs are read.
+        write: (name, pixels) -> predicts, and writes the results.
+        overwrite: Whether to replace predictions that exist.
+        progress: Show a bar on a terminal.
+    """
     wanted, skipped = folder.prepare(images, made_by, overwrite=overwrite)
     done = Predicted(skipped=skipped)
-    palette = np.asarray(segmenter.palette, dtype=np.float32)
-    loaded = read_ahead(wanted, segmenter.photos)
+    loaded = read_ahead(wanted, photos)
     for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
         try:
             pixels = pending.result()
         except DataError as error:
             done.failed.append(error)
             continue
-        ids = segmenter.predict(pixels, window=window, stride=stride).cpu().numpy()
-        stored = ids.astype(np.uint8 if len(palette) <= 256 else np.uint16)
-        photo = as_rgb(pixels).permute(1, 2, 0).numpy()
-        overlay = (photo * (1 - opacity) + palette[ids] * opacity).round().astype(np.uint8)
-        for kind, values in (("overlays", overlay), ("labels", stored)):
-            picture = Image.fromarray(values)
-            folder.write(folder.file(kind, name), lambda part, picture=picture: picture.save(part, format="PNG"))  # type: ignore[misc]
+        write(name, pixels)
         done.written += 1
     return done
 

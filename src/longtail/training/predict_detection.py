@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
+from torch import Tensor
 
 from longtail.annotations.read import read_coco_file
 from longtail.datasets.photographs import as_rgb
@@ -13,7 +14,7 @@ from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.models.detector import Detector
-from longtail.training.predict import Predicted, read_ahead
+from longtail.training.predict import Predicted, predict_each
 from longtail.training.predict_folder import PredictionFolder
 
 #: Detections drawn on one picture at most: more hide it.
@@ -60,24 +61,17 @@ def predict_detection(
     folder = PredictionFolder(Path(out), {"detections": ".json", "pictures": ".jpg"})
     ids = image_ids(images, annotations)
     made_by = {"model": detector.fingerprint(), "scales": scales, "flip": flip, "threshold": threshold}
-    wanted, skipped = folder.prepare(images, made_by, overwrite=overwrite)
-    done = Predicted(skipped=skipped)
-    loaded = read_ahead(wanted, detector.photos)
-    for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
-        try:
-            pixels = pending.result()
-        except DataError as error:
-            done.failed.append(error)
-            continue
+
+    def write(name: str, pixels: Tensor) -> None:
         found = detector.predict(pixels, scales=scales, flip=flip)
         drawn = draw(as_rgb(pixels), best_detections(found, _DRAWN, threshold), detector.class_names, detector.palette)
         records = DetectionArrays.collect([ids[name]], [found]).records(detector.category_ids)
         for record in records:
             del record["image_id"]
-        picture = folder.file("pictures", name)
-        folder.write(picture, lambda part, drawn=drawn: drawn.save(part, format="JPEG", quality=90))  # type: ignore[misc]
+        folder.write(folder.file("pictures", name), partial(drawn.save, format="JPEG", quality=90))
         _write_json(folder, records, folder.file("detections", name))
-        done.written += 1
+
+    done = predict_each(folder, images, made_by, detector.photos, write, overwrite=overwrite, progress=progress)
     _join(folder, images, ids)
     return done
 
