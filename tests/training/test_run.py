@@ -251,6 +251,13 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, unkilled, number, code)
     assert same_weights(fit(toy_config(), run.path, task=ToyTask(), resume=True, quiet=True), unkilled)
 
 
+def test_a_compiled_method_trains_to_the_same_weights(tmp_path, unkilled):
+    task = ToyTask()
+    task.method.encoder.compile(backend="eager")
+    run = fit(toy_config(), tmp_path / "run", task=task, quiet=True)
+    assert same_weights(run, unkilled)
+
+
 def test_mixed_precision_and_clipping(tmp_path, unkilled):
     hardware = HardwareConfig(accelerator="cpu", devices=1, precision="bf16-mixed", gradient_clip=1.0)
     run = fit(toy_config(hardware=hardware), tmp_path / "run", task=ToyTask(), quiet=True)

@@ -1,6 +1,6 @@
 """A run: open the data, count, group, build the method, train its phases, score and save."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,10 @@ def fit(
     first = fabric.is_global_zero
     if first:
         write_yaml(config, run.settings)
-    with closing(Console(speak=first and not quiet, log=run.log if first else None)) as console:
+    with ExitStack() as stack:
+        console = stack.enter_context(closing(Console(speak=first and not quiet, log=run.log if first else None)))
+        for logger in fabric.loggers:
+            stack.callback(logger.finalize, "success")
         for subject, words in task.describe():
             console.say(f"[bold]{subject:<9}[/] {words}")
         done = _begin(task, config, run, state, start_from, console)
@@ -104,8 +107,6 @@ def fit(
             _run_phase(task, phase, done, config, run, fabric, current, console)
             done = (*done, phase)
         console.say(f"[bold]weights[/]   {run.weights}")
-    for logger in fabric.loggers:
-        logger.finalize("success")
     return run
 
 
