@@ -126,7 +126,7 @@ def test_evaluate_of_what_is_no_model(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path), "--data", "longtail-scenes", "--split", "val"]) == 2
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path)]) == 2
-    assert "is not a configuration" in capsys.readouterr().err
+    assert "cannot read a configuration of this library" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "nowhere")]) == 2
     assert "there is no folder" in capsys.readouterr().err
 
