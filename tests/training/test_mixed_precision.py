@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from longtail.ensembles.learned import LearnedEnsemble
+from longtail.pixels import Upsampling, ensemble_labels
 from longtail.training.run import fit, score_run
 from support import tiny_detection, tiny_runs
 
@@ -55,5 +56,5 @@ def test_the_learned_ensemble_is_fitted_in_float32_under_autocast():
         torch.equal(a, b) for a, b in zip((mixed, *torch.autograd.grad(mixed, parameters)), expected, strict=True)
     )
     half = logits.bfloat16()
-    pixels = half.float().movedim(2, 1).flatten(2)
-    assert torch.equal(ensemble.labels_of_piece(pixels.bfloat16()), ensemble.labels_of_piece(pixels))
+    upsampling = Upsampling((10, 14))
+    assert torch.equal(ensemble_labels(ensemble, half, upsampling), ensemble_labels(ensemble, half.float(), upsampling))
