@@ -40,9 +40,9 @@ def test_unknown_settings_are_refused(wrong):
         ({"average": "logit"}, "average is 'logit'\n  fix: did you mean 'logits'"),
         ({"masks": "all"}, "masks is 'all'"),
         ({"samples": "many"}, "samples is 'many'"),
-        ({"resample": "no"}, "resample is 'no'"),
+        ({"resample": "perhaps"}, "resample is 'perhaps'"),
         ({"proposals": {"nms_iou": "high"}}, "proposals.nms_iou is 'high'"),
-        ({"stages": [{"iou": 0.5, "box_stds": [0.1]}]}, "stages.box_stds is .*a list of 4"),
+        ({"stages": [{"iou": 0.5, "box_stds": [0.1]}]}, "stages: box_stds is .*a list of 4"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(wrong, message):

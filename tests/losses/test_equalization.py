@@ -99,7 +99,7 @@ def test_gradcheck():
 
 def test_rare_classes_by_images_or_pixels():
     frequency = ClassFrequency.from_dict(
-        {"class_names": "abc", "images": [1, 2, 900], "pixels": [5, 1, 994], "num_images": 1000}
+        {"class_names": ["a", "b", "c"], "images": [1, 2, 900], "pixels": [5, 1, 994], "num_images": 1000}
     )
     assert EqualizationLoss(LabelSpace.of_boxes(frequency)).rare.tolist() == [True, False, False]
     assert EqualizationLoss(LabelSpace.of_boxes(frequency), threshold=0.01).rare.tolist() == [
@@ -108,7 +108,7 @@ def test_rare_classes_by_images_or_pixels():
         False,
     ]
     assert EqualizationLoss(LabelSpace.of_pixels(frequency)).rare.tolist() == [False, True, False]
-    with pytest.raises(ConfigError, match="of how many"):
+    with pytest.raises(ConfigError, match="no number of images"):
         EqualizationLoss(boxes(1, images=[1]))
     with pytest.raises(ConfigError, match="has no counts"):
         EqualizationLoss(boxes(2))

@@ -130,7 +130,7 @@ def test_foreign_code_is_refused(tmp_path):
 def test_broken_folders(tmp_path):
     with pytest.raises(CheckpointError, match="there is no folder"):
         Segmenter.from_pretrained(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"config\.json is not a configuration"):
+    with pytest.raises(CheckpointError, match=r"cannot read a configuration .*config\.json"):
         Segmenter.from_pretrained(tmp_path)
     build().save_run(tmp_path)
     (tmp_path / "best.safetensors").write_bytes(b"not a weight file")

@@ -26,7 +26,8 @@ EXPERIMENT = Experiment(
 
 
 def scored(value: float) -> Prediction:
-    return Prediction({"mIoU": value}, {"tail": {"mIoU": None}}, extra={"uniform": {"overall": {"mIoU": value / 2}}})
+    uniform = {"method": "expected", "overall": {"mIoU": value / 2}, "groups": {}, "per_class": {}}
+    return Prediction({"mIoU": value}, {"tail": {"mIoU": None}}, extra={"uniform": uniform})
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_verdicts_of_the_changes_that_the_paper_prints(tmp_path):
         for seed, change in enumerate(changes):
             for method, value in (("baseline", 0.40 + 0.1 * seed), ("medoe", 0.40 + 0.1 * seed + change)):
                 runs.append(PlannedRun(f"m/{method}", seed, "segmentation", tmp_path / f"{method}{seed}", {}))
-                Results("segmentation", method, ["a"], {}, {method: Prediction({"mIoU": value})}).save(
+                Results("segmentation", method, ["a"], {"all": [0]}, {method: Prediction({"mIoU": value})}).save(
                     runs[-1].folder / "results.json"
                 )
         rows = (Row("plain", "m/baseline", published=printed[:1]), Row("ours", "m/medoe", published=printed[1:]))
