@@ -180,3 +180,10 @@ def test_ap_is_the_scorers_ap50_and_groups_are_means():
     by_group = errors.by_group(groups)
     assert by_group["rare"]["missed"] == pytest.approx(np.nanmean(errors.cost["missed"][[0, 2]]))
     assert errors.overall()["missed"] == pytest.approx(np.nanmean(errors.cost["missed"]))
+
+
+def test_a_crowd_swallows_what_meets_the_positive_threshold():
+    objects, rows = [(1, 0, BOX, 1), (1, 0, FAR, 0)], [(1, 0, 0.9, (0, 0, 20, 10)), (1, 0, 0.8, FAR)]
+    truth, detections = truth_of(objects), found(rows)  # half of the first detection lies in the crowd
+    assert counts(detection_errors(truth, detections)) == {}
+    assert counts(detection_errors(truth, detections, positive=0.6)) == {"background": [1, 0]}

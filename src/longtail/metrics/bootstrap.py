@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int, Int64
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays, within_limit
-from longtail.metrics.detection_matching import IouType, Matching
+from longtail.metrics.detection_matching import IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.matches import THRESHOLDS, Matches
 
@@ -78,8 +78,7 @@ class ImageMatches:
         max_detections: int | None = None,
     ) -> "ImageMatches":
         """Match the detections of all images of the annotations; arguments as of ``DetectionScorer``."""
-        federated = truth.federated if federated is None else federated
-        limit = (300 if federated else 100) if max_detections is None else max_detections
+        federated, limit = protocol(truth, federated, max_detections)
         found = within_limit(detections, limit, federated)
         found = found[np.argsort(found.image_ids, kind="stable")]
         matching = Matching(truth, iou_type, federated, limit, keep=False)

@@ -11,7 +11,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.by_group import group_means
 from longtail.metrics.detection_arrays import DetectionArrays, within_limit
-from longtail.metrics.detection_matching import IouType, Matching
+from longtail.metrics.detection_matching import IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth, Objects
 from longtail.metrics.matches import average_precision
 
@@ -93,14 +93,13 @@ def detection_errors(
         raise ConfigError(
             f"thresholds {background} and {positive}", fix="choose 0 <= background < positive <= 1, such as 0.1 and 0.5"
         )
-    federated = truth.federated if federated is None else federated
-    limit = (300 if federated else 100) if max_detections is None else max_detections
+    federated, limit = protocol(truth, federated, max_detections)
     kept = within_limit(detections, limit, federated)
     kind = np.full(len(kept), _IGNORED, dtype=np.int64)
     mended = np.full(len(kept), -1, dtype=np.int64)
     positives, missed = np.zeros((2, truth.num_classes), dtype=np.int64)
     confused = np.zeros((0, 2), dtype=np.int64)
-    for image in _images(truth, kept, Matching(truth, iou_type, federated, limit, keep=False), federated):
+    for image in _images(truth, kept, Matching(truth, iou_type, federated, limit, keep=False), federated, positive):
         found = _classify(image, positive, background)
         kind[image.places], mended[image.places] = found.kind, found.mended
         positives += np.bincount(image.true_labels, minlength=truth.num_classes)
@@ -189,7 +188,9 @@ def _take(own: Float[np.ndarray, "detections objects"], positive: float) -> Int[
     return taken_by
 
 
-def _images(truth: DetectionTruth, found: DetectionArrays, matching: Matching, federated: bool) -> Iterator[_Image]:
+def _images(
+    truth: DetectionTruth, found: DetectionArrays, matching: Matching, federated: bool, positive: float
+) -> Iterator[_Image]:
     """Images of the annotations that hold a detection or an object."""
     order = np.lexsort((-found.scores, found.image_ids))
     ordered = found[order]
@@ -198,13 +199,14 @@ def _images(truth: DetectionTruth, found: DetectionArrays, matching: Matching, f
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         here = ordered[np.arange(start, end)]
         objects = matching.objects(np.array([place]))
-        yield _image(truth, matching, federated, objects, here, order[start:end])
+        yield _image(truth, matching, federated, positive, objects, here, order[start:end])
 
 
 def _image(
     truth: DetectionTruth,
     matching: Matching,
     federated: bool,
+    positive: float,
     objects: Objects,
     here: DetectionArrays,
     places: np.ndarray,
@@ -213,7 +215,7 @@ def _image(
     iou, unscored = np.zeros((len(here), len(labels))), np.zeros(len(here), dtype=bool)
     if len(here) and len(labels):
         iou = matching.iou(objects, here)
-        unscored = ((iou >= 0.5) & skipped & (here.labels[:, None] == labels)).any(axis=1)
+        unscored = ((iou >= positive) & skipped & (here.labels[:, None] == labels)).any(axis=1)
     if federated:
         known = np.concatenate([labels, objects.absent % truth.num_classes])
         unscored |= ~np.isin(here.labels, known) | np.isin(here.labels, objects.unsure % truth.num_classes)

@@ -26,6 +26,12 @@ _NO_LIMIT = 2**31 - 1
 _ROOM = 2**20  # matches kept before those beyond AP-fixed's limit are dropped
 
 
+def protocol(truth: DetectionTruth, federated: bool | None, max_detections: int | None) -> tuple[bool, int]:
+    """Whether LVIS's rules hold, and the limit of detections; None of either is the annotations' own."""
+    federated = truth.federated if federated is None else federated
+    return federated, (300 if federated else 100) if max_detections is None else max_detections
+
+
 class Matching:
     """Matches of one IoU type: within the usual limits by size, and without a limit where these are kept."""
 

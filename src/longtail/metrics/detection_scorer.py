@@ -10,7 +10,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.by_group import group_means
 from longtail.metrics.detection_arrays import DetectionArrays
-from longtail.metrics.detection_matching import SIZES, IouType, Matching
+from longtail.metrics.detection_matching import SIZES, IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.matches import Matches
 from longtail.metrics.results import Prediction
@@ -64,8 +64,7 @@ class DetectionScorer:
         if max_detections is not None and max_detections < 0:
             raise ConfigError(f"max_detections is {max_detections}", fix="give a number >= 0, 0 for no limit")
         self.fixed, self.pooled = fixed, pooled
-        federated = truth.federated if federated is None else federated
-        limit = (300 if federated else 100) if max_detections is None else max_detections
+        federated, limit = protocol(truth, federated, max_detections)
         self._sides = {kind: Matching(truth, kind, federated, limit, fixed or pooled) for kind in iou_types}
         self._pending: list[DetectionArrays] = []
         self._pending_ids: list[int] = []
