@@ -132,3 +132,18 @@ def test_a_users_own_detector_needs_only_stage_outputs():
         found = score_offline(recorded, lambda o, e=ensemble: e(o.logits), PostprocessConfig(score_threshold=0.0))
         assert found.scores[0] == expected[:, :-1].max()
         assert found.labels[0] == expected[:, :-1].amax(0).argmax()
+
+
+def test_without_a_limit_the_same_pairs_go_on():
+    boxes, scores = crowded(60, 20, 3)
+    every, best = lazy_nms(boxes, scores, 0.05, 0.5, 0), lazy_nms(boxes, scores, 0.05, 0.5, 40)
+    assert len(every[0]) > 40
+    for whole, first in zip(every, best, strict=True):
+        assert torch.equal(whole[:40], first)
+    probabilities = torch.cat([scores, torch.zeros(60, 1)], dim=1)
+    recorded = StageOutputs(probabilities[None], boxes, (100, 100))
+    config = PostprocessConfig(score_threshold=0.05, max_detections=40)
+    found = score_offline(recorded, lambda o: o.logits[0], config, (200, 100), unlimited=True)
+    assert len(found) == 40 and len(found.unlimited) == len(every[0]) and found.unlimited.size == (200, 100)
+    assert torch.equal(found.unlimited.boxes[:40], found.boxes) and torch.equal(found.unlimited.scores, every[2])
+    assert score_offline(recorded, lambda o: o.logits[0], config).unlimited is None

@@ -83,16 +83,21 @@ def detector_arguments(**method: Any) -> dict[str, Any]:
 
 
 class SeesTheTruth(DetectionMethod):
-    """Finds exactly the annotated objects; recognises an image by its mean. ``wrong`` mistakes every class."""
+    """Finds exactly the annotated objects; recognises an image by its mean. ``wrong`` mistakes every class.
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    With ``limit``, it keeps so many of an image.
+    """
+
+    unlimited_kinds = ("bbox", "segm")
+
+    def __init__(self, dataset: DetectionDataset, limit: int | None = None) -> None:
         samples = [dataset[i] for i in range(len(dataset))]
         super().__init__(dataset.classes.num_classes, "masks" in samples[0])
         content = annotations_of(samples, dataset.classes.names)
         self.means = torch.stack([s["image"].float().mean((1, 2)) / 255 for s in samples])
         ids = [s["image_id"] for s in samples]
         self.objects = [[a for a in content["annotations"] if a["image_id"] == i] for i in ids]
-        self.weight = nn.Parameter(torch.zeros(1))
+        self.weight, self.limit = nn.Parameter(torch.zeros(1)), limit
 
     def losses(self, images, targets) -> dict[str, torch.Tensor]:
         return {"nothing": self.weight.sum()}
@@ -103,11 +108,19 @@ class SeesTheTruth(DetectionMethod):
     def readouts(self) -> dict:
         return {"right": None, "wrong": None}
 
-    def predict_readouts(self, images, original_sizes=None, names=None) -> dict[str, list[Detections]]:
+    def predict_readouts(
+        self, images, original_sizes=None, names=None, *, unlimited=False
+    ) -> dict[str, list[Detections]]:
         found = [self._find(image, size) for image, size in zip(images, original_sizes, strict=True)]
         wrong = [(d.labels + 1) % self.num_classes for d in found]
         mistaken = [Detections(d.boxes, d.scores, w, d.size, d.masks) for d, w in zip(found, wrong, strict=True)]
-        return {name: found if name == "right" else mistaken for name in names or self.readouts()}
+        given = {name: found if name == "right" else mistaken for name in names or self.readouts()}
+        return {name: [self._best(d, unlimited) for d in every] for name, every in given.items()}
+
+    def _best(self, every: Detections, unlimited: bool) -> Detections:
+        columns = (every.boxes, every.scores, every.labels)
+        masks = None if every.masks is None else every.masks[: self.limit]
+        return Detections(*(c[: self.limit] for c in columns), every.size, masks, every if unlimited else None)
 
     def _find(self, image: torch.Tensor, size: Sequence[int]) -> Detections:
         mean = image.mean((1, 2)) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,9 +98,31 @@ def test_every_readout_is_scored_as_if_alone(detector):
         alone = detection_prediction(
             truth, DetectionArrays.collect(range(4), found), detector.groups, iou_types=("bbox", "segm")
         )
-        for metric, value in alone.overall.items():
+        for metric in (name for name in alone.overall if "fixed" not in name and "pool" not in name):
+            value = alone.overall[metric]
             assert results.predictions[name].overall[metric] == pytest.approx(value, nan_ok=True, abs=1e-6), metric
         assert results.predictions[name].extra["detections"] == alone.extra["detections"] > 0
+
+
+def test_ap_fixed_is_of_all_detections():
+    data = scenes(transform=detection_eval(100, None))
+    assert max(len(scenes()[i]["labels"]) for i in range(8)) > 1
+    scores = evaluate_detection(SeesTheTruth(scenes(), limit=1), data, groups=GROUPS).own.overall
+    for metric in ("AP_fixed", "AP_pool", "mask_AP_fixed"):
+        assert scores[metric] == pytest.approx(1), metric
+    assert scores["AP"] < 0.9 and scores["mask_AP"] < 0.9
+
+
+def test_the_limit_of_the_cascade_does_not_reach_ap_fixed(detector):
+    data, own, calibration = six_classes(), detector.method.config, []
+    for limit in (3, 0):
+        detector.method.config = replace(own, postprocess=replace(own.postprocess, max_detections=limit))
+        prediction = evaluate_detection(detector, data, readouts=["mec"]).own
+        calibration.append(prediction.extra["calibration"])
+        assert "AP_fixed" in prediction.overall and "mask_AP_fixed" not in prediction.overall
+        assert (prediction.extra["detections"] == 3 * 4) == (limit == 3)
+    detector.method.config = own
+    assert calibration[0] == calibration[1]
 
 
 def test_a_recording_gives_the_boxes_again(detector, tmp_path):

@@ -40,6 +40,7 @@ class AugmentedDetector(DetectionMethod):
         if not scales or min(scales) <= 0:
             raise ConfigError(f"scales {tuple(scales)}", fix="give at least one factor above 0")
         self.detector = detector
+        self.unlimited_kinds = detector.unlimited_kinds
         self.views = [_View(float(s), mirrored) for s in scales for mirrored in ((False, True) if flip else (False,))]
 
     def losses(
@@ -62,6 +63,8 @@ class AugmentedDetector(DetectionMethod):
         images: Sequence[Float[Tensor, "_bands _h _w"]],
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
+        *,
+        unlimited: bool = False,
     ) -> dict[str, list[Detections]]:
         """See ``DetectionMethod.predict_readouts``."""
         seen, outputs = self._look(images)
@@ -69,7 +72,8 @@ class AugmentedDetector(DetectionMethod):
         def masks(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Sequence[Tensor]:
             return self._masks(seen, [o.size for o in outputs], boxes, labels)
 
-        return read_detections(self.detector, outputs, original_sizes, names, masks if self.has_masks else None)
+        own_masks = masks if self.has_masks else None
+        return read_detections(self.detector, outputs, original_sizes, names, own_masks, unlimited=unlimited)
 
     @torch.no_grad()
     def _look(self, images: Sequence[Tensor]) -> tuple[list[tuple[_View, Pyramid, list]], list[StageOutputs]]:

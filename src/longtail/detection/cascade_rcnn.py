@@ -13,7 +13,7 @@ from longtail.boxes import resize_boxes
 from longtail.detection.calibration_head import CalibrationHead
 from longtail.detection.cascade import CascadeHeads, Pyramid
 from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
-from longtail.detection.postprocess import Selected, read_stages
+from longtail.detection.postprocess import Selected, found_in, read_stages
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.run_lengths import encode_masks
 from longtail.detection.stage import StageLoss, StageLosses
@@ -38,6 +38,8 @@ class CascadeDetector(DetectionMethod):
         ensembles: Name -> ensemble of the stages' logits; the first is the method's own prediction. None: the plain
             average, under the name ``baseline``.
     """
+
+    unlimited_kinds = ("bbox",)
 
     def __init__(
         self,
@@ -203,11 +205,13 @@ class CascadeDetector(DetectionMethod):
         images: Sequence[Float[Tensor, "_bands _h _w"]],
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
+        *,
+        unlimited: bool = False,
     ) -> dict[str, list[Detections]]:
         """See ``DetectionMethod.predict_readouts``."""
         pyramid, outputs = self.run_stages(images)
         masks = partial(self.heads.mask_probabilities, pyramid) if self.has_masks else None
-        return read_detections(self, outputs, original_sizes, names, masks)
+        return read_detections(self, outputs, original_sizes, names, masks, unlimited=unlimited)
 
 
 #: Boxes (n_i, 4) and labels (n_i,) of every image, in the network's input -> mask probabilities (n_i, t, t).
@@ -220,6 +224,8 @@ def read_detections(
     original_sizes: Sequence[tuple[int, int]] | None,
     names: Iterable[str] | None,
     masks: MaskPredictor | None,
+    *,
+    unlimited: bool = False,
 ) -> dict[str, list[Detections]]:
     """Detections of several readouts of the same stage outputs.
 
@@ -229,6 +235,7 @@ def read_detections(
         original_sizes: See ``DetectionMethod.predict_readouts``.
         names: See ``DetectionMethod.predict_readouts``.
         masks: Predicts the masks of the boxes chosen; None for no masks.
+        unlimited: See ``DetectionMethod.predict_readouts``.
     """
     readouts, settings = detector.readouts(), detector.config.postprocess
     sizes = [o.size for o in outputs] if original_sizes is None else [(int(h), int(w)) for h, w in original_sizes]
@@ -236,19 +243,15 @@ def read_detections(
     for name in list(readouts if names is None else names):
         if name not in readouts:
             raise ConfigError(f"there is no readout {name!r}", fix=f"choose among {list(readouts)}")
-        chosen[name] = [read_stages(o, readouts[name], settings) for o in outputs]
+        chosen[name] = [read_stages(o, readouts[name], settings, unlimited=unlimited) for o in outputs]
+    limit = settings.max_detections
     encoded = None
     if masks is not None:
-        encoded = _masks_of_all(list(chosen.values()), outputs, sizes, masks, settings.mask_threshold)
+        best = [[selected.best(limit) for selected in images] for images in chosen.values()]
+        encoded = _masks_of_all(best, outputs, sizes, masks, settings.mask_threshold)
     return {
         name: [
-            Detections(
-                resize_boxes(c.boxes, o.size, size),
-                c.scores,
-                c.labels,
-                size,
-                None if encoded is None else encoded[k][i],
-            )
+            found_in(size, o.size, c, limit, None if encoded is None else encoded[k][i], unlimited=unlimited)
             for i, (c, o, size) in enumerate(zip(images, outputs, sizes, strict=True))
         ]
         for k, (name, images) in enumerate(chosen.items())

@@ -88,7 +88,7 @@ class PostprocessConfig:
     Args:
         score_threshold: Only scores above it count.
         nms_iou: Overlap above which the lower-scored box (of the same class) is dropped.
-        max_detections: Best detections kept per image, over all classes.
+        max_detections: Best detections kept per image, over all classes; 0 for all.
         class_agnostic_nms: Let boxes of different classes suppress each other.
         min_size: Boxes with a side below this many pixels are dropped.
         mask_threshold: Pixels of at least this mask probability belong to the object.

@@ -50,6 +50,8 @@ class Detections:
         size: (height, width) of the original image.
         masks: n run-length encodings in COCO's compressed form, ``{"size": [h, w], "counts": str}``; None where the
             detector has no masks.
+        unlimited: All detections above the threshold, without a limit per image; without masks where these cost too
+            much. None unless asked for.
     """
 
     boxes: Float[Tensor, "n 4"]
@@ -57,6 +59,7 @@ class Detections:
     labels: Int[Tensor, " n"]
     size: tuple[int, int]
     masks: list[dict[str, Any]] | None = None
+    unlimited: "Detections | None" = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -72,6 +75,9 @@ class DetectionMethod(PhasedMethod, ABC):
         num_classes: Number of foreground classes C; label C is the background.
         has_masks: Whether masks are predicted.
     """
+
+    #: What ``predict_readouts`` gives without a limit per image where asked: ``bbox``, ``segm``. AP-fixed is scored of these.
+    unlimited_kinds: tuple[str, ...] = ()
 
     def __init__(self, num_classes: int, has_masks: bool) -> None:
         super().__init__()
@@ -98,6 +104,8 @@ class DetectionMethod(PhasedMethod, ABC):
         images: Sequence[Float[Tensor, "_bands _h _w"]],
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
+        *,
+        unlimited: bool = False,
     ) -> dict[str, list[Detections]]:
         """Detections of several readouts from one pass through the network.
 
@@ -106,6 +114,7 @@ class DetectionMethod(PhasedMethod, ABC):
             original_sizes: (height, width) of each image before it was resized; detections are given in its pixels.
                 None: the images were not resized.
             names: Readouts wanted; None for all.
+            unlimited: Also give ``Detections.unlimited``, if the method has ``unlimited_kinds``.
         """
 
     def predict(

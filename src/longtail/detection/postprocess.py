@@ -1,6 +1,7 @@
 """From class probabilities and boxes to the detections of an image: threshold, exact lazy suppression, best k."""
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +15,7 @@ from longtail.detection.method import Detections, Readout, StageOutputs
 #: Candidates of the first attempt of lazy suppression, and the factor by which each later attempt has more.
 _FIRST_CANDIDATES = 1024
 _GROWTH = 4
+_COMPARED = 2**15  # boxes that a GPU compares with each other in one call: 128 MB
 
 
 class Selected(NamedTuple):
@@ -30,6 +32,10 @@ class Selected(NamedTuple):
     scores: Tensor
     labels: Tensor
     rows: Tensor
+
+    def best(self, count: int) -> "Selected":
+        """The first ``count``; all where it is 0."""
+        return Selected(*(values[: count or None] for values in self))
 
 
 def select_detections(
@@ -55,8 +61,12 @@ def select_detections(
     return Selected(boxes[rows], score, label, rows)
 
 
-def read_stages(outputs: StageOutputs, readout: Readout, config: PostprocessConfig) -> Selected:
-    """Detections of an image by one readout, in pixels of the network's input."""
+def read_stages(
+    outputs: StageOutputs, readout: Readout, config: PostprocessConfig, *, unlimited: bool = False
+) -> Selected:
+    """Detections of an image by one readout, in pixels of the network's input; all of them if ``unlimited``."""
+    if unlimited:
+        config = replace(config, max_detections=0)
     if len(outputs.boxes) == 0:
         nothing = outputs.boxes.new_zeros(0)
         return Selected(outputs.boxes, nothing, nothing.to(torch.int64), nothing.to(torch.int64))
@@ -64,7 +74,12 @@ def read_stages(outputs: StageOutputs, readout: Readout, config: PostprocessConf
 
 
 def score_offline(
-    outputs: StageOutputs, readout: Readout, config: PostprocessConfig, original_size: tuple[int, int] | None = None
+    outputs: StageOutputs,
+    readout: Readout,
+    config: PostprocessConfig,
+    original_size: tuple[int, int] | None = None,
+    *,
+    unlimited: bool = False,
 ) -> Detections:
     """Boxes of an image from recorded stage outputs, without running a detector: ensembles can be compared, and
     their settings searched, in seconds.
@@ -74,10 +89,36 @@ def score_offline(
         readout: Stage outputs -> probabilities (R, C+1); for an ensemble, ``lambda o: ensemble(o.logits)``.
         config: Thresholds.
         original_size: (height, width) of the image before it was resized; None if it was not.
+        unlimited: Also give all detections above the threshold, as ``Detections.unlimited``.
     """
-    selected = read_stages(outputs, readout, config)
+    selected = read_stages(outputs, readout, config, unlimited=unlimited)
     size = original_size or outputs.size
-    return Detections(resize_boxes(selected.boxes, outputs.size, size), selected.scores, selected.labels, size)
+    return found_in(size, outputs.size, selected, config.max_detections, unlimited=unlimited)
+
+
+def found_in(
+    size: tuple[int, int],
+    input_size: tuple[int, int],
+    selected: Selected,
+    limit: int,
+    masks: list[dict[str, Any]] | None = None,
+    *,
+    unlimited: bool,
+) -> Detections:
+    """The selected detections in pixels of the stored image.
+
+    Args:
+        size: (height, width) of the stored image.
+        input_size: The same in the network's input.
+        selected: All detections where ``unlimited``, else the best of the image.
+        limit: Number of the best of the image; 0 for all.
+        masks: Of the best.
+        unlimited: Whether to give all detections besides the best.
+    """
+    boxes = resize_boxes(selected.boxes, input_size, size)
+    every = Detections(boxes, selected.scores, selected.labels, size) if unlimited else None
+    best = selected._replace(boxes=boxes).best(limit)
+    return Detections(best.boxes, best.scores, best.labels, size, masks, every)
 
 
 def lazy_nms(
@@ -100,18 +141,18 @@ def lazy_nms(
         scores: Score of every box for every foreground class.
         threshold: Only scores above it are candidates.
         iou: Overlap above which the later of two pairs of one class is suppressed.
-        limit: Number of survivors wanted.
+        limit: Number of survivors wanted; 0 for all.
         class_agnostic: Let pairs of different classes suppress each other.
     """
     flat = scores.reshape(-1)
-    count = min(_FIRST_CANDIDATES, flat.numel())
+    count = min(_FIRST_CANDIDATES, flat.numel()) if limit else flat.numel()
     while True:
         best, complete = _best_pairs(flat, threshold, count)
         row = torch.div(best, max(scores.shape[1], 1), rounding_mode="floor")
         label = best - row * scores.shape[1]
         kept = _suppress(boxes[row], flat[best], torch.zeros_like(label) if class_agnostic else label, iou)
-        if complete or len(kept) >= limit:
-            kept = kept[:limit]
+        if complete or len(kept) >= limit > 0:
+            kept = kept[: limit or None]
             return row[kept], label[kept], flat[best[kept]]
         count = min(count * _GROWTH, flat.numel())
 
@@ -135,11 +176,11 @@ def _suppress(
 ) -> Int[Tensor, " n"]:
     """Greedy suppression within each label; boxes are sorted by descending score, so are the survivors.
 
-    On a CPU, one call for each label that occurs more than once: adding label offsets to the boxes would round them and
-    could change which of two boxes at the limit survives. On a GPU, one call with offsets in float64: hundreds of
-    launches would cost more than the work.
+    One call for each label that occurs more than once: adding label offsets to the boxes would round them and could
+    change which of two boxes at the limit survives. On a GPU, one call with offsets in float64, since hundreds of
+    launches would cost more than the work; not of so many boxes that the comparison of all pairs takes gigabytes.
     """
-    if boxes.is_cuda:
+    if boxes.is_cuda and len(boxes) <= _COMPARED:
         return nms(_apart(boxes, labels), scores.double(), iou)
     order = labels.argsort(stable=True)
     counts = torch.unique_consecutive(labels[order], return_counts=True)[1]

@@ -121,7 +121,11 @@ def recorded_ids(folder: str | Path) -> list[int]:
 
 
 def rescore(
-    recording: str | Path, ensembles: Mapping[str, Ensemble | Readout], postprocess: PostprocessConfig | None = None
+    recording: str | Path,
+    ensembles: Mapping[str, Ensemble | Readout],
+    postprocess: PostprocessConfig | None = None,
+    *,
+    unlimited: bool = False,
 ) -> Iterator[tuple[int, dict[str, Detections]]]:
     """Boxes that each of several ensembles finds in a recording, in one pass over it, an image at a time.
 
@@ -131,6 +135,7 @@ def rescore(
         recording: Folder that ``StageRecorder`` wrote.
         ensembles: Name -> ensemble of the stages' logits, or a readout of a detector.
         postprocess: Thresholds; None for LVIS's.
+        unlimited: See ``score_offline``.
 
     Yields:
         The image's id, and its detections by each ensemble.
@@ -143,7 +148,7 @@ def rescore(
     for image in read_recording(recording):
         with torch.inference_mode():
             found = {
-                name: score_offline(image.outputs, readout, settings, image.original_size)
+                name: score_offline(image.outputs, readout, settings, image.original_size, unlimited=unlimited)
                 for name, readout in readouts.items()
             }
         yield image.image_id, found

@@ -58,8 +58,14 @@ class Matching:
         self._parts = [Matches.join(self._parts).top_per_class(FIXED_PER_CLASS)]
         return self._parts[0]
 
-    def add(self, places: np.ndarray, found: DetectionArrays) -> None:
-        """Match the detections of the images at some places, which are all that these images have."""
+    def add(self, places: np.ndarray, found: DetectionArrays, every: DetectionArrays) -> None:
+        """Match the detections of the images at some places, which are all that these images have.
+
+        Args:
+            places: The images.
+            found: Detections within the detector's own limit.
+            every: Those without it, for the matches that are kept.
+        """
         objects = self.objects(places)
         limited = found.top_per_image(self._limit) if self._federated and self._limit else found
         images = [self._image(place) for place in places.tolist()]
@@ -67,7 +73,7 @@ class Matching:
         self.stream.update(images, self._annotations(objects), rows, segmentation=masks)
         if self._parts is None:
             return
-        self._parts.append(self.match(objects, found))
+        self._parts.append(self.match(objects, every))
         if sum(map(len, self._parts)) > self._room:
             self._room = max(2 * len(self.matches or ()), _ROOM)
 

@@ -18,6 +18,7 @@ from longtail.metrics.results import Prediction
 #: Box metrics carry no prefix and mask metrics this one.
 MASK_PREFIX = "mask_"
 _PIECE = 256  # images matched at once
+_WAITING = 2**18  # detections beyond the limit per image that may wait to be matched
 
 
 class DetectionScorer:
@@ -34,7 +35,7 @@ class DetectionScorer:
         max_detections: Limit: an image where federated (LVIS: 300), an image and class elsewhere (COCO: 100); 0 for no
             limit. None for these defaults.
         fixed: Also AP_fixed: the best 10,000 detections of each class, without a limit an image. The honest check of
-            whatever re-ranks categories, since the ordinary limit rewards it.
+            whatever re-ranks categories, since the ordinary limit rewards it. May name the IoU types to give it for.
         pooled: Also AP_pool, one precision-recall curve over all classes, and the calibration of scores by group.
 
     Raises:
@@ -51,7 +52,7 @@ class DetectionScorer:
         iou_types: Sequence[IouType] = ("bbox",),
         federated: bool | None = None,
         max_detections: int | None = None,
-        fixed: bool = True,
+        fixed: bool | Collection[str] = True,
         pooled: bool = True,
     ) -> None:
         self.truth = truth
@@ -63,21 +64,29 @@ class DetectionScorer:
             )
         if max_detections is not None and max_detections < 0:
             raise ConfigError(f"max_detections is {max_detections}", fix="give a number >= 0, 0 for no limit")
-        self.fixed, self.pooled = fixed, pooled
+        self.pooled = pooled
+        self.fixed: Collection[str] = (tuple(iou_types) if fixed else ()) if isinstance(fixed, bool) else fixed
         federated, limit = protocol(truth, federated, max_detections)
-        self._sides = {kind: Matching(truth, kind, federated, limit, fixed or pooled) for kind in iou_types}
+        self._sides = {
+            kind: Matching(truth, kind, federated, limit, kind in self.fixed or pooled) for kind in iou_types
+        }
         self._pending: list[DetectionArrays] = []
+        self._pending_every: list[DetectionArrays] = []
         self._pending_ids: list[int] = []
         self._to_come = set(truth.image_ids.tolist())
         self._count = 0
         self._ended = False
 
-    def update(self, image_ids: Sequence[int], detections: DetectionArrays) -> None:
+    def update(
+        self, image_ids: Sequence[int], detections: DetectionArrays, unlimited: DetectionArrays | None = None
+    ) -> None:
         """Take the detections of some images.
 
         Args:
             image_ids: The images, also those where nothing was found.
             detections: All their detections; with masks where masks are scored.
+            unlimited: All detections where ``detections`` are the best of each image: AP_fixed, AP_pool and the
+                calibration are read from these. Without masks, those of masks are read from ``detections``.
 
         Raises:
             ConfigError: Masks are to be scored and there are none, or the scores were given.
@@ -91,9 +100,17 @@ class DetectionScorer:
         self._to_come.difference_update(ids)
         self._count += len(detections)
         self._pending.append(detections)
+        if unlimited is not None:
+            _check_detections(self.truth, ids, unlimited, ())
+            self._pending_every.append(unlimited)
         self._pending_ids += ids
-        if len(self._pending_ids) >= _PIECE:
+        if len(self._pending_ids) >= _PIECE or sum(map(len, self._pending_every)) > _WAITING:
             self._match()
+
+    @property
+    def keeps_matches(self) -> bool:
+        """Whether anything is scored that is read from all detections."""
+        return bool(self.fixed) or self.pooled
 
     @property
     def state(self) -> "ScorerState":
@@ -122,7 +139,7 @@ class DetectionScorer:
             if side.matches is None:
                 continue
             best = side.matches.counted()
-            if self.fixed:
+            if kind in self.fixed:
                 _add_metric(prediction, f"{prefix}AP_fixed", best.class_ap().mean(axis=1), self.groups)
             if self.pooled:
                 prediction.overall[f"{prefix}AP_pool"] = best.pooled_ap()
@@ -158,16 +175,28 @@ class DetectionScorer:
         """Match what is pending, a piece at a time."""
         if not self._pending_ids:
             return
-        found = DetectionArrays.join(self._pending)
-        found = found[np.argsort(found.image_ids, kind="stable")]
+        found = _by_image(self._pending)
+        every = _by_image(self._pending_every) if self._pending_every else None
         ids = np.sort(self._pending_ids)
-        self._pending, self._pending_ids = [], []
+        self._pending, self._pending_every, self._pending_ids = [], [], []
         for start in range(0, len(ids), _PIECE):
             piece = ids[start : start + _PIECE]
-            first, last = found.image_ids.searchsorted(piece[0]), found.image_ids.searchsorted(piece[-1], side="right")
-            here = found[np.arange(first, last)]
-            for side in self._sides.values():
-                side.add(self.truth.places(piece), here)
+            here = _of_images(found, piece)
+            for kind, side in self._sides.items():
+                separate = every is not None and (kind == "bbox" or every.masks is not None)
+                side.add(self.truth.places(piece), here, _of_images(every, piece) if separate else here)
+
+
+def _by_image(parts: Sequence[DetectionArrays]) -> DetectionArrays:
+    """The detections of all parts by ascending image id."""
+    joined = DetectionArrays.join(parts)
+    return joined[np.argsort(joined.image_ids, kind="stable")]
+
+
+def _of_images(found: DetectionArrays, ids: np.ndarray) -> DetectionArrays:
+    """Detections of the images from the first to the last of these ids; both are in ascending order."""
+    first, last = found.image_ids.searchsorted(ids[0]), found.image_ids.searchsorted(ids[-1], side="right")
+    return found[np.arange(first, last)]
 
 
 class ScorerState(NamedTuple):

@@ -88,9 +88,15 @@ def score_stages(
         )
         for name in readouts
     }
-    for done, (image, found) in enumerate(rescore(recording, readouts, postprocess), start=1):
+    images = rescore(recording, readouts, postprocess, unlimited=fixed or pooled)
+    for done, (image, found) in enumerate(images, start=1):
         for name, scorer in scorers.items():
-            scorer.update([image], DetectionArrays.collect([image], [found[name]]))
+            every = found[name].unlimited
+            scorer.update(
+                [image],
+                DetectionArrays.collect([image], [found[name]]),
+                None if every is None else DetectionArrays.collect([image], [every]),
+            )
         if progress is not None:
             progress(done)
     predictions = {name: scorer.compute() for name, scorer in scorers.items()}

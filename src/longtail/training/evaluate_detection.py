@@ -73,7 +73,8 @@ def evaluate_detection(
         iou_types: ``bbox``, ``segm``; what the detector and the annotations have where not given.
         federated: LVIS's rules; None for what the annotations are.
         max_detections: Limit an image (federated: 300) or an image and class (COCO: 100); None for these, 0 for none.
-        fixed: Also AP_fixed, the honest check of what re-ranks classes.
+        fixed: Also AP_fixed, the honest check of what re-ranks classes: of all detections above the detector's
+            threshold, without its limit per image. Of masks as well if the method's ``unlimited_kinds`` say so.
         pooled: Also AP_pool and the calibration of scores by group.
         batch_size: Images at a time.
         workers: Processes that load images.
@@ -125,7 +126,7 @@ def evaluate_detection(
             iou_types=wanted,
             federated=federated,
             max_detections=max_detections,
-            fixed=fixed,
+            fixed=method.unlimited_kinds if fixed else (),
             pooled=pooled,
         )
         for name in names
@@ -197,6 +198,7 @@ def _detect(
         raise ConfigError("stages are recorded by one process", fix="evaluate on one device to record them")
     device = next(method.parameters()).device
     names = list(scorers)
+    unlimited = bool(method.unlimited_kinds) and any(scorer.keeps_matches for scorer in scorers.values())
     batches = share_of_rank(dataset, size, batch_size, workers, progress)
     recording_stages = StageRecorder(recording) if recording is not None else nullcontext()
     with evaluating(method), recording_stages as recorder:
@@ -209,13 +211,18 @@ def _detect(
             if recorder is not None:
                 outputs = method.stage_outputs(images)
                 recorder.add(ids, outputs, sizes)
-            seen = method.predict_readouts(images, sizes, names)
+            seen = method.predict_readouts(images, sizes, names, unlimited=unlimited)
             for place, (index, sample) in enumerate(zip(indices, samples, strict=True)):
                 if book is not None:
                     labels = sample["labels"][~sample["crowd"]].numpy()
                     book.consider(index, sample["name"], labels, {name: seen[name][place] for name in names})
             for name, scorer in scorers.items():
-                scorer.update(ids, DetectionArrays.collect(ids, seen[name]))
+                every = [found.unlimited for found in seen[name]] if unlimited else []
+                scorer.update(
+                    ids,
+                    DetectionArrays.collect(ids, seen[name]),
+                    DetectionArrays.collect(ids, every) if unlimited else None,
+                )
 
 
 def _network_input(
