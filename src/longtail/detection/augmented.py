@@ -13,6 +13,7 @@ from longtail.detection.cascade import Pyramid
 from longtail.detection.cascade_rcnn import CascadeDetector, read_detections
 from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
 from longtail.errors import ConfigError
+from longtail.shapes import ImageList, Losses
 
 
 class _View(NamedTuple):
@@ -43,9 +44,7 @@ class AugmentedDetector(DetectionMethod):
         self.unlimited_kinds = detector.unlimited_kinds
         self.views = [_View(float(s), mirrored) for s in scales for mirrored in ((False, True) if flip else (False,))]
 
-    def losses(
-        self, images: Sequence[Float[Tensor, "_bands _h _w"]], targets: Sequence[DetectionTarget]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, images: ImageList, targets: Sequence[DetectionTarget]) -> Losses:
         """The detector's losses, without augmentation."""
         return self.detector.losses(images, targets)
 
@@ -53,14 +52,14 @@ class AugmentedDetector(DetectionMethod):
         """The detector's readouts."""
         return self.detector.readouts()
 
-    def stage_outputs(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[StageOutputs]:
+    def stage_outputs(self, images: ImageList) -> list[StageOutputs]:
         """Stage outputs on the boxes of all views together."""
         return self._look(images)[1]
 
     @torch.no_grad()
     def predict_readouts(
         self,
-        images: Sequence[Float[Tensor, "_bands _h _w"]],
+        images: ImageList,
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
         *,

@@ -26,6 +26,7 @@ from longtail.detection.stage import (
 from longtail.detection.targets import Objects, Samples, relabel_stage, sample_stage
 from longtail.errors import DataError
 from longtail.losses.classifier import start_bias
+from longtail.shapes import Losses
 
 _BOX_SIDE, _MASK_SIDE = 7, 14
 _SMALLEST_PROPOSAL = 1e-3
@@ -106,7 +107,7 @@ class CascadeHeads(nn.Module, ABC):
         objects: Sequence[Objects],
         sizes: Sequence[tuple[int, int]],
         with_masks: bool = True,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Losses:
         """Weighted losses of all stages.
 
         Args:
@@ -238,7 +239,7 @@ class Cascade(CascadeHeads):
         objects: Sequence[Objects],
         sizes: Sequence[tuple[int, int]],
         with_masks: bool = True,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Losses:
         """See ``CascadeHeads.losses``."""
         losses: dict[str, Tensor] = {}
         samples = sample_stage(proposals, objects, self.config, 0)

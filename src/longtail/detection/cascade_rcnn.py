@@ -23,6 +23,7 @@ from longtail.ensembles.base import Ensemble, named
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.phases import CLASSIFIER_PHASE
+from longtail.shapes import ImageList, Losses
 
 
 class CascadeDetector(DetectionMethod):
@@ -137,9 +138,7 @@ class CascadeDetector(DetectionMethod):
             self.backbone.eval()
         return self
 
-    def losses(
-        self, images: Sequence[Float[Tensor, "_bands _h _w"]], targets: Sequence[DetectionTarget]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, images: ImageList, targets: Sequence[DetectionTarget]) -> Losses:
         """See ``DetectionMethod.losses``."""
         batch, sizes = pad_images(images, self.config.size_divisor)
         objects = [
@@ -154,12 +153,12 @@ class CascadeDetector(DetectionMethod):
             return {name: value for name, value in losses.items() if name.endswith("_class")}
         return losses
 
-    def stage_outputs(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[StageOutputs]:
+    def stage_outputs(self, images: ImageList) -> list[StageOutputs]:
         """See ``DetectionMethod.stage_outputs``."""
         return self.run_stages(images)[1]
 
     @torch.no_grad()
-    def run_stages(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> tuple[Pyramid, list[StageOutputs]]:
+    def run_stages(self, images: ImageList) -> tuple[Pyramid, list[StageOutputs]]:
         """Features of the padded batch, and the stage outputs of every image.
 
         Raises:
@@ -202,7 +201,7 @@ class CascadeDetector(DetectionMethod):
     @torch.no_grad()
     def predict_readouts(
         self,
-        images: Sequence[Float[Tensor, "_bands _h _w"]],
+        images: ImageList,
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
         *,
@@ -284,9 +283,7 @@ def _masks_of_all(
     return [[[encoded[i][j] for j in place[k].tolist()] for i, place in enumerate(places)] for k in range(len(chosen))]
 
 
-def pad_images(
-    images: Sequence[Float[Tensor, "_bands _h _w"]], divisor: int
-) -> tuple[Float[Tensor, "n bands h w"], list[tuple[int, int]]]:
+def pad_images(images: ImageList, divisor: int) -> tuple[Float[Tensor, "n bands h w"], list[tuple[int, int]]]:
     """One batch of images of different sizes: padded right and below with zeros, the mean colour, to the largest
     height and width, rounded up to a multiple of ``divisor``; and the size of each before."""
     sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]

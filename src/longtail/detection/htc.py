@@ -14,6 +14,7 @@ from longtail.detection.mask_head import MaskHead, mask_loss
 from longtail.detection.stage import ClassifierFactory, LinearClassifier, StageLosses, as_rois, pool
 from longtail.detection.targets import Objects, Samples, sample_stage
 from longtail.errors import ConfigError, DataError
+from longtail.shapes import Losses, Scalar
 
 _SEMANTIC_WEIGHT = 0.2
 _SEMANTIC_STRIDE = 8
@@ -130,7 +131,7 @@ class HybridTaskCascade(CascadeHeads):
         objects: Sequence[Objects],
         sizes: Sequence[tuple[int, int]],
         with_masks: bool = True,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Losses:
         """See ``CascadeHeads.losses``."""
         losses: dict[str, Tensor] = {}
         if pyramid.semantic_logits is not None:
@@ -170,7 +171,7 @@ class HybridTaskCascade(CascadeHeads):
         return [head.class_logits(f, labels, rows) for head, f in zip(heads, features, strict=True)]
 
 
-def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Objects]) -> Float[Tensor, ""]:
+def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Objects]) -> Scalar:
     """Cross-entropy of the semantic branch; maps are read at the logits' resolution, 255 and padding are ignored.
 
     Raises:

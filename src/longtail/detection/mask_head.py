@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from longtail.shapes import Scalar
+
 #: Full-size masks that are converted to float at a time when targets are cropped; bounds the memory.
 _TARGET_CHUNK = 16
 
@@ -105,7 +107,7 @@ def mask_targets(
     return targets
 
 
-def mask_loss(logits: Float[Tensor, "p t t"], targets: Float[Tensor, "p t t"]) -> Float[Tensor, ""]:
+def mask_loss(logits: Float[Tensor, "p t t"], targets: Float[Tensor, "p t t"]) -> Scalar:
     """Mean binary cross-entropy; 0, connected to the graph, where there is no foreground."""
     if len(targets) == 0:
         return logits.sum() * 0

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtail.phases import PhasedMethod
+from longtail.shapes import ImageList, Losses
 
 #: Annotations of one training image in pixels of the network's input: ``boxes`` (n, 4) float xyxy, ``labels`` (n,)
 #: ids 0 … C-1, ``masks`` (n, h, w) bool where masks are trained, ``crowd`` (n,) bool where there are crowd regions,
@@ -85,13 +86,11 @@ class DetectionMethod(PhasedMethod, ABC):
         self.has_masks = has_masks
 
     @abstractmethod
-    def losses(
-        self, images: Sequence[Float[Tensor, "_bands _h _w"]], targets: Sequence[DetectionTarget]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, images: ImageList, targets: Sequence[DetectionTarget]) -> Losses:
         """Named, already weighted losses of the current phase; minimise their sum."""
 
     @abstractmethod
-    def stage_outputs(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[StageOutputs]:
+    def stage_outputs(self, images: ImageList) -> list[StageOutputs]:
         """Logits of every stage and the final boxes of every image, without masks."""
 
     @abstractmethod
@@ -101,7 +100,7 @@ class DetectionMethod(PhasedMethod, ABC):
     @abstractmethod
     def predict_readouts(
         self,
-        images: Sequence[Float[Tensor, "_bands _h _w"]],
+        images: ImageList,
         original_sizes: Sequence[tuple[int, int]] | None = None,
         names: Iterable[str] | None = None,
         *,
@@ -117,14 +116,12 @@ class DetectionMethod(PhasedMethod, ABC):
             unlimited: Also give ``Detections.unlimited``, if the method has ``unlimited_kinds``.
         """
 
-    def predict(
-        self, images: Sequence[Float[Tensor, "_bands _h _w"]], original_sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Detections]:
+    def predict(self, images: ImageList, original_sizes: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
         """The method's own detections; arguments as of ``predict_readouts``."""
         own = next(iter(self.readouts()))
         return self.predict_readouts(images, original_sizes, [own])[own]
 
     @torch.no_grad()
-    def forward(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[Detections]:
+    def forward(self, images: ImageList) -> list[Detections]:
         """The method's own detections in pixels of the images given."""
         return self.predict(images)

@@ -16,6 +16,7 @@ from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.detection.calibration_head import CalibrationHead
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
+from longtail.shapes import Scalar
 
 #: A classification loss of one stage: a ``ClassificationLoss`` for C+1 classes, or any callable
 #: ``(logits (R, num_logits), labels (R,)) -> scalar``. ``num_logits`` (default C+1) and
@@ -172,7 +173,7 @@ def box_loss(
     foreground: Int[Tensor, " p"],
     coder: BoxCoder,
     beta: float,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Smooth L1 loss of the foreground's box changes, divided by the number of all R proposals.
 
     Args:
@@ -188,7 +189,7 @@ def box_loss(
     return total / max(len(deltas), 1)
 
 
-def class_loss(loss: StageLoss, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Float[Tensor, ""]:
+def class_loss(loss: StageLoss, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Scalar:
     """The given loss; 0 with a gradient of 0 where nothing was sampled."""
     if len(labels) or isinstance(loss, ClassificationLoss):  # these may synchronise with the other ranks
         return loss(logits, labels)
@@ -198,7 +199,7 @@ def class_loss(loss: StageLoss, logits: Float[Tensor, "r logits"], labels: Int[T
 class SoftmaxLoss(nn.Module):
     """Plain cross-entropy over C+1 classes, the mean over the sampled proposals."""
 
-    def forward(self, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Scalar:
         """The loss."""
         return F.cross_entropy(logits, labels)
 

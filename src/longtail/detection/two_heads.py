@@ -1,11 +1,12 @@
 """Two classifiers side by side: one trained on all data as they are, one on a balanced sample of them."""
 
 import torch
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 
 class TwoHeadsLoss(ClassificationLoss):
@@ -51,16 +52,11 @@ class TwoHeadsLoss(ClassificationLoss):
         """Those of both classifiers."""
         return self.first.num_logits + self.second.num_logits
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         """The second's loss; the first's logits are only read."""
         return self.second(logits[:, self.first.num_logits :], target, position_weight)
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """Each class as the classifier sees it that is better at it."""
         first = self.first.probabilities(logits[:, : self.first.num_logits])
         second = self.second.probabilities(logits[:, self.first.num_logits :])

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torchvision.models import MobileNet_V2_Weights
 
@@ -13,6 +12,7 @@ from longtail.encoders.mit import SIZES, MixTransformer
 from longtail.encoders.mobilenet_v2 import MobileNetV2
 from longtail.encoders.weights import PRETRAINED, load_encoder_weights, published_weights
 from longtail.errors import ConfigError
+from longtail.shapes import Images
 
 
 class TimmEncoder(Encoder):
@@ -54,7 +54,7 @@ class TimmEncoder(Encoder):
         self.size_divisor = max(32 if name.startswith("hrnet") else 1, self.reductions[-1]) if rigid else 1
         self._channels_last = str(getattr(self.body, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         """Feature maps, shallow to deep."""
         maps = self.body(image)
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self._channels_last else list(maps)

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from longtail.encoders.base import Encoder
 from longtail.encoders.weights import published_weights, read_state_dict
 from longtail.errors import CheckpointError, ConfigError, MissingDependencyError
+from longtail.shapes import Images
 
 #: Size -> (channels, blocks) of its four stages.
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -61,7 +61,7 @@ class MixTransformer(Encoder):
         self.channels = tuple(fields["hidden_sizes"])
         self.reductions = (4, 8, 16, 32)
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         """Feature maps, shallow to deep."""
         return list(self.body(image, output_hidden_states=True).hidden_states)
 

@@ -1,12 +1,12 @@
 """MobileNetV2 under torchvision's parameter names."""
 
-from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from longtail.encoders.base import Encoder
 from longtail.errors import ConfigError
+from longtail.shapes import Images
 
 #: Index of the last block of each stride, in torchvision's ``features``.
 _STAGES = (1, 3, 6, 13, 17)
@@ -46,7 +46,7 @@ class MobileNetV2(Encoder):
         self.features[: self._frozen_blocks].eval()
         return self
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         """Feature maps at strides 2, 4, 8, 16, 32 (the deeper ones at ``output_stride``)."""
         maps = []
         for index, block in enumerate(self.features):

@@ -5,13 +5,13 @@ from itertools import accumulate
 from typing import Literal, cast, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.precision import at_least_float32
 from longtail.settings import one_of
+from longtail.shapes import ExpertLogits, Logits, Probabilities
 
 #: How the background is treated; the paper does not say (SPEC §2.14):
 #:
@@ -60,7 +60,7 @@ class GroupLayout(nn.Module):
         self._ranges = list(zip(ends, groups.sizes, strict=True))
         self.register_buffer("order", order, persistent=False)
 
-    def split(self, logits: Float[Tensor, "experts n logits *grid"]) -> tuple[list[Tensor], Tensor]:
+    def split(self, logits: ExpertLogits) -> tuple[list[Tensor], Tensor]:
         """Logits of every group, (experts, n, classes of the group, *grid), and those of no group, maybe none.
 
         Raises:
@@ -85,7 +85,7 @@ class GroupLayout(nn.Module):
             parts, rest = [*parts, rest], rest[:, :, :0]
         return parts, rest
 
-    def join(self, parts: list[Tensor], rest: Tensor) -> Float[Tensor, "n logits *grid"]:
+    def join(self, parts: list[Tensor], rest: Tensor) -> Logits:
         """Inverse of ``split``, after the experts have been combined: parts are (n, classes of the group, *grid)."""
         if self._ordered:
             return torch.cat([*parts, rest], dim=1)
@@ -116,12 +116,7 @@ class GroupLayout(nn.Module):
         level = part.mean(dim=2, keepdim=True)
         return part - (level - level.mean(dim=0) if self.keep_level else level)
 
-    def read(
-        self,
-        combined: Float[Tensor, "n logits *grid"],
-        logits: Float[Tensor, "experts n logits *grid"],
-        activation: Activation | None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def read(self, combined: Logits, logits: ExpertLogits, activation: Activation | None) -> Probabilities:
         """Probabilities of the ensemble's logits.
 
         Args:
@@ -150,9 +145,7 @@ def _along(index: Tensor, values: Tensor, dim: int) -> Tensor:
     return index.view(shape).expand(wanted)
 
 
-def align_groups(
-    logits: Float[Tensor, "n logits *grid"], groups: CategoryGroups, background: Background = "relative"
-) -> Float[Tensor, "n logits *grid"]:
+def align_groups(logits: Logits, groups: CategoryGroups, background: Background = "relative") -> Logits:
     """Group alignment of one expert's logits: each group of classes gets the mean 0.
 
     Args:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Float
 from torch import Tensor
 
 from longtail.ensembles.base import Ensemble, expert_probabilities
+from longtail.shapes import ExpertFeatures, ExpertLogits, ExpertScores, Probabilities
 
 
-def select_expert(values: Float[Tensor, "experts n classes *grid"], index: Tensor) -> Float[Tensor, "n classes *grid"]:
+def select_expert(values: ExpertScores, index: Tensor) -> Probabilities:
     """Outputs of one expert at each position; ``index`` (n, *grid) holds expert numbers 0 … K-1."""
     wanted = index.unsqueeze(1).unsqueeze(0).expand(1, *values.shape[1:])
     return values.gather(0, wanted).squeeze(0)
@@ -29,10 +29,6 @@ class MostConfident(Ensemble):
         super().__init__()
         self.activation = activation
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n logits *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertLogits, features: ExpertFeatures = None) -> Probabilities:
         probabilities = expert_probabilities(logits, self.activation)
         return select_expert(probabilities, probabilities.amax(dim=2).argmax(dim=0))

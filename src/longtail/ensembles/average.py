@@ -3,7 +3,6 @@
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from longtail.ensembles.alignment import Activation, Background, GroupLayout
@@ -12,6 +11,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.precision import at_least_float32
 from longtail.settings import one_of
+from longtail.shapes import ExpertFeatures, ExpertLogits, Probabilities
 
 Averaged = Literal["probabilities", "logits"]
 
@@ -49,11 +49,7 @@ class Average(Ensemble):
         self.layout = GroupLayout(groups, background, keep_level=keep_level) if align and groups is not None else None
         self.activation = activation
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n logits *grid"],
-        features: Float[Tensor, "experts n channels *grid"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertLogits, features: ExpertFeatures = None) -> Probabilities:
         """Class probabilities; ``features`` are not read."""
         logits = at_least_float32(logits)
         if self.layout is None:

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
+from longtail.shapes import ExpertFeatures, ExpertLogits, ExpertScores, Probabilities, Scalar
 
 
 class Ensemble(nn.Module, ABC):
@@ -22,11 +22,7 @@ class Ensemble(nn.Module, ABC):
     needs_features = False
 
     @abstractmethod
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n classes *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertScores, features: ExpertFeatures = None) -> Probabilities:
         """Class probabilities of the ensemble.
 
         Args:
@@ -35,9 +31,7 @@ class Ensemble(nn.Module, ABC):
         """
 
 
-def expert_probabilities(
-    logits: Float[Tensor, "experts n logits *grid"], activation: Callable[[Tensor], Tensor] | None
-) -> Float[Tensor, "experts n classes *grid"]:
+def expert_probabilities(logits: ExpertLogits, activation: Callable[[Tensor], Tensor] | None) -> ExpertScores:
     """Each expert's probabilities, read as its loss does; None for softmax."""
     return logits.softmax(dim=2) if activation is None else torch.stack([activation(own) for own in logits])
 
@@ -47,13 +41,8 @@ class TrainableEnsemble(Ensemble):
 
     @abstractmethod
     def loss(
-        self,
-        logits: Float[Tensor, "experts n classes *grid"],
-        target: Tensor,
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-        *,
-        ignore_index: int = 255,
-    ) -> Float[Tensor, ""]:
+        self, logits: ExpertScores, target: Tensor, features: ExpertFeatures = None, *, ignore_index: int = 255
+    ) -> Scalar:
         """Loss of the fitting: a mean over the labelled positions, 0 without any.
 
         Args:

@@ -10,6 +10,7 @@ from longtail.ensembles.build import Experts
 from longtail.errors import ConfigError
 from longtail.frequency.counts import Unit
 from longtail.precision import at_least_float32
+from longtail.shapes import ExpertFeatures, ExpertLogits, Probabilities
 
 
 def size_divisors(counts: Float[Tensor, " c"], gamma: float = 0.6) -> Float[Tensor, " c"]:
@@ -41,8 +42,8 @@ def counts_of(experts: Experts, unit: Unit) -> np.ndarray:
 
 
 def divide_probabilities(
-    probabilities: Float[Tensor, "n classes *grid"], divisors: Float[Tensor, " c"], *, independent: bool = False
-) -> Float[Tensor, "n classes *grid"]:
+    probabilities: Probabilities, divisors: Float[Tensor, " c"], *, independent: bool = False
+) -> Probabilities:
     r"""Divide the probabilities of the first c classes, keep the rest (background), and normalise the sum to 1.
 
     The same as taking the logarithms of the divisors from the logits of a softmax. ``independent`` does so for
@@ -83,11 +84,7 @@ class Calibrated(Ensemble):
         self.needs_features = inner.needs_features
         self.register_buffer("divisors", divisors, persistent=False)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n logits *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertLogits, features: ExpertFeatures = None) -> Probabilities:
         return divide_probabilities(self.inner(logits, features), self.divisors, independent=self.independent)
 
 
@@ -125,7 +122,7 @@ class LogitNormalized(Ensemble):
         self.register_buffer("number", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def observe(self, logits: Float[Tensor, "experts n logits *grid"]) -> None:
+    def observe(self, logits: ExpertLogits) -> None:
         """Add to the statistics; any parts of the data in any order give the same."""
         experts, classes = self.mean.shape
         self._check(logits)
@@ -139,11 +136,7 @@ class LogitNormalized(Ensemble):
         self.mean += step * part
         self.number += found
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n logits *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertLogits, features: ExpertFeatures = None) -> Probabilities:
         """Class probabilities.
 
         Raises:
@@ -155,7 +148,7 @@ class LogitNormalized(Ensemble):
             )
         return self.inner(self.normalized(logits), features)
 
-    def normalized(self, logits: Float[Tensor, "experts n logits *grid"]) -> Float[Tensor, "experts n logits *grid"]:
+    def normalized(self, logits: ExpertLogits) -> ExpertLogits:
         """The experts' logits as the inner ensemble gets them."""
         self._check(logits)
         logits = at_least_float32(logits)

@@ -11,6 +11,7 @@ from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.settings import one_of
+from longtail.shapes import ExpertFeatures, ExpertLogits, Probabilities
 
 WeighBy = Literal["aligned", "raw"]
 
@@ -61,11 +62,7 @@ class DynamicEnsemble(Ensemble):
         self.weigh_by: WeighBy = one_of("weigh_by", weigh_by, get_args(WeighBy))
         self.activation = activation
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n logits *grid"],
-        features: Float[Tensor, "experts n channels *grid"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertLogits, features: ExpertFeatures = None) -> Probabilities:
         """Class probabilities; ``features`` are not read."""
         raw, rest = self.layout.split(logits)
         parts, rest = self.layout.align(raw, rest) if self.align else (raw, rest)
@@ -73,7 +70,7 @@ class DynamicEnsemble(Ensemble):
         combined = [_weighted_sum(self._weights(speaker), part) for speaker, part in zip(speakers, parts, strict=True)]
         return self.layout.read(self.layout.join(combined, rest.mean(dim=0)), logits, self.activation)
 
-    def stage_weights(self, logits: Float[Tensor, "experts n logits *grid"]) -> list[Float[Tensor, "experts n *grid"]]:
+    def stage_weights(self, logits: ExpertLogits) -> list[Float[Tensor, "experts n *grid"]]:
         """Weight of every stage for each group, summing to 1 over the stages: the stages that decided a detection."""
         raw, rest = self.layout.split(logits)
         parts = self.layout.align(raw, rest)[0] if self.align and self.weigh_by == "aligned" else raw

@@ -3,13 +3,14 @@
 from typing import get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from longtail.ensembles.average import Averaged
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.settings import one_of
+from longtail.shapes import ExpertFeatures, ExpertScores, Probabilities
 
 
 class GroupAverage(Ensemble):
@@ -31,11 +32,7 @@ class GroupAverage(Ensemble):
         self.register_buffer("share", label_sets.float() / label_sets.sum(dim=0), persistent=False)
         self.share: Tensor
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n classes *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertScores, features: ExpertFeatures = None) -> Probabilities:
         values = logits if self.of == "logits" else logits.softmax(dim=2)
         average = torch.einsum("knc...,kc->nc...", values, self.share.to(values.dtype))
         return average.softmax(dim=1) if self.of == "logits" else average / average.sum(dim=1, keepdim=True)

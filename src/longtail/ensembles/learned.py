@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from longtail.ensembles.base import TrainableEnsemble
 from longtail.errors import ConfigError
 from longtail.settings import one_of
+from longtail.shapes import ExpertFeatures, ExpertScores, Probabilities, Scalar
 
 Inputs = Literal["log_probabilities", "probabilities", "logits"]
 Outer = Literal["weight", "none", "convex"]
@@ -75,22 +76,18 @@ class LearnedEnsemble(TrainableEnsemble):
         """Decision weights w, 1 at the start."""
         return F.softplus(self.raw_weight + math.log(math.e - 1)) if self.positive else self.raw_weight + 1
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n classes *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertScores, features: ExpertFeatures = None) -> Probabilities:
         final = self.unnormalised(logits)
         if self.objective == "scores":
             return final.softmax(dim=1)
         final = final.clamp(min=0)
         return final / final.sum(dim=1, keepdim=True).clamp(min=_EPS)
 
-    def unnormalised(self, logits: Float[Tensor, "experts n classes *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def unnormalised(self, logits: ExpertScores) -> Probabilities:
         """p_final before normalisation: mean over the experts of outer weight times p̂_i (Eq. 8)."""
         return self.weighted(logits).mean(dim=0)
 
-    def weighted(self, logits: Float[Tensor, "experts n classes *grid"]) -> Float[Tensor, "experts n classes *grid"]:
+    def weighted(self, logits: ExpertScores) -> ExpertScores:
         """Every expert's contribution, outer weight times p̂_i (Eq. 7)."""
         logits = logits.to(torch.promote_types(logits.dtype, self.bias.dtype))
         trailing = [1] * (logits.ndim - 3)
@@ -109,13 +106,8 @@ class LearnedEnsemble(TrainableEnsemble):
         return weight / weight.sum(dim=0, keepdim=True) * len(weight) if self.outer == "convex" else weight
 
     def loss(
-        self,
-        logits: Float[Tensor, "experts n classes *grid"],
-        target: Tensor,
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-        *,
-        ignore_index: int = 255,
-    ) -> Float[Tensor, ""]:
+        self, logits: ExpertScores, target: Tensor, features: ExpertFeatures = None, *, ignore_index: int = 255
+    ) -> Scalar:
         """L_select of Eq. 8, mean over the labelled positions; y_se is the class label (SPEC §2.7, 4).
 
         ``pixels.ensemble_loss`` has the default reading of whole images in closed form.

@@ -10,6 +10,7 @@ from torch.nn.functional import logsigmoid
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.precision import at_least_float32
+from longtail.shapes import ExpertFeatures, ExpertScores, Probabilities
 
 
 class NestedChain(Ensemble):
@@ -76,11 +77,7 @@ class NestedChain(Ensemble):
         self.members: Tensor
         self.places: Tensor
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n classes *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertScores, features: ExpertFeatures = None) -> Probabilities:
         """Class probabilities; ``features`` are not read.
 
         Raises:

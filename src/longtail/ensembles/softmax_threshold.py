@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from longtail.ensembles.argmax import select_expert
 from longtail.ensembles.base import Ensemble, expert_probabilities
 from longtail.errors import ConfigError
 from longtail.settings import one_of
+from longtail.shapes import ExpertFeatures, ExpertLogits, Probabilities
 
 Order = Literal["surest", "tail_first", "head_first"]
 
@@ -48,11 +49,7 @@ class SoftmaxThreshold(Ensemble):
         self.register_buffer("own_classes", own_classes, persistent=False)
         self.own_classes: Tensor
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n logits *grid"],
-        features: Float[Tensor, "experts n channels *coarse"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertLogits, features: ExpertFeatures = None) -> Probabilities:
         probabilities = expert_probabilities(logits, self.activation)
         confidence, label = probabilities.max(dim=2)
         expert = torch.arange(len(logits), device=logits.device).view(-1, *[1] * (label.ndim - 1))

@@ -1,12 +1,10 @@
 """Sparse ensemble: the scores of a group come from its own expert alone."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from longtail.ensembles.alignment import Activation, Background, GroupLayout
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
+from longtail.shapes import ExpertFeatures, ExpertLogits, Probabilities
 
 
 class SparseEnsemble(Ensemble):
@@ -39,11 +37,7 @@ class SparseEnsemble(Ensemble):
         self.align = align
         self.activation = activation
 
-    def forward(
-        self,
-        logits: Float[Tensor, "experts n logits *grid"],
-        features: Float[Tensor, "experts n channels *grid"] | None = None,
-    ) -> Float[Tensor, "n classes *grid"]:
+    def forward(self, logits: ExpertLogits, features: ExpertFeatures = None) -> Probabilities:
         """Class probabilities; ``features`` are not read.
 
         Raises:

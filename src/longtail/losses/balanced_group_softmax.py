@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -12,6 +12,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 
 def sample_others(others: Bool[Tensor, " m"], ratio: float) -> Bool[Tensor, " m"]:
@@ -84,12 +85,7 @@ class BalancedGroupSoftmax(ClassificationLoss):
         """C, background, object, and "others" of every group."""
         return self.num_classes + 1 + len(self.sizes)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         objects = (rows.target < self.num_foreground).long()
         total = rows.mean(F.cross_entropy(self._objectness(rows.logits), objects, reduction="none"))
@@ -97,7 +93,7 @@ class BalancedGroupSoftmax(ClassificationLoss):
             total = total + self._group_loss(group, place[rows.target], rows.weight)
         return total
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """See the class."""
         objectness = self._objectness(logits).softmax(dim=1)
         classes = torch.cat([group.softmax(dim=1)[:, 1:] for group in self._groups(logits)], dim=1)
@@ -107,9 +103,7 @@ class BalancedGroupSoftmax(ClassificationLoss):
     def extra_repr(self) -> str:
         return f"groups of {self.sizes}, ratio={self.ratio}"
 
-    def _group_loss(
-        self, logits: Float[Tensor, "m group"], label: Int[Tensor, " m"], weight: Tensor | None
-    ) -> Float[Tensor, ""]:
+    def _group_loss(self, logits: Float[Tensor, "m group"], label: Int[Tensor, " m"], weight: Tensor | None) -> Scalar:
         kept = sample_others(label == 0, self.ratio)
         each = F.cross_entropy(logits, label, reduction="none")
         each = each if weight is None else weight * each

@@ -3,7 +3,6 @@
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Integer
 from torch import Tensor
 
 from longtail.distributed import all_reduce_sum
@@ -12,6 +11,7 @@ from longtail.losses.cross_entropy import Normalizer, SoftmaxLoss, over_classes
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.logit_adjustment import log_prior
 from longtail.settings import one_of
+from longtail.shapes import Logits, Target
 
 Counts = Literal["data", "seen"]
 
@@ -62,9 +62,7 @@ class BalancedSoftmax(SoftmaxLoss):
             prior = log_prior(space.counts(), background=space.background, background_share=background_share)
             self.register_buffer("prior", prior, persistent=False)
 
-    def adjusted(
-        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
-    ) -> Float[Tensor, "n logits *grid"]:
+    def adjusted(self, logits: Logits, target: Target) -> Logits:
         if self.counts == "data":
             return logits + over_classes(self.prior, logits)
         if self.training:

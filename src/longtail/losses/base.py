@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.losses.label_space import LabelSpace
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 
 class ClassificationLoss(nn.Module, ABC):
@@ -42,12 +43,7 @@ class ClassificationLoss(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         """The loss, a scalar; exactly 0 and connected to the graph where nothing is labelled.
 
         Args:
@@ -57,7 +53,7 @@ class ClassificationLoss(nn.Module, ABC):
                 by. None for 1.
         """
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """Class probabilities of the logits; they sum to 1 over the classes unless the loss documents otherwise."""
         return logits.softmax(dim=1)
 

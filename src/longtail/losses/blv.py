@@ -3,13 +3,14 @@
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, SoftmaxLoss, over_classes
 from longtail.losses.label_space import LabelSpace
 from longtail.settings import one_of
+from longtail.shapes import Logits, Target
 
 Reference = Literal["largest", "all"]
 
@@ -75,9 +76,7 @@ class BLVLoss(SoftmaxLoss):
         variation = variation_of_classes(labels.counts(), reference)
         self.register_buffer("variation", labels.append_background(variation, 0.0), persistent=False)
 
-    def adjusted(
-        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
-    ) -> Float[Tensor, "n logits *grid"]:
+    def adjusted(self, logits: Logits, target: Target) -> Logits:
         if not self.training or self.sigma == 0:
             return logits
         return logits + self._draw(logits).mul_(over_classes(self.variation, logits))

@@ -1,7 +1,7 @@
 """Class-balanced loss: any loss, its positions weighted by the effective number of samples of their class."""
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -9,6 +9,7 @@ from longtail.frequency.counts import Unit
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.wrapped import WrappedLoss
+from longtail.shapes import Logits, PositionWeight, Scalar, Target
 
 
 def effective_number_weights(counts: Float[Tensor, " c"], beta: float = 0.9999) -> Float[Tensor, " c"]:
@@ -68,12 +69,7 @@ class ClassBalancedLoss(WrappedLoss):
         weights = effective_number_weights(labels.independent_samples(unit), beta)
         self.register_buffer("weights", labels.append_background(weights, 1.0), persistent=False)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         target = target.long()
         weight = self._of_labels(self.weights, target)
         return self.loss(logits, target, weight if position_weight is None else weight * position_weight)

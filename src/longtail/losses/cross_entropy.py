@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -14,20 +14,21 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.label_space import LabelSpace
 from longtail.precision import at_least_float32
 from longtail.settings import one_of
+from longtail.shapes import Logits, PositionWeight, Scalar, Target
 
 #: ``valid`` divides by the labelled positions, ``all`` by every position (mmsegmentation's default), ``sum`` by 1.
 Normalizer = Literal["valid", "all", "sum"]
 
 
 def cross_entropy(
-    logits: Float[Tensor, "n logits *grid"],
-    target: Integer[Tensor, "n *grid"],
+    logits: Logits,
+    target: Target,
     *,
     ignore_index: int = 255,
     normalizer: Normalizer = "valid",
     weight: Float[Tensor, " logits"] | None = None,
-    position_weight: Float[Tensor, "n *grid"] | None = None,
-) -> Float[Tensor, ""]:
+    position_weight: PositionWeight = None,
+) -> Scalar:
     """``-Σ log softmax(logits)[target]`` over labelled positions, divided by ``normalizer``.
 
     In float32 under automatic mixed precision. With no labelled position the loss is exactly 0, with zero gradient.
@@ -53,13 +54,13 @@ def cross_entropy(
 
 
 def normalised(
-    total: Float[Tensor, ""],
-    target: Integer[Tensor, "n *grid"],
+    total: Scalar,
+    target: Target,
     *,
     ignore_index: int = 255,
     normalizer: Normalizer = "valid",
     weight: Float[Tensor, " logits"] | None = None,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """A sum over the labelled positions, divided by ``normalizer``; 0 stays 0 where there are none.
 
     Args:
@@ -93,12 +94,7 @@ class SoftmaxLoss(ClassificationLoss, ABC):
         super().__init__(labels)
         self.normalizer = one_of("normalizer", normalizer, get_args(Normalizer))
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         target, weight = target.long(), self.current_weight()
         logits = self.adjusted(at_least_float32(logits), target)
         return cross_entropy(
@@ -111,9 +107,7 @@ class SoftmaxLoss(ClassificationLoss, ABC):
         )
 
     @abstractmethod
-    def adjusted(
-        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
-    ) -> Float[Tensor, "n logits *grid"]:
+    def adjusted(self, logits: Logits, target: Target) -> Logits:
         """The logits that cross-entropy is taken of."""
 
     def current_weight(self) -> Float[Tensor, " logits"] | None:
@@ -121,7 +115,7 @@ class SoftmaxLoss(ClassificationLoss, ABC):
         return None
 
 
-def over_classes(values: Float[Tensor, " logits"], logits: Float[Tensor, "n logits *grid"]) -> Tensor:
+def over_classes(values: Float[Tensor, " logits"], logits: Logits) -> Tensor:
     """One value a logit, shaped to be added to logits."""
     return values.view(-1, *[1] * (logits.ndim - 2))
 
@@ -154,9 +148,7 @@ class CrossEntropy(SoftmaxLoss):
         self.register_buffer("class_weight", None if class_weight is None else torch.tensor(class_weight))
         self.class_weight: Tensor | None
 
-    def adjusted(
-        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
-    ) -> Float[Tensor, "n logits *grid"]:
+    def adjusted(self, logits: Logits, target: Target) -> Logits:
         return logits
 
     def current_weight(self) -> Float[Tensor, " logits"] | None:

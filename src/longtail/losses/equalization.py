@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -12,6 +12,7 @@ from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 from longtail.losses.sigmoid import one_hot, prior_logit, with_background
 from longtail.precision import at_least_float32
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 #: λ where none is given: of the images that show a class (LVIS v1), and of the labelled pixels.
 _IMAGE_THRESHOLD, _PIXEL_THRESHOLD = 1.1e-3, 3e-3
@@ -93,18 +94,13 @@ class EqualizationLoss(ClassificationLoss):
         """Boxes start at a probability of 0.001."""
         return torch.full((self.num_logits,), prior_logit(0.001)) if self.background else None
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         if not self.background:
             return self._pixel_loss(logits, target.long(), position_weight)
         rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         return rows.mean(equalization_loss(rows.logits, rows.target, self.rare))
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """Softmax of pixels; of boxes sigmoids, which do not sum to 1."""
         return with_background(logits.sigmoid()) if self.background else logits.softmax(dim=1)
 

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.distributed import all_reduce_sum
@@ -10,6 +10,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 from longtail.losses.sigmoid import one_hot, prior_logit
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 #: Ratio of a class that has not been seen; its weights are then 1.
 _UNSEEN = 100.0
@@ -86,12 +87,7 @@ class EqualizationLossV2(ClassificationLoss):
         bias[self.num_foreground :] = 0.0
         return bias
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         wanted = one_hot(rows.target, rows.logits.shape[1], rows.logits)
         weight = torch.where(wanted > 0, *self._weights())
@@ -100,7 +96,7 @@ class EqualizationLossV2(ClassificationLoss):
         each = F.binary_cross_entropy_with_logits(rows.logits, wanted, weight, reduction="none")
         return rows.mean(each.sum(dim=1))
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """See the class; those of boxes do not sum to 1."""
         scores = logits.sigmoid()
         if not self.background:

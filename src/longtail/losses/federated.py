@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -10,6 +10,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 from longtail.losses.sigmoid import one_hot, prior_logit, with_background
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 
 def sample_classes(labels: Int[Tensor, " m"], chance: Float[Tensor, " c"], number: int) -> Bool[Tensor, " c"]:
@@ -89,12 +90,7 @@ class FederatedLoss(ClassificationLoss):
         """Classes start at a probability of 0.01."""
         return torch.full((self.num_logits,), prior_logit(0.01))
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
         if self.training:
             classes = sample_classes(rows.target, self.chance, self.sampled)
@@ -102,7 +98,7 @@ class FederatedLoss(ClassificationLoss):
             classes = torch.ones_like(self.chance, dtype=torch.bool)
         return rows.mean(federated_loss(rows.logits, rows.target, classes))
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """Sigmoids, which do not sum to 1."""
         return with_background(logits.sigmoid())
 

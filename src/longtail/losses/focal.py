@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -15,16 +15,13 @@ from longtail.losses.positions import check_labels
 from longtail.losses.sigmoid import prior_logit, with_background
 from longtail.precision import at_least_float32
 from longtail.settings import one_of
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 Kind = Literal["softmax", "sigmoid"]
 
 
 def softmax_focal(
-    logits: Float[Tensor, "n logits *grid"],
-    target: Integer[Tensor, "n *grid"],
-    *,
-    gamma: float = 2.0,
-    ignore_index: int = 255,
+    logits: Logits, target: Target, *, gamma: float = 2.0, ignore_index: int = 255
 ) -> Float[Tensor, "n *grid"]:
     """``-(1 - p_y)^γ log p_y`` of every position, 0 where it has no label; γ = 0 is cross-entropy.
 
@@ -47,7 +44,7 @@ def softmax_focal(
 
 def sigmoid_focal(
     logits: Float[Tensor, "n classes *grid"],
-    target: Integer[Tensor, "n *grid"],
+    target: Target,
     *,
     alpha: float | None = 0.25,
     gamma: float = 2.0,
@@ -139,12 +136,7 @@ class FocalLoss(ClassificationLoss):
         """Sigmoids start at the prior. Source: Lin et al. 2017, §4.1."""
         return torch.full((self.num_logits,), prior_logit(self.prior)) if self.kind == "sigmoid" else None
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         if self.kind == "softmax":
             each = softmax_focal(logits, target, gamma=self.gamma, ignore_index=self.ignore_index)
         else:
@@ -164,7 +156,7 @@ class FocalLoss(ClassificationLoss):
             counted = counted & (target != self.num_classes - 1)
         return counted.sum().clamp(min=1)
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """Softmax; or sigmoids, and for the background 1 minus the largest of them."""
         if self.kind == "softmax":
             return logits.softmax(dim=1)

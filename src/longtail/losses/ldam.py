@@ -1,6 +1,6 @@
 """Label-distribution-aware margins, with re-weighting deferred to the end of training."""
 
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -8,6 +8,7 @@ from longtail.frequency.counts import Unit
 from longtail.losses.class_balanced import effective_number_weights
 from longtail.losses.cross_entropy import Normalizer, SoftmaxLoss
 from longtail.losses.label_space import LabelSpace
+from longtail.shapes import Logits, Target
 
 
 def class_margins(counts: Float[Tensor, " c"], max_margin: float = 0.5) -> Float[Tensor, " c"]:
@@ -90,9 +91,7 @@ class LDAMLoss(SoftmaxLoss):
             weights = labels.append_background(weights, 1.0)
         self.register_buffer("weights", weights, persistent=False)
 
-    def adjusted(
-        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
-    ) -> Float[Tensor, "n logits *grid"]:
+    def adjusted(self, logits: Logits, target: Target) -> Logits:
         label = target.where(target != self.ignore_index, 0)
         margin = (-self.scale * self.margins[label]).to(logits.dtype)
         return logits.scatter_add(1, label.unsqueeze(1), margin.unsqueeze(1))

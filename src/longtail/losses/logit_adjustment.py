@@ -3,12 +3,13 @@
 import math
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.losses.cross_entropy import Normalizer, SoftmaxLoss, over_classes
 from longtail.losses.label_space import LabelSpace
+from longtail.shapes import Logits, Target
 
 
 def log_prior(
@@ -76,7 +77,5 @@ class LogitAdjustedLoss(SoftmaxLoss):
         prior = log_prior(labels.counts(), background=labels.background, background_share=background_share)
         self.register_buffer("prior", prior, persistent=False)
 
-    def adjusted(
-        self, logits: Float[Tensor, "n logits *grid"], target: Integer[Tensor, "n *grid"]
-    ) -> Float[Tensor, "n logits *grid"]:
+    def adjusted(self, logits: Logits, target: Target) -> Logits:
         return logits + self.tau * over_classes(self.prior, logits)

@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import DataError
 from longtail.precision import at_least_float32
+from longtail.shapes import Logits, PositionWeight, Scalar, Target
 
 
 class Rows(NamedTuple):
@@ -23,13 +24,13 @@ class Rows(NamedTuple):
     target: Tensor
     weight: Tensor | None
 
-    def mean(self, each: Float[Tensor, " m"]) -> Float[Tensor, ""]:
+    def mean(self, each: Float[Tensor, " m"]) -> Scalar:
         """Sum of every position's share, weighted, divided by the number of positions; 0 where there are none."""
         weighted = each if self.weight is None else self.weight * each
         return weighted.sum() / max(1, len(each))
 
 
-def check_labels(target: Integer[Tensor, "n *grid"], num_classes: int, ignore_index: int) -> None:
+def check_labels(target: Target, num_classes: int, ignore_index: int) -> None:
     """Refuse labels that are neither a class nor ``ignore_index``.
 
     On a GPU the check is a device-side assertion, which does not make the step wait.
@@ -49,11 +50,7 @@ def check_labels(target: Integer[Tensor, "n *grid"], num_classes: int, ignore_in
 
 
 def labelled_rows(
-    logits: Float[Tensor, "n logits *grid"],
-    target: Integer[Tensor, "n *grid"],
-    position_weight: Float[Tensor, "n *grid"] | None,
-    num_classes: int,
-    ignore_index: int,
+    logits: Logits, target: Target, position_weight: PositionWeight, num_classes: int, ignore_index: int
 ) -> Rows:
     """Positions that have a label, one per row; the gradient of all others is 0.
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from longtail.distributed import all_reduce_sum
@@ -13,6 +13,7 @@ from longtail.losses.cross_entropy import cross_entropy
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import labelled_rows
 from longtail.precision import at_least_float32
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar, Target
 
 
 def seesaw_logits(
@@ -96,12 +97,7 @@ class SeesawLoss(ClassificationLoss):
         """C for pixels, C + 2 for boxes."""
         return self.num_classes + self.background
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         if not self.background:
             return self._pixel_loss(logits, target.long(), position_weight)
         rows = labelled_rows(logits, target, position_weight, self.num_classes, self.ignore_index)
@@ -114,7 +110,7 @@ class SeesawLoss(ClassificationLoss):
         classes = F.cross_entropy(adjusted, labels, reduction="none")
         return rows.mean(objectness.index_put((foreground.nonzero().squeeze(1),), classes, accumulate=True))
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """Softmax; for boxes of the classes given an object, and of object against background."""
         if not self.background:
             return logits.softmax(dim=1)

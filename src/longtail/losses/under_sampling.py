@@ -1,7 +1,7 @@
 """Under-sampling: positions of frequent classes are left out at random."""
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -9,6 +9,7 @@ from longtail.frequency.counts import Unit
 from longtail.losses.build import LossSpec, build_loss
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.wrapped import WrappedLoss
+from longtail.shapes import Logits, PositionWeight, Scalar, Target
 
 
 def keep_probabilities(counts: Float[Tensor, " c"], quantile: float = 0.5) -> Float[Tensor, " c"]:
@@ -59,12 +60,7 @@ class UnderSamplingLoss(WrappedLoss):
         keep = keep_probabilities(labels.counts(unit), quantile)
         self.register_buffer("keep", labels.append_background(keep, 1.0), persistent=False)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Integer[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Target, position_weight: PositionWeight = None) -> Scalar:
         target = target.long()
         if self.training:
             keep = self._of_labels(self.keep, target)

@@ -2,10 +2,11 @@
 
 from abc import ABC
 
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.losses.base import ClassificationLoss
+from longtail.shapes import Logits, Probabilities, Target
 
 
 class WrappedLoss(ClassificationLoss, ABC):
@@ -30,7 +31,7 @@ class WrappedLoss(ClassificationLoss, ABC):
         """The other loss's."""
         return self.loss.initial_bias
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """The other loss's."""
         return self.loss.probabilities(logits)
 
@@ -38,6 +39,6 @@ class WrappedLoss(ClassificationLoss, ABC):
         """Hand on to the other loss."""
         self.loss.set_progress(fraction)
 
-    def _of_labels(self, values: Float[Tensor, " classes"], target: Integer[Tensor, "n *grid"]) -> Tensor:
+    def _of_labels(self, values: Float[Tensor, " classes"], target: Target) -> Tensor:
         """The value of each position's label; any value where there is no label."""
         return values[target.where(target != self.ignore_index, 0)]

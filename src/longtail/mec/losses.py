@@ -15,6 +15,7 @@ from longtail.losses.cross_entropy import cross_entropy
 from longtail.losses.label_space import LabelSpace
 from longtail.precision import at_least_float32
 from longtail.settings import one_of
+from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar
 
 Outside = Literal["plain", "lambda"]
 
@@ -105,16 +106,11 @@ class MultiExpertLoss(ClassificationLoss):
         """The base loss's."""
         return None if self.base is None else self.base.initial_bias
 
-    def probabilities(self, logits: Float[Tensor, "n logits *grid"]) -> Float[Tensor, "n classes *grid"]:
+    def probabilities(self, logits: Logits) -> Probabilities:
         """The base loss's reading of the logits."""
         return super().probabilities(logits) if self.base is None else self.base.probabilities(logits)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "n logits *grid"],
-        target: Int[Tensor, "n *grid"],
-        position_weight: Float[Tensor, "n *grid"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, target: Int[Tensor, "n *grid"], position_weight: PositionWeight = None) -> Scalar:
         """The loss, a scalar; 0 and connected to the graph where nothing is labelled.
 
         Args:
@@ -145,9 +141,7 @@ class MultiExpertLoss(ClassificationLoss):
         each = F.cross_entropy(of_group, place[members], reduction="none")
         return (position_weight.flatten()[members] * each).sum()
 
-    def _overall(
-        self, logits: Tensor, target: Tensor, place: Tensor, position_weight: Tensor | None
-    ) -> Float[Tensor, ""]:
+    def _overall(self, logits: Tensor, target: Tensor, place: Tensor, position_weight: Tensor | None) -> Scalar:
         """The loss over all classes, λ times where the rule applies."""
         weight = position_weight
         if self.overall_weight != 1.0:

@@ -13,6 +13,7 @@ from longtail.losses.cross_entropy import Normalizer, cross_entropy
 from longtail.medoe.experts import mask_labels
 from longtail.pixels import Upsampling, softmax_sums, squared_sums, sum_over_bands
 from longtail.settings import check_fields
+from longtail.shapes import ClassMaps, Losses, Scalar
 
 Scope = Literal["all", "set"]
 Penalty = Literal["square", "absolute", "map"]
@@ -75,7 +76,7 @@ def summed_cross_entropy(
     label_set: Bool[Tensor, " classes"],
     softmax: Scope = "all",
     ignore_index: int = 255,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """``Σ_own -log softmax(z)^y`` over the pixels labelled for the expert.
 
     Args:
@@ -113,9 +114,7 @@ def summed_interference(
     return torch.einsum("nc...,n...->c", size, pixels.to(size.dtype))
 
 
-def interference_penalty(
-    summed: Float[Tensor, " outside"], pixels: Float[Tensor, ""], kind: Penalty = "square"
-) -> Float[Tensor, ""]:
+def interference_penalty(summed: Float[Tensor, " outside"], pixels: Scalar, kind: Penalty = "square") -> Scalar:
     """L2 regularisation of the logits of interfering categories: ``Σ_{j ∉ S_i} mean_pixels (z^j)²``.
 
     Args:
@@ -173,9 +172,9 @@ class ExpertSums(NamedTuple):
         interference: ``summed_interference``.
     """
 
-    cross_entropy: Float[Tensor, ""]
+    cross_entropy: Scalar
     predictions: Float[Tensor, " set"]
-    divergence: Float[Tensor, ""]
+    divergence: Scalar
     interference: Float[Tensor, " outside"]
 
 
@@ -218,11 +217,8 @@ class ExpertLoss(nn.Module):
         self.running_mean: Tensor | None
 
     def forward(
-        self,
-        logits: Float[Tensor, "n classes h w"],
-        target: Integer[Tensor, "n H W"],
-        upsampling: Upsampling | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
+        self, logits: ClassMaps, target: Integer[Tensor, "n H W"], upsampling: Upsampling | None = None
+    ) -> Losses:
         """Terms ``ce``, ``l2`` and ``kl``, already weighted by α; absent terms (α = 0, nothing to interfere) are left out.
 
         Args:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble, TrainableEnsemble, named
@@ -17,6 +17,7 @@ from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss, upsample
 from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
+from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
 
 _ENSEMBLES = ("ensemble.", "comparisons.")
 
@@ -107,12 +108,10 @@ class Medoe(SegmentationMethod):
                 child.train(mode and f"{name}." in _ENSEMBLES)
         return self
 
-    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
+    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> ClassMaps:
         return self.ensemble(logits)
 
-    def losses(
-        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, image: Images, target: LabelMaps) -> Losses:
         if self.phase == "ensemble":
             return self._ensemble_losses(image, target)
         features = self.encoder(pad_to_multiple(image, self.size_divisor))
@@ -155,7 +154,7 @@ class Medoe(SegmentationMethod):
             terms[f"ensemble.{name}"] = value
         return terms
 
-    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Images) -> ExpertMaps:
         outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
         return self._maps(outputs, self._upsampling(image))
 
@@ -165,11 +164,11 @@ class Medoe(SegmentationMethod):
         features = torch.stack([output.decoded for output in outputs]) if wanted else None
         return ExpertMaps(logits, features)
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Images) -> ClassMaps:
         return self.ensemble(*self.expert_maps(image))
 
     @torch.no_grad()
-    def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
+    def labels(self, image: Images) -> LabelMaps:
         if self.ensemble.needs_features:
             return super().labels(image)
         logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))

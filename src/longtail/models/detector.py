@@ -19,6 +19,7 @@ from longtail.errors import CheckpointError, ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.detection_methods import build_detection_method
 from longtail.models.pretrained import PretrainedModel, photos_of, picture_pixels
+from longtail.shapes import ImageList
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, normalisation
 
 #: Preparation of pictures where ``input`` does not set it.
@@ -86,7 +87,7 @@ class Detector(
             self.input["short_side"], self.input["max_side"], mean=self.input["mean"], std=self.input["std"]
         )
 
-    def forward(self, images: Sequence[Float[Tensor, "_bands _h _w"]]) -> list[Detections]:
+    def forward(self, images: ImageList) -> list[Detections]:
         """Detections in normalised images, in their pixels."""
         return self.method(images)
 

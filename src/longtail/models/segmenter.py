@@ -20,6 +20,7 @@ from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps
+from longtail.shapes import ClassMaps, Images
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, normalisation, segmentation_eval
 
 #: How pictures are brought to the network where ``input`` does not say.
@@ -119,7 +120,7 @@ class Segmenter(
         facts = {**facts_of(data, frequency, groups), "ignore_index": data.ignore_index}
         return cls(model={}, method=method or {"name": "medoe"}, input=input, network=network, **facts)
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Images) -> ClassMaps:
         """Class probabilities of normalised images, at their size."""
         return self.method(image)
 

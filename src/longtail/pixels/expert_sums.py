@@ -12,6 +12,7 @@ from torch import Tensor
 from longtail.pixels.bands import sum_over_bands, upsampled_bands
 from longtail.pixels.upsampling import Upsampling
 from longtail.precision import at_least_float32, full_precision
+from longtail.shapes import ClassMaps, Scalar
 
 #: Up to this share of the pixels they are interpolated one by one.
 FEW_PIXELS = 1 / 8
@@ -27,13 +28,13 @@ class SoftmaxSums(NamedTuple):
         predictions: ``Σ softmax_S(z)``, the softmax over the label set S alone.
     """
 
-    cross_entropy: Float[Tensor, ""]
+    cross_entropy: Scalar
     predictions: Float[Tensor, " set"]
 
 
 @torch.compiler.disable
 def softmax_sums(
-    logits: Float[Tensor, "n classes h w"],
+    logits: ClassMaps,
     target: Integer[Tensor, "n H W"],
     label_set: Bool[Tensor, " classes"],
     upsampling: Upsampling,
@@ -63,7 +64,7 @@ def softmax_sums(
 
 
 def squared_sums(
-    logits: Float[Tensor, "n classes h w"], counted: Bool[Tensor, "n H W"], upsampling: Upsampling
+    logits: ClassMaps, counted: Bool[Tensor, "n H W"], upsampling: Upsampling
 ) -> Float[Tensor, " classes"]:
     """``Σ z²`` of ``upsampling(logits)`` over the counted pixels, for each class.
 
@@ -88,7 +89,7 @@ def squared_sums(
     return sums.where(counted.any(), 0)  # no pixel counts: zero, not a rounding error
 
 
-def _squares(logits: Float[Tensor, "n classes h w"], counted: Bool[Tensor, "n h w"]) -> tuple[Tensor]:
+def _squares(logits: ClassMaps, counted: Bool[Tensor, "n h w"]) -> tuple[Tensor]:
     return (torch.einsum("nchw,nhw->c", logits.square(), counted.to(logits.dtype)),)
 
 

@@ -12,6 +12,7 @@ from longtail.pixels.bands import BAND_ELEMENTS, upsampled_bands
 from longtail.pixels.learned import LearnedScores
 from longtail.pixels.upsampling import Upsampling
 from longtail.precision import at_least_float32
+from longtail.shapes import ClassMaps
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def upsampled_labels(
 
 
 @torch.no_grad()
-def map_labels(values: Float[Tensor, "n classes h w"], upsampling: Upsampling) -> Integer[Tensor, "n H W"]:
+def map_labels(values: ClassMaps, upsampling: Upsampling) -> Integer[Tensor, "n H W"]:
     """``upsampling(values).argmax(dim=1)``, which interpolates only pixels between positions of different classes.
 
     Where the four positions around a pixel have the same largest channel, the pixel has it as well, since bilinear weights

@@ -14,6 +14,7 @@ from longtail.ensembles.learned import LearnedEnsemble
 from longtail.pixels.bands import sum_over_bands, upsampled_bands
 from longtail.pixels.upsampling import Upsampling
 from longtail.precision import full_precision
+from longtail.shapes import Scalar
 
 _EPS = 1e-12
 #: Exponentials are powers of 2: exp2 is cheaper than exp.
@@ -29,7 +30,7 @@ def ensemble_loss(
     upsampling: Upsampling,
     *,
     ignore_index: int = 255,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """``ensemble.loss`` of upsampled logits, in memory of one band of rows.
 
     The loss is a mean over the labelled pixels, so that of the image is the mean of those of the bands, weighted by their

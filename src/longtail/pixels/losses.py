@@ -8,6 +8,7 @@ from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy, Normalizer, normalised
 from longtail.pixels.expert_sums import softmax_sums
 from longtail.pixels.upsampling import Upsampling
+from longtail.shapes import Scalar
 
 
 def loss_of_upsampled(
@@ -15,7 +16,7 @@ def loss_of_upsampled(
     logits: Float[Tensor, "n logits h w"],
     target: Integer[Tensor, "n H W"],
     upsampling: Upsampling,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """``loss(upsampling(logits), target)``; plain cross-entropy does not make the map.
 
     Args:
@@ -39,7 +40,7 @@ def upsampled_cross_entropy(
     ignore_index: int = 255,
     normalizer: Normalizer = "valid",
     weight: Float[Tensor, " logits"] | None = None,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """``cross_entropy(upsampling(logits), target, ...)`` without the map (``softmax_sums``).
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.ensembles.base import Ensemble, named
@@ -17,6 +17,7 @@ from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
+from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
 
 
 class Baseline(SegmentationMethod):
@@ -57,7 +58,7 @@ class Baseline(SegmentationMethod):
         """The loss's."""
         return self.loss.num_logits
 
-    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
+    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> ClassMaps:
         """The loss's reading of the logits."""
         return self.loss.probabilities(logits)
 
@@ -69,20 +70,18 @@ class Baseline(SegmentationMethod):
         """From there to the image's size."""
         return Upsampling((image.shape[-2], image.shape[-1]), self.model.size_divisor, self.model.align_corners)
 
-    def logits(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n logits h w"]:
+    def logits(self, image: Images) -> Float[Tensor, "n logits h w"]:
         """Logits at the image's size."""
         return self.upsampling(image)(self.low_logits(image))
 
     @torch.no_grad()
-    def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
+    def labels(self, image: Images) -> LabelMaps:
         low, upsampling = self.low_logits(image), self.upsampling(image)
         if type(self.loss).probabilities is ClassificationLoss.probabilities:
             return map_labels(low, upsampling)  # a softmax keeps the order of the logits
         return upsampled_labels(self.probabilities, low, upsampling)
 
-    def losses(
-        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, image: Images, target: LabelMaps) -> Losses:
         check_labels(target, self.num_classes, self.ignore_index)
         model = self.model
         features = model.encode(image)
@@ -98,14 +97,14 @@ class Baseline(SegmentationMethod):
             terms[f"auxiliary_{index + 1}"] = model.auxiliary_weight * value
         return terms
 
-    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Images) -> ExpertMaps:
         return ExpertMaps(self.logits(image).unsqueeze(0))
 
     def readouts(self) -> dict[str, Readout]:
         own = read_probabilities(lambda logits, _: self.probabilities(logits[0]))
         return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.further.items()}
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Images) -> ClassMaps:
         return self.probabilities(self.logits(image))
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.classifiers.deconfound import DeconfoundClassifier
+from longtail.shapes import ClassMaps
 
 
 class DeconfoundPixels(nn.Module):
@@ -26,7 +27,7 @@ class DeconfoundPixels(nn.Module):
         super().__init__()
         self.rows = DeconfoundClassifier(channels, num_classes, exempt=0, **options)
 
-    def forward(self, input: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, input: Float[Tensor, "n channels h w"]) -> ClassMaps:
         """Logits of a map; in training mode its mean moves the sum on."""
         rows = input.movedim(1, -1).flatten(0, 2)
         if self.training:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.pixels import full_size
+from longtail.shapes import ClassMaps, Images
 
 #: What an encoder returns: feature maps, shallow to deep; strides and channels are the model's own affair.
 Features = Sequence[Tensor]
@@ -90,11 +91,11 @@ class EncoderDecoder(nn.Module):
         self.align_corners = align_corners
         self.size_divisor = size_divisor
 
-    def encode(self, image: Float[Tensor, "n bands h w"]) -> Features:
+    def encode(self, image: Images) -> Features:
         """Features of the (padded) image."""
         return self.encoder(pad_to_multiple(image, self.size_divisor))
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Images) -> ClassMaps:
         """Logits at the image's size, equal to the wrapped model's."""
         logits = self.expert(self.encode(image)).logits
         return full_size(logits, image.shape[-2:], self.size_divisor, self.align_corners)

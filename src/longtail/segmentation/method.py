@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.losses.label_space import LabelSpace
 from longtail.phases import PhasedMethod
+from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
 
 
 class ExpertMaps(NamedTuple):
@@ -55,18 +56,16 @@ class SegmentationMethod(PhasedMethod, ABC):
         """Number of logits of every expert."""
         return self.num_classes
 
-    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
+    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> ClassMaps:
         """Class probabilities of one expert's logits."""
         return logits.softmax(dim=1)
 
-    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
+    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> ClassMaps:
         """Class probabilities of the method from the logits of all its experts, at any pixels of a map."""
         return self.probabilities(logits[0])
 
     @abstractmethod
-    def losses(
-        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, image: Images, target: LabelMaps) -> Losses:
         """Named, already weighted losses of the current phase; minimise their sum.
 
         Raises:
@@ -74,7 +73,7 @@ class SegmentationMethod(PhasedMethod, ABC):
         """
 
     @abstractmethod
-    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Images) -> ExpertMaps:
         """Full-size outputs of every expert for normalised images."""
 
     @abstractmethod
@@ -82,10 +81,10 @@ class SegmentationMethod(PhasedMethod, ABC):
         """Name -> way to read the experts' maps; the first one is the method's own prediction."""
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Images) -> ClassMaps:
         """Class probabilities at the image's size."""
 
     @torch.no_grad()
-    def labels(self, image: Float[Tensor, "n bands h w"]) -> Integer[Tensor, "n h w"]:
+    def labels(self, image: Images) -> LabelMaps:
         """Most probable class of every pixel: the argmax of ``forward``, which methods find without its maps if they can."""
         return self(image).argmax(dim=1)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.ensembles.average import Average
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
+from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
 
 
 class ModelEnsemble(SegmentationMethod):
@@ -33,23 +34,21 @@ class ModelEnsemble(SegmentationMethod):
         """The members'."""
         return self._methods[0].num_logits
 
-    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> Float[Tensor, "n classes h w"]:
+    def probabilities(self, logits: Float[Tensor, "n logits h w"]) -> ClassMaps:
         """The members' reading of the logits."""
         return self._methods[0].probabilities(logits)
 
-    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> Float[Tensor, "n classes h w"]:
+    def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> ClassMaps:
         return self.ensemble(logits)
 
-    def losses(
-        self, image: Float[Tensor, "n bands h w"], target: Integer[Tensor, "n h w"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, image: Images, target: LabelMaps) -> Losses:
         return {
             f"model_{index + 1}.{term}": value
             for index, member in enumerate(self._methods)
             for term, value in member.losses(image, target).items()
         }
 
-    def expert_maps(self, image: Float[Tensor, "n bands h w"]) -> ExpertMaps:
+    def expert_maps(self, image: Images) -> ExpertMaps:
         return ExpertMaps(torch.cat([member.expert_maps(image).logits for member in self._methods]))
 
     def readouts(self) -> dict[str, Readout]:
@@ -59,5 +58,5 @@ class ModelEnsemble(SegmentationMethod):
         readouts = {"model_ensemble": read_probabilities(lambda logits, _: self.own_probabilities(logits))}
         return readouts | {f"expert_{i + 1}": of_member(i) for i in range(len(self.members))}
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Images) -> ClassMaps:
         return self.own_probabilities(self.expert_maps(image).logits)

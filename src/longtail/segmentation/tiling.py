@@ -8,13 +8,11 @@ from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.segmentation.method import ExpertMaps, SegmentationMethod
+from longtail.shapes import ClassMaps, Images
 
 
 def expert_maps(
-    method: SegmentationMethod,
-    images: Float[Tensor, "n bands h w"],
-    window: Sequence[int] | None = None,
-    stride: Sequence[int] | None = None,
+    method: SegmentationMethod, images: Images, window: Sequence[int] | None = None, stride: Sequence[int] | None = None
 ) -> ExpertMaps:
     """Experts' maps of whole images, or their logits averaged over sliding windows.
 
@@ -44,11 +42,8 @@ def expert_maps(
 
 
 def sliding_window(
-    predict: Callable[[Tensor], Tensor],
-    image: Float[Tensor, "n bands h w"],
-    window: int | Sequence[int],
-    stride: int | Sequence[int],
-) -> Float[Tensor, "n classes h w"]:
+    predict: Callable[[Tensor], Tensor], image: Images, window: int | Sequence[int], stride: int | Sequence[int]
+) -> ClassMaps:
     """Predict an image window by window and average where windows overlap.
 
     The last window of a row or column is moved back inside the image, and a window larger than the image shrinks to

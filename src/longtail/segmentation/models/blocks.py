@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from longtail.segmentation.encoder_decoder import Features
 from longtail.segmentation.models.folding import convolve_resized
+from longtail.shapes import ClassMaps
 
 
 class ConvNormAct(nn.Sequential):
@@ -82,7 +83,7 @@ class FCNHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(channels, num_classes)
 
-    def forward(self, features: Features) -> Float[Tensor, "n classes h w"]:
+    def forward(self, features: Features) -> ClassMaps:
         """Auxiliary logits at the map's resolution."""
         return self.classifier(self.dropout(self.conv(features[self.index])))
 

@@ -12,6 +12,7 @@ from longtail.encoders import build_encoder
 from longtail.errors import ConfigError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize_concat
+from longtail.shapes import ClassMaps
 
 
 class ObjectAttention(nn.Module):
@@ -63,18 +64,14 @@ class OCRDecoder(nn.Module):
         self.pixels = ConvNormAct(inputs, channels, 3)
         self.attention = ObjectAttention(channels, attention_channels)
 
-    def forward(
-        self, features: Features
-    ) -> tuple[Float[Tensor, "n channels h w"], tuple[Float[Tensor, "n classes h w"]]]:
+    def forward(self, features: Features) -> tuple[Float[Tensor, "n channels h w"], tuple[ClassMaps]]:
         """Decoded features, and the logits of the soft regions, which are trained on the same target."""
         maps = list(features)[self.start :]
         mix, classify, size = self.soft_regions[0], self.soft_regions[1], maps[0].shape[-2:]
         assert isinstance(mix, ConvNormAct)
         return self._attend(classify(mix.of_resized(maps, size)), self.pixels.of_resized(maps, size))
 
-    def plain(
-        self, features: Features
-    ) -> tuple[Float[Tensor, "n channels h w"], tuple[Float[Tensor, "n classes h w"]]]:
+    def plain(self, features: Features) -> tuple[Float[Tensor, "n channels h w"], tuple[ClassMaps]]:
         """``forward`` as the paper writes it, for tests and readers."""
         maps = resize_concat(features[self.start :], features[self.start].shape[-2:])
         return self._attend(self.soft_regions(maps), self.pixels(maps))

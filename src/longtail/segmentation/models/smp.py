@@ -12,6 +12,7 @@ from longtail.encoders.weights import published_weights
 from longtail.errors import ConfigError, MissingDependencyError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.models.folding import convolve_projected
+from longtail.shapes import Images
 
 ARCHITECTURES = (
     *("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet"),
@@ -115,7 +116,7 @@ class _TokenEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         maps, tokens = self.encoder(image)
         return [*maps, *(t for t in tokens if t is not None)]
 

@@ -15,6 +15,7 @@ from longtail.encoders import PRETRAINED, load_encoder_weights
 from longtail.encoders.weights import published_weights
 from longtail.errors import ConfigError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
+from longtail.shapes import Images
 
 
 def build_torchvision(
@@ -102,7 +103,7 @@ class _Maps(nn.Module):
         self.backbone = backbone
         self.names = names
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         maps = self.backbone(image)
         return [maps[name] for name in self.names]
 

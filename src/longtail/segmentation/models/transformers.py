@@ -15,6 +15,7 @@ from longtail.errors import CheckpointError, ConfigError, MissingDependencyError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.models.folding import convolve_projected, convolve_resized
 from longtail.segmentation.models.resampling import resize
+from longtail.shapes import Images
 
 _HEADS = ("decode_head", "segmentation_head")
 
@@ -195,7 +196,7 @@ class _Headless(nn.Module):
         super().__init__()
         self.model = _replace(model, **{head_name: _PassThrough()})
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         features = self.model(image).logits
         return [features] if isinstance(features, Tensor) else list(features)
 
@@ -252,7 +253,7 @@ class _Backbone(nn.Module):
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         return list(self.backbone(image).feature_maps)
 
 
@@ -266,7 +267,7 @@ class _PlainTransformer(nn.Module):
         self.indices = tuple(model.config.out_indices)
         self.patch, self.size = model.config.patch_size, model.config.image_size
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         height, width = image.shape[-2:]
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
         states = self.body(
@@ -288,7 +289,7 @@ class _TokenEncoder(nn.Module):
         self.model = _replace(model, neck=_Neck(), head=_PassThrough(), auxiliary_head=None)
         self.patch = patch
 
-    def forward(self, image: Float[Tensor, "n bands h w"]) -> list[Tensor]:
+    def forward(self, image: Images) -> list[Tensor]:
         height, width = image.shape[-2:]
         grid = image.new_empty(image.shape[0], 0, height // self.patch, width // self.patch)
         return [*self.model(image).logits, grid]
