@@ -30,10 +30,10 @@ from longtail.frequency.label_format import PLAIN
 from longtail.mec.losses import expert_losses
 from longtail.medoe.experts import LabelSets
 from longtail.medoe.losses import ExpertLoss
+from longtail.metrics.confusion import ConfusionMatrix
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer
 from longtail.metrics.detection_truth import DetectionTruth
-from longtail.metrics.segmentation import ConfusionMatrix
 from longtail.pixels import Upsampling
 from longtail.training.allocator import keep_freed_memory
 

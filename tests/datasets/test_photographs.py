@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from longtail.datasets.photo_statistics import photo_statistics
-from longtail.datasets.photographs import RGB, PhotoFormat, as_rgb, image_sizes
+from longtail.datasets.photographs import RGB, PhotoFormat, image_sizes
+from longtail.datasets.rgb_photographs import as_rgb
 from longtail.errors import ConfigError, DataError
 
 tifffile = pytest.importorskip("tifffile")

@@ -25,16 +25,16 @@ def with_polygons(folder) -> None:
 
 
 def test_smaller_objects_lie_on_larger_ones():
-    masks = torch.zeros(3, 4, 5, dtype=torch.bool)
+    masks = np.zeros((3, 4, 5), dtype=bool)
     masks[0, 1:3, 1:3] = True
     masks[1, :, :4] = True
     masks[2, 3, 3] = True
-    painted = paint_semantic_map(masks, torch.tensor([7, 2, 0]), 9)
+    painted = paint_semantic_map(masks, np.array([7, 2, 0]), 9)
     assert painted.tolist() == [[2, 2, 2, 2, 9], [2, 7, 7, 2, 9], [2, 7, 7, 2, 9], [2, 2, 2, 0, 9]]
-    assert paint_semantic_map(masks[:0], torch.zeros(0, dtype=torch.long), 9).tolist() == [[9] * 5] * 4
-    assert paint_semantic_map(masks, torch.tensor([7, 2, 0]), 254)[0, 4] == 254
+    assert paint_semantic_map(masks[:0], np.zeros(0, dtype=np.int64), 9).tolist() == [[9] * 5] * 4
+    assert paint_semantic_map(masks, np.array([7, 2, 0]), 254)[0, 4] == 254
     with pytest.raises(ConfigError, match="255 classes and the background"):
-        paint_semantic_map(masks, torch.tensor([7, 2, 0]), 255)
+        paint_semantic_map(masks, np.array([7, 2, 0]), 255)
 
 
 def test_maps_of_a_folder_and_from_objects(tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.metrics.by_group import group_means, segmentation_prediction
+from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.segmentation import accuracy_per_class, iou_per_class
 
 GROUPS = CategoryGroups.explicit({"head": [0, 2], "body": [1], "tail": [3]})
@@ -24,25 +24,7 @@ def frequency(num_classes: int = 4) -> ClassFrequency:
     )
 
 
-def test_by_hand_without_values_and_empty_groups():
-    groups = CategoryGroups.explicit({"rare": [1, 2], "common": [0], "frequent": []})
-    means = group_means([0.5, None, 0.2], groups)
-    assert means["rare"] == pytest.approx(0.2)
-    assert means["common"] == 0.5
-    assert math.isnan(means["frequent"])
-    assert math.isnan(group_means([None, 1.0, 1.0], groups)["common"])
-
-
-def test_group_means_weighted_by_size_are_the_overall_mean():
-    for values in (iou_per_class(matrix()), accuracy_per_class(matrix()).numpy()):
-        means = group_means(values, GROUPS)
-        weighted = sum(means[n] * s for n, s in zip(GROUPS.names, GROUPS.sizes, strict=True)) / 4
-        assert weighted == pytest.approx(float(np.mean(np.asarray(values))))
-
-
 def test_refuses_another_number_of_classes():
-    with pytest.raises(ConfigError, match="3 per-class values"):
-        group_means([1.0, 2.0, 3.0], GROUPS)
     with pytest.raises(ConfigError):
         segmentation_prediction(matrix()[:3, :3], GROUPS)
 

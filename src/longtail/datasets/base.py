@@ -4,15 +4,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
 from longtail.datasets.photographs import PhotoFormat
 from longtail.frequency.label_format import PLAIN, LabelFormat
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchvision import tv_tensors
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Samples by index: a data set of this library, of torch, or a list."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class SegmentationSample(TypedDict):
@@ -24,8 +32,8 @@ class SegmentationSample(TypedDict):
         name: File stem or index: names predictions and errors.
     """
 
-    image: tv_tensors.Image
-    mask: tv_tensors.Mask
+    image: "tv_tensors.Image"
+    mask: "tv_tensors.Mask"
     name: str
     original_size: NotRequired[tuple[int, int]]
 
@@ -48,7 +56,7 @@ class ClassInfo:
         return len(self.names)
 
 
-class SegmentationDataset(Dataset, ABC):
+class SegmentationDataset(ABC):
     """Images with label maps.
 
     ``transform``, where given, is applied to the whole sample dict in ``__getitem__`` (torchvision v2 transforms
@@ -104,17 +112,17 @@ class DetectionSample(TypedDict):
         name: File stem or index: names predictions and errors.
     """
 
-    image: tv_tensors.Image
-    boxes: tv_tensors.BoundingBoxes
-    labels: Tensor
-    masks: NotRequired[tv_tensors.Mask]
-    crowd: Tensor
-    semantic: NotRequired[tv_tensors.Mask]
+    image: "tv_tensors.Image"
+    boxes: "tv_tensors.BoundingBoxes"
+    labels: "Tensor"
+    masks: NotRequired["tv_tensors.Mask"]
+    crowd: "Tensor"
+    semantic: NotRequired["tv_tensors.Mask"]
     image_id: int
     name: str
 
 
-class DetectionDataset(Dataset, ABC):
+class DetectionDataset(ABC):
     """Images with objects; ``transform`` is applied to the whole sample dict."""
 
     classes: ClassInfo

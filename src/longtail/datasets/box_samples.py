@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torchvision import tv_tensors
 
 from longtail.classes_file import distinct_names
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
 from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.palette import generate_palette
+from longtail.datasets.sample_tensors import box_tensor, mask_tensor, plain_tensor
 from longtail.datasets.samples import rgb_pixels, saved_split
 from longtail.errors import ConfigError, DataError
 
@@ -79,11 +78,9 @@ class BoxSamples(DetectionDataset):
         crowd = np.asarray(target.get("iscrowd", np.zeros(len(kept))), dtype=bool)[kept]
         sample: DetectionSample = {
             "image": image,
-            "boxes": tv_tensors.BoundingBoxes(
-                torch.from_numpy(clipped.astype(np.float32)), format="XYXY", canvas_size=size
-            ),
-            "labels": torch.from_numpy(labels),
-            "crowd": torch.from_numpy(crowd),
+            "boxes": box_tensor(clipped, size),
+            "labels": plain_tensor(labels),
+            "crowd": plain_tensor(crowd),
             "image_id": index,
             "name": str(target.get("name", index)),
         }
@@ -93,7 +90,7 @@ class BoxSamples(DetectionDataset):
                 raise DataError(
                     f"masks of sample {index} are {masks.shape}, not {(len(kept), *size)}", fix="give (n, h, w)"
                 )
-            sample["masks"] = tv_tensors.Mask(torch.from_numpy(masks[kept]))
+            sample["masks"] = mask_tensor(masks[kept])
         return sample if self.transform is None else self.transform(sample)
 
     @cached_property

@@ -5,11 +5,9 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torchvision import tv_tensors
 
 from longtail.annotations.checks import whole_numbers
 from longtail.annotations.coco_file import CocoFile
@@ -20,8 +18,12 @@ from longtail.datasets.coco_layouts import find_coco, image_folders
 from longtail.datasets.palette import generate_palette
 from longtail.datasets.parting import ALL, in_split, parting_note
 from longtail.datasets.photographs import RGB, PhotoFormat
+from longtail.datasets.sample_tensors import box_tensor, mask_tensor, plain_tensor
 from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map
 from longtail.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
 
 
 class Coco(DetectionDataset):
@@ -114,20 +116,20 @@ class Coco(DetectionDataset):
         size = (int(image.shape[-2]), int(image.shape[-1]))
         sample: DetectionSample = {
             "image": image,
-            "boxes": tv_tensors.BoundingBoxes(
-                torch.from_numpy(self._boxes[objects].astype(np.float32)), format="XYXY", canvas_size=size
-            ),
-            "labels": torch.from_numpy(self.file.labels[objects]),
-            "crowd": torch.from_numpy(self.file.crowd[objects]),
+            "boxes": box_tensor(self._boxes[objects], size),
+            "labels": plain_tensor(self.file.labels[objects]),
+            "crowd": plain_tensor(self.file.crowd[objects]),
             "image_id": int(record["id"]),
             "name": self._files[place].stem,
         }
         if self.has_masks:
-            sample["masks"] = tv_tensors.Mask(torch.from_numpy(self.file.masks(objects, size)).bool())
-        if self.semantic == FROM_OBJECTS:
-            sample["semantic"] = paint_semantic_map(sample["masks"], sample["labels"], self.classes.num_classes)
-        elif self.semantic is not None:
-            sample["semantic"] = read_semantic_map(Path(self.semantic), self._paths[place], size)
+            masks = self.file.masks(objects, size).astype(bool, copy=False)
+            sample["masks"] = mask_tensor(masks)
+            if self.semantic == FROM_OBJECTS:
+                painted = paint_semantic_map(masks, self.file.labels[objects], self.classes.num_classes)
+                sample["semantic"] = mask_tensor(painted)
+        if self.semantic not in (None, FROM_OBJECTS):
+            sample["semantic"] = mask_tensor(read_semantic_map(Path(self.semantic), self._paths[place], size))
         return sample if self.transform is None else self.transform(sample)
 
     @property
@@ -201,7 +203,7 @@ class Coco(DetectionDataset):
         annotations = self.file.of_image(place)
         return annotations[self._kept[annotations]]
 
-    def _read(self, place: int) -> tv_tensors.Image:
+    def _read(self, place: int) -> "tv_tensors.Image":
         record, path = self.file.images[place], self._files[place]
         image = self.photos.read(path)
         expected = (record.get("height"), record.get("width"))

@@ -6,12 +6,11 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision import tv_tensors
 
 from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample
 from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.photographs import RGB, PhotoFormat, is_turned, upright_size
+from longtail.datasets.sample_tensors import mask_tensor
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.count_pixels import num_cores, process_pool, quiet_forks
 from longtail.frequency.label_format import PLAIN, LabelFormat, class_table
@@ -82,7 +81,7 @@ class ImageLabelPairs(SegmentationDataset):
         name, image_file, label_file = self.pairs[index]
         image, mask = self.photos.read(image_file), self.mask(index)
         _check_sizes(image_file, image.shape[-2:], label_file, mask.shape)
-        sample: SegmentationSample = {"image": image, "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
+        sample: SegmentationSample = {"image": image, "mask": mask_tensor(mask), "name": name}
         return sample if self.transform is None else self.transform(sample)
 
     def mask(self, index: int) -> np.ndarray:

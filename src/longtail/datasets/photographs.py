@@ -5,25 +5,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from PIL import ExifTags, Image, ImageOps
-from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.io import ImageReadMode, decode_image
+from PIL import ExifTags, Image
 
+from longtail.datasets.sample_tensors import image_tensor
 from longtail.datasets.stored_bands import stored_bands
 from longtail.errors import ConfigError, DataError
-from longtail.frequency.label_image import too_large
 
-_DECODED = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # by torchvision; the others by Pillow
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
+
+TIFF = (".tif", ".tiff")
+_BITS, _SAMPLES, _KIND = 258, 277, 339  # tags of TIFF
 _READERS = 16
 _TURNED = (5, 6, 7, 8)
-_PNG = b"\x89PNG\r\n\x1a\n"
-_DEPTH, _COLOUR = 24, 25  # places of the bit depth and the colour type in a PNG
-_WITH_ALPHA = (4, 6)
 _EIGHT_BITS = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 Pages = Literal["refuse", "bands"]
@@ -79,7 +76,7 @@ class PhotoFormat:
         }
         return {name: value for name, value in told.items() if value is not None}
 
-    def read(self, path: str | Path) -> tv_tensors.Image:
+    def read(self, path: str | Path) -> "tv_tensors.Image":
         """A photograph, turned upright by its EXIF orientation: uint8, or float32 in 0 … 1 where there is a range.
 
         Raises:
@@ -87,7 +84,9 @@ class PhotoFormat:
         """
         path = Path(path)
         if self.bands is None and self.value_range is None and self.pages == "refuse":
-            return tv_tensors.Image(_read_rgb(path))
+            from longtail.datasets.rgb_photographs import read_rgb
+
+            return image_tensor(read_rgb(path))
         values = self._chosen(stored_bands(path, self.pages), path)
         if self.value_range is None:
             if values.dtype != np.uint8:
@@ -96,12 +95,12 @@ class PhotoFormat:
                     fix="give their range for the whole data set, data.value_range [lowest, highest]; `longtail count "
                     "--images` finds it",
                 )
-            return tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(values)))
+            return image_tensor(np.ascontiguousarray(values))
         low, high = self.value_range
-        scaled = torch.from_numpy(values.astype(np.float32))
-        if not torch.isfinite(scaled).all():
+        values = values.astype(np.float32)
+        if not np.isfinite(values).all():
             raise DataError(f"image {path} has pixels that are no number", fix="fill them with a value")
-        return tv_tensors.Image(scaled.sub_(low).div_(high - low).clamp_(0, 1))
+        return image_tensor(((values - np.float32(low)) / np.float32(high - low)).clip(0, 1))
 
     def header_size(self, path: Path) -> tuple[int, int] | None:
         """Height and width of a photograph by its header; None where only reading it tells whether it can be read."""
@@ -109,7 +108,7 @@ class PhotoFormat:
             return upright_size(path)
         try:
             with Image.open(path) as image:
-                _refuse_other_than_rgb(image, path)
+                refuse_other_than_rgb(image, path)
                 return _size_upright(image)
         except Exception:  # reading it says why
             return None
@@ -143,13 +142,6 @@ class PhotoFormat:
 
 #: RGB bytes.
 RGB = PhotoFormat()
-
-
-def as_rgb(image: Tensor) -> Tensor:
-    """uint8 (3, h, w) to look at: the first three bands, or the first of fewer."""
-    plain = image.as_subclass(Tensor)
-    shown = plain[:3] if len(plain) >= 3 else plain[:1].expand(3, -1, -1)
-    return shown if shown.dtype == torch.uint8 else (shown * 255).round().to(torch.uint8)
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
@@ -188,93 +180,32 @@ def image_sizes(files: Sequence[Path]) -> list[tuple[int, int]]:
 
 
 def _decoded_size(file: Path) -> tuple[int, int]:
-    of_bands = file.suffix.lower() in (".npy", *_TIFF)
+    of_bands = file.suffix.lower() in (".npy", *TIFF)
     height, width = (stored_bands(file, "bands") if of_bands else RGB.read(file)).shape[-2:]
     return int(height), int(width)
 
 
-def _read_rgb(path: Path) -> Tensor:
-    """uint8 (3, h, w)."""
-    if path.suffix.lower() in _DECODED:
-        kind = _kind(path)
-        try:
-            if kind == "plain":
-                return decode_image(str(path), ImageReadMode.RGB, apply_exif_orientation=True)
-            if kind == "alpha":
-                return _without_alpha(decode_image(str(path), apply_exif_orientation=True), path)
-        except RuntimeError:
-            pass  # a format in disguise or a rare variant: Pillow reads more formats, and reports the problem
-    if path.suffix.lower() == ".npy":
-        raise _not_rgb(path, "an array")
-    return _read_with_pillow(path)
+def refuse_other_than_rgb(image: Image.Image, path: Path) -> None:
+    """Refuse an image of other bands, types or pages than a photograph.
 
-
-def _kind(path: Path) -> Literal["plain", "alpha", "deep"]:
-    """Whether a file may be decoded as RGB bytes, by its first bytes: PNGs and WebPs may have more."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_COLOUR + 1)
-    except OSError:
-        return "deep"  # Pillow reports the problem
-    if head[:4] == b"RIFF":
-        return "alpha"
-    if len(head) <= _COLOUR or head[:8] != _PNG:
-        return "plain"
-    return "deep" if head[_DEPTH] == 16 else "alpha" if head[_COLOUR] in _WITH_ALPHA else "plain"
-
-
-def _without_alpha(image: Tensor, path: Path) -> Tensor:
-    """Colours or greys (C, h, w) as RGB, if the transparency holds nothing."""
-    if len(image) in (2, 4):
-        if (image[-1] != 255).any():
-            raise _not_rgb(path, f"{len(image)} bands")
-        image = image[:-1]
-    return image.expand(3, -1, -1).contiguous()
-
-
-def _read_with_pillow(path: Path) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            _refuse_other_than_rgb(image, path)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA"):
-                return _without_alpha(torch.from_numpy(np.array(upright)).permute(2, 0, 1), path)
-            pixels = np.array(upright.convert("RGB"))
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(
-            f"image {path} does not exist", fix="restore the file, or leave it and its label out"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise too_large("image", path) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        fix = "restore the file from its source"
-        if path.suffix.lower() in _TIFF:
-            fix += "; bands and types that Pillow does not know need data.bands and data.value_range"
-        raise DataError(f"cannot read image {path}: {error}", fix=fix) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-_TIFF = (".tif", ".tiff")
-_BITS, _SAMPLES, _KIND = 258, 277, 339  # tags of TIFF
-
-
-def _refuse_other_than_rgb(image: Image.Image, path: Path) -> None:
+    Raises:
+        DataError: It is one.
+    """
     tags = getattr(image, "tag_v2", {})
     bits, samples = max(tags.get(_BITS, (8,))), tags.get(_SAMPLES, 1)
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
-        raise _not_rgb(path, f"{pages} pages")
+        raise not_rgb(path, f"{pages} pages")
     if image.mode not in _EIGHT_BITS or bits > 8:
-        raise _not_rgb(path, f"{bits} bits a value" if bits > 8 else f"values of kind {image.mode}")
+        raise not_rgb(path, f"{bits} bits a value" if bits > 8 else f"values of kind {image.mode}")
     if set(tags.get(_KIND, (1,))) - {1}:
-        raise _not_rgb(path, "signed or floating values")
+        raise not_rgb(path, "signed or floating values")
     if samples > 3 and image.mode not in ("RGBA", "CMYK"):
-        raise _not_rgb(path, f"{samples} bands")
+        raise not_rgb(path, f"{samples} bands")
 
 
-def _not_rgb(path: Path, what: str) -> DataError:
+def not_rgb(path: Path, what: str) -> DataError:
+    """The refusal of such an image."""
     return DataError(
         f"image {path} has {what}, and photographs are read as RGB bytes",
         fix="set how these are read: data.bands (how many, or which) and data.value_range [lowest, highest] for all images; "

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torchvision import tv_tensors
 
 from longtail.classes_file import checked_palette, distinct_names
 from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample
@@ -16,9 +14,13 @@ from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.layouts import synonyms
 from longtail.datasets.palette import generate_palette
 from longtail.datasets.parting import ALL, in_split, parting_note
+from longtail.datasets.sample_tensors import image_tensor, mask_tensor
 from longtail.errors import ConfigError, DataError, MissingDependencyError
 from longtail.frequency.label_format import class_table
 from longtail.frequency.label_image import class_histogram
+
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
 
 _MASKS = ("mask", "label", "annotation", "labels", "segmentation", "seg_map")
 _RGB_MODES = ("L", "P", "RGB", "CMYK", "1")
@@ -89,8 +91,7 @@ class SegmentationSamples(SegmentationDataset):
                 f"the mask of sample {index} is {ids.shape}, its image {tuple(image.shape[-2:])}", fix="give one size"
             )
         name = str(stored.get("name", index)) if isinstance(stored, Mapping) else str(index)
-        mask = tv_tensors.Mask(torch.from_numpy(ids))
-        sample: SegmentationSample = {"image": image, "mask": mask, "name": name}
+        sample: SegmentationSample = {"image": image, "mask": mask_tensor(ids), "name": name}
         return sample if self.transform is None else self.transform(sample)
 
     def mask(self, index: int) -> np.ndarray:
@@ -228,8 +229,10 @@ def _found(sample: Mapping[str, Any]) -> str:
     return key
 
 
-def rgb_pixels(image: Any, index: int) -> tv_tensors.Image:
+def rgb_pixels(image: Any, index: int) -> "tv_tensors.Image":
     """uint8 (3, h, w) RGB."""
+    import torch
+
     if isinstance(image, Image.Image):
         if image.mode not in _RGB_MODES:
             raise DataError(f"the image of sample {index} is of kind {image.mode}", fix="convert it to RGB")
@@ -241,4 +244,4 @@ def rgb_pixels(image: Any, index: int) -> tv_tensors.Image:
         raise DataError(
             f"the image of sample {index} is {kind}", fix="give uint8 RGB: an array (h, w, 3) or a tensor (3, h, w)"
         )
-    return tv_tensors.Image(image)
+    return image_tensor(image)

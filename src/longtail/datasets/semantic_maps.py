@@ -3,10 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
-from torchvision import tv_tensors
+from jaxtyping import Bool, Int, UInt8
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.label_image import label_values, open_label
@@ -17,7 +14,7 @@ IGNORED = 255
 FROM_OBJECTS = "objects"
 
 
-def read_semantic_map(folder: Path, image: str, size: tuple[int, int]) -> tv_tensors.Mask:
+def read_semantic_map(folder: Path, image: str, size: tuple[int, int]) -> np.ndarray:
     """The map of an image: a single-channel PNG of the image's name, 255 where no class is known.
 
     COCO-stuff's ``stuffthingmaps`` are such files.
@@ -37,10 +34,12 @@ def read_semantic_map(folder: Path, image: str, size: tuple[int, int]) -> tv_ten
     values = label_values(open_label(path))
     if values.shape != size:
         raise DataError(f"the map {path} is {values.shape}, its image {size}", fix="use the maps of these images")
-    return tv_tensors.Mask(torch.from_numpy(values.copy()))
+    return values.copy()
 
 
-def paint_semantic_map(masks: Bool[Tensor, "n h w"], labels: Int[Tensor, " n"], num_classes: int) -> tv_tensors.Mask:
+def paint_semantic_map(
+    masks: Bool[np.ndarray, "n h w"], labels: Int[np.ndarray, " n"], num_classes: int
+) -> UInt8[np.ndarray, "h w"]:
     """Class of the smallest object at every pixel; ``num_classes``, the background, where there is none.
 
     Args:
@@ -56,7 +55,6 @@ def paint_semantic_map(masks: Bool[Tensor, "n h w"], labels: Int[Tensor, " n"], 
             f"semantic maps of {num_classes} classes and the background", fix="give a folder of maps with fewer classes"
         )
     painted = np.full(tuple(masks.shape[1:]), num_classes, np.uint8)
-    areas = masks.flatten(1).sum(dim=1)
-    for place in areas.argsort(descending=True, stable=True).tolist():
-        painted[masks[place].numpy()] = int(labels[place])
-    return tv_tensors.Mask(torch.from_numpy(painted))
+    for place in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
+        painted[masks[place]] = labels[place]
+    return painted

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from torchvision.io import decode_image
 
 from longtail.errors import DataError, MissingDependencyError
 from longtail.frequency.label_image import too_large
@@ -104,6 +103,8 @@ def _from_picture(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             is_palette = file.read(26)[25:] == b"\x03"
         if not is_palette:
+            from torchvision.io import decode_image  # takes seconds
+
             return decode_image(str(path), apply_exif_orientation=True).numpy()
     with Image.open(path) as image:
         if image.mode not in _MODES or getattr(image, "n_frames", 1) > 1:

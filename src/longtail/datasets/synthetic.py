@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torchvision import tv_tensors
 
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample, SegmentationDataset, SegmentationSample
 from longtail.datasets.palette import Palette, generate_palette
+from longtail.datasets.sample_tensors import box_tensor, image_tensor, mask_tensor, plain_tensor
 from longtail.datasets.scene_painting import Ground, paint_image, paint_labels
 from longtail.datasets.scene_plan import (
     SURROUNDINGS,
@@ -105,15 +104,15 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
         index = self._checked(index)
         ground, things, owner, outlines = self._labels(index)
         pixels = paint_image(ground, things, outlines, self.kinds, self._rng(index, 1))
-        image = tv_tensors.Image(torch.from_numpy(pixels))
+        image = image_tensor(pixels)
         sample: Any
         if self.task == "segmentation":
-            mask = tv_tensors.Mask(torch.from_numpy(self._semantic(ground, things, owner)))
+            mask = mask_tensor(self._semantic(ground, things, owner))
             sample = {"image": image, "mask": mask, "name": f"{index:06d}"}
         else:
             sample = self._instances(image, [thing.kind for thing in things], owner, index)
             if self.semantic:
-                sample["semantic"] = tv_tensors.Mask(torch.from_numpy(self._semantic(ground, things, owner)))
+                sample["semantic"] = mask_tensor(self._semantic(ground, things, owner))
         return sample if self.transform is None else self.transform(sample)
 
     def mask(self, index: int) -> np.ndarray:
@@ -162,7 +161,7 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
         ids = np.array([0, *(len(SURROUNDINGS) + thing.kind for thing in things)], np.uint8)
         return np.where(owner > 0, ids[owner], ground.surrounding)
 
-    def _instances(self, image: tv_tensors.Image, labels: list[int], owner: np.ndarray, index: int) -> DetectionSample:
+    def _instances(self, image: Any, labels: list[int], owner: np.ndarray, index: int) -> DetectionSample:
         masks = owner[None] == np.arange(1, len(labels) + 1, dtype=np.uint8)[:, None, None]
         boxes = np.zeros((len(labels), 4), np.float32)
         for box, mask in zip(boxes, masks, strict=True):
@@ -170,10 +169,10 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
             box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
         return {
             "image": image,
-            "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=self.size),
-            "labels": torch.tensor(labels, dtype=torch.int64),
-            "masks": tv_tensors.Mask(torch.from_numpy(masks)),
-            "crowd": torch.zeros(len(labels), dtype=torch.bool),
+            "boxes": box_tensor(boxes, self.size),
+            "labels": plain_tensor(np.array(labels, np.int64)),
+            "masks": mask_tensor(masks),
+            "crowd": plain_tensor(np.zeros(len(labels), bool)),
             "image_id": index,
             "name": f"{index:06d}",
         }

@@ -1,48 +1,22 @@
-"""Means of per-class values over groups of classes, and the ``Prediction`` record of a segmentation."""
+"""The ``Prediction`` record of a segmentation: all scores over all classes, by group and by class."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from longtail.errors import ConfigError, DataError
+from longtail.errors import DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics import analysis
+from longtail.metrics.group_means import group_means, mean
 from longtail.metrics.results import Prediction
 from longtail.metrics.segmentation import accuracy_per_class, iou_per_class, overall_accuracy
 
 #: Beyond this many classes the matrix itself stays out of ``results.json``; the largest confusions are always there.
 MAX_CONFUSION_CLASSES = 255
 _TOP_CONFUSIONS = 60
-
-
-def group_means(values: Sequence[float | None] | np.ndarray | Tensor, groups: CategoryGroups) -> dict[str, float]:
-    """Mean of the per-class values of every group, over the classes that have a value.
-
-    Serves IoU and accuracy of segmentation and AP of detection alike: the overall mean is the mean of these,
-    weighted with the number of classes that have a value.
-
-    Args:
-        values: C values, one per class; None and NaN mean undefined.
-        groups: Partition of the C classes.
-
-    Returns:
-        Group -> mean; NaN for a group without any value.
-
-    Raises:
-        ConfigError: There is not one value for each class of the groups.
-    """
-    array = _as_array(values)
-    if array.shape != (groups.num_classes,):
-        raise ConfigError(
-            f"{array.size} per-class values for groups of {groups.num_classes} classes",
-            fix="make the groups from the classes that were evaluated",
-        )
-    return {name: _mean(array[list(members)]) for name, members in zip(groups.names, groups.members, strict=True)}
 
 
 def segmentation_prediction(
@@ -116,7 +90,7 @@ def _pearson(frequency: ClassFrequency, per_class: dict[str, Tensor]) -> dict[st
 
 
 def _by_group(per_class: dict[str, Tensor], groups: CategoryGroups) -> dict[str, dict[str, float | None]]:
-    means = {_MEAN_OF.get(name, name): group_means(values, groups) for name, values in per_class.items()}
+    means = {_MEAN_OF.get(name, name): group_means(values.numpy(), groups) for name, values in per_class.items()}
     return {group: _nullable({name: value[group] for name, value in means.items()}) for group in groups.names}
 
 
@@ -124,18 +98,7 @@ _MEAN_OF = {"IoU": "mIoU", "Acc": "mAcc"}
 
 
 def _overall(per_class: dict[str, Tensor]) -> dict[str, float]:
-    return {_MEAN_OF.get(name, name): _mean(values.numpy()) for name, values in per_class.items()}
-
-
-def _mean(values: np.ndarray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else math.nan
-
-
-def _as_array(values: Sequence[float | None] | np.ndarray | Tensor) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=np.float64)
+    return {_MEAN_OF.get(name, name): mean(values.numpy()) for name, values in per_class.items()}
 
 
 def _nullable(values: dict[str, float]) -> dict[str, float | None]:

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics.by_group import group_means
 from longtail.metrics.detection_arrays import DetectionArrays, within_limit
 from longtail.metrics.detection_matching import IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth, Objects
+from longtail.metrics.group_means import group_means
 from longtail.metrics.matches import average_precision
 
 #: Kinds of errors, in the order in which a wrong detection is tried; ``missed`` are objects.

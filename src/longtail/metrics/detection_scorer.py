@@ -8,10 +8,10 @@ import numpy as np
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics.by_group import group_means
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_matching import SIZES, IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth
+from longtail.metrics.group_means import group_means
 from longtail.metrics.matches import Matches
 from longtail.metrics.results import Prediction
 

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer, Real
 from torch import Tensor
-from torchmetrics import Metric
 
-from longtail.errors import ConfigError, DataError
+from longtail.errors import DataError
 
 _BYTE = 256
 _BLOCK = 2**18  # pixels counted together on a CPU: what stays in its cache
@@ -140,37 +139,3 @@ def overall_accuracy(confusion: Real[Tensor, "classes classes"]) -> float:
     """Share of the labelled pixels that are right (aAcc); NaN where nothing is labelled."""
     counts = confusion.cpu().double()
     return float(counts.trace() / counts.sum())
-
-
-class ConfusionMatrix(Metric):
-    """Confusion matrix of a whole data set, summed over batches and ranks.
-
-    Args:
-        num_classes: Number of classes C.
-        ignore_index: Target value of pixels without a label.
-    """
-
-    full_state_update = False
-    is_differentiable = False
-    matrix: Tensor
-
-    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
-        super().__init__()
-        if num_classes < 1:
-            raise ConfigError(f"num_classes is {num_classes}", fix="give at least one class")
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, prediction: Integer[Tensor, "..."], target: Integer[Tensor, "..."]) -> None:
-        """Add the pixels of one batch; nothing is added if any of them is refused.
-
-        Args:
-            prediction: Class ids 0 … C-1.
-            target: Class ids and ``ignore_index``, of the same shape.
-        """
-        self.matrix += confusion_matrix(prediction, target, self.num_classes, self.ignore_index)
-
-    def compute(self) -> Int[Tensor, "classes classes"]:
-        """int64 (C, C): rows are the truth, columns the prediction."""
-        return self.matrix

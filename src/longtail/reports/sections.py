@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 
 from longtail.reports import detection_plots, plots, tables
-from longtail.reports.changes import changed_rows
 from longtail.reports.comparison import Comparison
 from longtail.reports.pictures import picture_rows
 from longtail.reports.tables import Tone, percent, signed, tone
@@ -123,6 +122,8 @@ def changes(comparison: Comparison) -> Section | None:
         f"{comparison.baseline.label}, then those on which it finds fewer; rare classes weigh more. As many detections "
         "are drawn as there are objects: right ones in the colour of their class, the others grey."
     )
+    from longtail.reports.changes import changed_rows  # imports torch, which only this section needs
+
     blocks: list[tuple[Kind, Any]] = []
     for words, rows in zip(("Largest gains", "Largest losses"), changed_rows(comparison), strict=True):
         blocks += [("heading", words), ("pictures", rows)] if rows else []

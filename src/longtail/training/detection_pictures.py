@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.datasets.base import DetectionDataset, DetectionSample
-from longtail.datasets.photographs import as_rgb
+from longtail.datasets.rgb_photographs import as_rgb
 from longtail.detection.drawing import best_detections, draw, to_record
 from longtail.detection.method import Detections
 from longtail.distributed import all_gather_objects, is_main_process

@@ -14,8 +14,8 @@ from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.bias import ClassBias
 from longtail.metrics.by_group import segmentation_prediction
+from longtail.metrics.confusion import ConfusionMatrix
 from longtail.metrics.results import Results
-from longtail.metrics.segmentation import ConfusionMatrix
 from longtail.models.segmenter import Segmenter
 from longtail.segmentation.method import ExpertMaps, SegmentationMethod
 from longtail.segmentation.tiling import expert_maps

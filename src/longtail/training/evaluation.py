@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.progress import track
 from torch import nn
-from torch.utils.data import Dataset
 
+from longtail.datasets.base import Samples
 from longtail.datasets.photographs import PhotoFormat
 from longtail.distributed import is_main_process, rank, world_size
 from longtail.errors import ConfigError, DataError
@@ -40,7 +40,7 @@ def limited(dataset: Any, limit: int | None) -> int:
 
 
 def share_of_rank(
-    dataset: Dataset, size: int, batch_size: int, workers: int, progress: bool
+    dataset: Samples, size: int, batch_size: int, workers: int, progress: bool
 ) -> Iterator[list[tuple[int, Any]]]:
     """This rank's share of the first ``size`` samples, in lists of (index, sample).
 

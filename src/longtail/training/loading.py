@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from longtail.datasets.base import Samples
 from longtail.errors import ConfigError, DataError
 from longtail.training.failures import Collate, attempt
 from longtail.training.randomness import derive_seed, isolated_randomness
@@ -106,7 +107,7 @@ class BatchPlan:
 class SeededSamples(Dataset):
     """A data set read by ``Place``: the sample of an index, augmented with the randomness of its position."""
 
-    def __init__(self, dataset: Dataset, seed: int, phase: str) -> None:
+    def __init__(self, dataset: Samples, seed: int, phase: str) -> None:
         self.dataset = dataset
         self.seed = seed
         self.phase = phase
@@ -129,7 +130,7 @@ class _Batches:
 
 
 def training_loader(
-    dataset: Dataset,
+    dataset: Samples,
     plan: BatchPlan,
     *,
     start: int = 0,
@@ -160,7 +161,7 @@ def training_loader(
 
 
 def evaluation_loader(
-    dataset: Dataset, indices: Sequence[int], batch_size: int = 1, workers: int = 0
+    dataset: Samples, indices: Sequence[int], batch_size: int = 1, workers: int = 0
 ) -> "DataLoader[list[tuple[int, Any]]]":
     """Loader of (index, sample) lists in the order of ``indices``; a sample that cannot be read is replaced by its error.
 
@@ -183,7 +184,7 @@ def evaluation_loader(
 
 
 class _Attempted(Dataset):
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Samples) -> None:
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> tuple[int, Any]:

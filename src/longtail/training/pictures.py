@@ -5,8 +5,7 @@ import heapq
 import re
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from torch.utils.data import Dataset
-
+from longtail.datasets.base import Samples
 from longtail.distributed import all_gather_objects
 
 Content = TypeVar("Content")
@@ -51,7 +50,7 @@ class TellingImages(Generic[Content]):
         return sorted((candidate for part in everyone for candidate in part), reverse=True)[: self.size]
 
 
-def stored(dataset: Dataset, candidate: Candidate) -> Any:
+def stored(dataset: Samples, candidate: Candidate) -> Any:
     """The sample of a candidate as it is stored, untransformed."""
     untouched: Any = copy.copy(dataset)
     untouched.transform = None

@@ -13,7 +13,8 @@ from PIL import Image
 from rich.progress import track
 
 from longtail.datasets.pairing import list_images
-from longtail.datasets.photographs import PhotoFormat, as_rgb
+from longtail.datasets.photographs import PhotoFormat
+from longtail.datasets.rgb_photographs import as_rgb
 from longtail.errors import ConfigError, DataError
 from longtail.training.predict_folder import PredictionFolder
 

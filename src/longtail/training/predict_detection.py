@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from longtail.annotations.read import read_coco_file
-from longtail.datasets.photographs import as_rgb
+from longtail.datasets.rgb_photographs import as_rgb
 from longtail.detection.drawing import best_detections, draw
 from longtail.errors import DataError
 from longtail.metrics.detection_arrays import DetectionArrays

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.datasets.base import SegmentationDataset
-from longtail.datasets.photographs import as_rgb
+from longtail.datasets.rgb_photographs import as_rgb
 from longtail.distributed import is_main_process
 from longtail.files import make_folder, saving, write_text
 from longtail.frequency import CategoryGroups
