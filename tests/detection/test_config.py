@@ -6,12 +6,13 @@ import pytest
 
 from longtail.detection.config import CascadeConfig, PostprocessConfig, ProposalConfig, stages
 from longtail.errors import ConfigError
+from longtail.settings import from_dict, to_dict
 
 
 @pytest.mark.parametrize("dialect", ["mmdetection", "detectron2"])
 def test_json_and_back(dialect):
     config = getattr(CascadeConfig, dialect)(7, (0.5, 0.6, 0.7, 0.8), samples=64)
-    assert CascadeConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert from_dict(CascadeConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_changes_as_dataclasses_or_dicts():

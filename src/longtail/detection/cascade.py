@@ -1,7 +1,6 @@
-"""Cascades of box stages: the common part, and Cascade (Mask) R-CNN."""
+"""The stages of Cascade (Mask) R-CNN."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -46,8 +45,10 @@ class Pyramid(NamedTuple):
     semantic_logits: Tensor | None = None
 
 
-class CascadeHeads(nn.Module, ABC):
-    """The stages of a cascade, without backbone, proposals and post-processing.
+class Cascade(nn.Module):
+    """The stages of Cascade (Mask) R-CNN, without backbone, proposals and post-processing.
+
+    Each stage learns from the boxes that the one before refined.
 
     Args:
         config: Settings.
@@ -55,7 +56,12 @@ class CascadeHeads(nn.Module, ABC):
         strides: Stride of every level that boxes are pooled from.
         losses: Classification losses of the stages.
         classifier: Builds the classifier of a stage.
+
+    Source: Cascade R-CNN (Cai 2018); MEC §3.1.
     """
+
+    #: Whether mask heads learn from boxes that their own stage has refined, and read the features of the mask head before.
+    interleaved = False
 
     def __init__(
         self,
@@ -78,9 +84,11 @@ class CascadeHeads(nn.Module, ABC):
             BoxStage(channels * _BOX_SIDE**2, config.head_channels, losses.num_logits, classifier)
             for _ in config.stages
         )
-        for k, stage in enumerate(self.stages):
-            start_bias(cast(BoxStage, stage).classifier, losses.loss(k))
-        self.mask_heads = nn.ModuleList(self.make_mask_heads(channels))
+        for k, stage in enumerate(self.box_stages):
+            start_bias(stage.classifier, losses.loss(k))
+        sizes = (channels, config.mask_channels, config.mask_convolutions, config.num_classes)
+        number = {"every_stage": config.num_stages, "single": 1, "none": 0}[config.masks]
+        self.mask_heads = nn.ModuleList(MaskHead(*sizes, self.interleaved and k > 0) for k in range(number))
 
     @property
     def box_stages(self) -> list[BoxStage]:
@@ -91,15 +99,6 @@ class CascadeHeads(nn.Module, ABC):
         """Feature maps that the stages pool from."""
         return Pyramid(levels)
 
-    @abstractmethod
-    def make_mask_heads(self, channels: int) -> list[MaskHead]:
-        """Mask heads of the stages that have one, in order.
-
-        Args:
-            channels: Channels of every pyramid level.
-        """
-
-    @abstractmethod
     def losses(
         self,
         pyramid: Pyramid,
@@ -117,12 +116,37 @@ class CascadeHeads(nn.Module, ABC):
             sizes: (height, width) of every image before padding.
             with_masks: Whether the mask heads are trained.
         """
+        losses: dict[str, Tensor] = {}
+        samples = sample_stage(proposals, objects, self.config, 0)
+        for stage, setting in enumerate(self.config.stages):
+            found, deltas = self.box_losses(stage, pyramid, samples, objects)
+            losses |= found
+            boxes = self.refine(stage, samples, deltas, sizes)
+            if with_masks and stage < len(self.mask_heads):
+                learned = self.next_samples(stage, boxes, objects) if self.interleaved else samples
+                losses[f"stage_{stage + 1}_mask"] = setting.weight * self._mask_loss(stage, pyramid, learned, objects)
+            if stage + 1 < self.config.num_stages:
+                samples = self.next_samples(stage + 1, boxes, objects)
+        return losses
 
-    @abstractmethod
+    def _mask_loss(self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]) -> Tensor:
+        boxes, labels, targets = foreground_masks(samples, objects, self.config.num_classes)
+        features = self._mask_features(self.pool_masks(pyramid, boxes), stage)
+        return mask_loss(cast(MaskHead, self.mask_heads[stage]).class_logits(features, labels), targets)
+
+    def _mask_features(self, pooled: Float[Tensor, "r c s s"], stage: int) -> Float[Tensor, "r d s s"]:
+        head = cast(MaskHead, self.mask_heads[stage])
+        return head(pooled, None if head.from_previous is None else self._mask_features(pooled, stage - 1))
+
     def mask_logits(
         self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " q"], rows: Int[Tensor, " q"]
     ) -> list[Float[Tensor, "q t t"]]:
         """Mask logits of each stage, for a label of each of the ``rows`` of the boxes of all images together."""
+        pooled, features, logits = self.pool_masks(pyramid, boxes), None, []
+        for head in self.mask_heads:
+            features = head(pooled, features)
+            logits.append(cast(MaskHead, head).class_logits(features, labels, rows))
+        return logits
 
     def stage_outputs(
         self, pyramid: Pyramid, proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
@@ -215,59 +239,6 @@ class CascadeHeads(nn.Module, ABC):
         return [clip_boxes_to_image(b, size) for b, size in zip(refined, sizes, strict=True)]
 
 
-class Cascade(CascadeHeads):
-    """Cascade (Mask) R-CNN: stages in turn, each learning from the boxes that the one before refined.
-
-    Arguments as of ``CascadeHeads``.
-
-    Source: Cascade R-CNN (Cai 2018); MEC §3.1.
-    """
-
-    def make_mask_heads(self, channels: int) -> list[MaskHead]:
-        """See ``CascadeHeads.make_mask_heads``."""
-        config = self.config
-        number = {"every_stage": config.num_stages, "single": 1, "none": 0}[config.masks]
-        return [
-            MaskHead(channels, config.mask_channels, config.mask_convolutions, config.num_classes)
-            for _ in range(number)
-        ]
-
-    def losses(
-        self,
-        pyramid: Pyramid,
-        proposals: Sequence[Tensor],
-        objects: Sequence[Objects],
-        sizes: Sequence[tuple[int, int]],
-        with_masks: bool = True,
-    ) -> Losses:
-        """See ``CascadeHeads.losses``."""
-        losses: dict[str, Tensor] = {}
-        samples = sample_stage(proposals, objects, self.config, 0)
-        for stage in range(self.config.num_stages):
-            found, deltas = self.box_losses(stage, pyramid, samples, objects)
-            losses |= found
-            if with_masks and stage < len(self.mask_heads):
-                weight = self.config.stages[stage].weight
-                losses[f"stage_{stage + 1}_mask"] = weight * self._mask_loss(stage, pyramid, samples, objects)
-            if stage + 1 < self.config.num_stages:
-                samples = self.next_samples(stage + 1, self.refine(stage, samples, deltas, sizes), objects)
-        return losses
-
-    def _mask_loss(self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]) -> Tensor:
-        boxes, labels, targets = foreground_masks(samples, objects, self.config.num_classes)
-        head = cast(MaskHead, self.mask_heads[stage])
-        logits = head.class_logits(head(self.pool_masks(pyramid, boxes)), labels)
-        return mask_loss(logits, targets)
-
-    def mask_logits(
-        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " q"], rows: Int[Tensor, " q"]
-    ) -> list[Float[Tensor, "q t t"]]:
-        """See ``CascadeHeads.mask_logits``."""
-        pooled = self.pool_masks(pyramid, boxes)
-        heads = [cast(MaskHead, head) for head in self.mask_heads]
-        return [head.class_logits(head(pooled), labels, rows) for head in heads]
-
-
 def foreground_masks(
     samples: Samples, objects: Sequence[Objects], background: int
 ) -> tuple[list[Tensor], Int[Tensor, " p"], Float[Tensor, "p t t"]]:
@@ -277,7 +248,8 @@ def foreground_masks(
         DataError: An image has objects without masks.
     """
     boxes, labels, targets = [], [], []
-    for image, proposals, label, matched in _per_image(samples, objects):
+    columns = (objects, samples.boxes, samples.labels, samples.matched)
+    for image, proposals, label, matched in zip(*columns, strict=True):
         chosen = torch.where(label != background)[0]
         if len(image.boxes) and image.masks is None:
             raise DataError(
@@ -294,21 +266,10 @@ def foreground_masks(
     return boxes, torch.cat(labels), torch.cat(targets)
 
 
-def _per_image(samples: Samples, objects: Sequence[Objects]) -> Iterator[tuple[Objects, Tensor, Tensor, Tensor]]:
-    return zip(objects, samples.boxes, samples.labels, samples.matched, strict=True)
-
-
-class _ScaledGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        return gradients[0] * ctx.factor, None
-
-
 def scale_gradient(values: Float[Tensor, "*shape"], factor: float) -> Float[Tensor, "*shape"]:
     """The values themselves; their gradient times ``factor``."""
-    return values if factor == 1.0 else _ScaledGradient.apply(values, factor)
+    if factor == 1.0 or not values.requires_grad:
+        return values
+    scaled = values.view_as(values)
+    scaled.register_hook(lambda gradient: gradient * factor)
+    return scaled

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from longtail.boxes import resize_boxes
 from longtail.detection.calibration_head import CalibrationHead
-from longtail.detection.cascade import CascadeHeads, Pyramid
+from longtail.detection.cascade import Cascade, Pyramid
 from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
 from longtail.detection.postprocess import Selected, found_in, read_stages
 from longtail.detection.rpn import ProposalNetwork
@@ -46,7 +46,7 @@ class CascadeDetector(DetectionMethod):
         self,
         backbone: nn.Module,
         proposals: ProposalNetwork,
-        heads: CascadeHeads,
+        heads: Cascade,
         ensembles: Mapping[str, Ensemble] | None = None,
     ) -> None:
         super().__init__(heads.config.num_classes, heads.config.masks != "none")

@@ -1,7 +1,6 @@
 """Settings of the cascade detectors. This module does not import torch, so that command lines start quickly."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
@@ -167,19 +166,6 @@ class CascadeConfig:
         """Number of stages, N."""
         return len(self.stages)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All settings as plain dicts and lists, as ``config.json`` holds them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "CascadeConfig":
-        """Inverse of ``to_dict``; missing settings have their defaults. Nested settings may be dataclasses.
-
-        Raises:
-            ConfigError: There is no such setting, or it has another type.
-        """
-        return from_dict(cls, record)
-
     @classmethod
     def mmdetection(
         cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any
@@ -192,7 +178,7 @@ class CascadeConfig:
             ious: IoU threshold of every stage.
             **changes: Fields of this class to set otherwise; nested ones as dataclasses or dicts.
         """
-        return cls.from_dict({"num_classes": num_classes, "stages": stages(ious), **changes})
+        return from_dict(cls, {"num_classes": num_classes, "stages": stages(ious), **changes})
 
     @classmethod
     def detectron2(cls, num_classes: int, ious: tuple[float, ...] = (0.5, 0.6, 0.7), **changes: Any) -> "CascadeConfig":
@@ -212,4 +198,4 @@ class CascadeConfig:
             "average": "probabilities",
             "masks": "single",
         }
-        return cls.from_dict({"num_classes": num_classes, **dialect, **changes})
+        return from_dict(cls, {"num_classes": num_classes, **dialect, **changes})

@@ -1,18 +1,16 @@
 """Hybrid Task Cascade: boxes and masks in turn, masks that build on the masks of the stage before."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from longtail.detection.cascade import CascadeHeads, Pyramid, foreground_masks
+from longtail.detection.cascade import Cascade, Pyramid
 from longtail.detection.config import CascadeConfig
-from longtail.detection.mask_head import MaskHead, mask_loss
 from longtail.detection.stage import ClassifierFactory, LinearClassifier, StageLosses, as_rois, pool
-from longtail.detection.targets import Objects, Samples, sample_stage
+from longtail.detection.targets import Objects
 from longtail.errors import ConfigError, DataError
 from longtail.shapes import Losses, Scalar
 
@@ -56,16 +54,16 @@ class SemanticBranch(nn.Module):
         return F.relu(self.embedding(fused)), self.classifier(fused).float()
 
 
-class HybridTaskCascade(CascadeHeads):
+class HybridTaskCascade(Cascade):
     """Cascade whose mask heads learn from boxes that their own stage has refined, and read the mask features of the
     stage before.
 
     Args:
         config: Settings; masks must be ``every_stage``.
-        channels: As of ``CascadeHeads``.
-        strides: As of ``CascadeHeads``.
-        losses: As of ``CascadeHeads``.
-        classifier: As of ``CascadeHeads``.
+        channels: See ``Cascade``.
+        strides: See ``Cascade``.
+        losses: See ``Cascade``.
+        classifier: See ``Cascade``.
         semantic_classes: Number of classes of the semantic branch; None for none.
 
     Raises:
@@ -73,6 +71,8 @@ class HybridTaskCascade(CascadeHeads):
 
     Source: HTC (Chen 2019), Eqs. 3, 5 and 6.
     """
+
+    interleaved = True
 
     def __init__(
         self,
@@ -92,16 +92,8 @@ class HybridTaskCascade(CascadeHeads):
             None if semantic_classes is None else SemanticBranch(channels, strides, len(strides) + 1, semantic_classes)
         )
 
-    def make_mask_heads(self, channels: int) -> list[MaskHead]:
-        """See ``CascadeHeads.make_mask_heads``."""
-        config = self.config
-        return [
-            MaskHead(channels, config.mask_channels, config.mask_convolutions, config.num_classes, stage > 0)
-            for stage in range(config.num_stages)
-        ]
-
     def embed(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> Pyramid:
-        """See ``CascadeHeads.embed``."""
+        """Feature maps that the stages pool from, and those of the semantic branch."""
         return Pyramid(levels) if self.semantic is None else Pyramid(levels, *self.semantic(levels))
 
     def pool_boxes(self, pyramid: Pyramid, boxes: Sequence[Tensor]) -> Float[Tensor, "r c s s"]:
@@ -132,43 +124,11 @@ class HybridTaskCascade(CascadeHeads):
         sizes: Sequence[tuple[int, int]],
         with_masks: bool = True,
     ) -> Losses:
-        """See ``CascadeHeads.losses``."""
-        losses: dict[str, Tensor] = {}
-        if pyramid.semantic_logits is not None:
-            losses["semantic"] = _SEMANTIC_WEIGHT * semantic_loss(pyramid.semantic_logits, objects)
-        boxes = list(proposals)
-        samples = sample_stage(boxes, objects, self.config, 0)
-        for stage, setting in enumerate(self.config.stages):
-            found, deltas = self.box_losses(stage, pyramid, samples, objects)
-            losses |= found
-            boxes = self.refine(stage, samples, deltas, sizes)
-            if with_masks:
-                interleaved = self.next_samples(stage, boxes, objects)
-                of_masks = self._mask_loss(stage, pyramid, interleaved, objects)
-                losses[f"stage_{stage + 1}_mask"] = setting.weight * of_masks
-            if stage + 1 < self.config.num_stages:
-                samples = self.next_samples(stage + 1, boxes, objects)
-        return losses
-
-    def _mask_loss(self, stage: int, pyramid: Pyramid, samples: Samples, objects: Sequence[Objects]) -> Tensor:
-        boxes, labels, targets = foreground_masks(samples, objects, self.config.num_classes)
-        features = self._chain(self.pool_masks(pyramid, boxes), stage)[-1]
-        return mask_loss(cast(MaskHead, self.mask_heads[stage]).class_logits(features, labels), targets)
-
-    def _chain(self, pooled: Float[Tensor, "r c s s"], last: int) -> list[Float[Tensor, "r d s s"]]:
-        """Features of the mask heads up to ``last``, each reading those of the one before."""
-        features: list[Tensor] = []
-        for head in self.mask_heads[: last + 1]:
-            features.append(head(pooled, features[-1] if features else None))
-        return features
-
-    def mask_logits(
-        self, pyramid: Pyramid, boxes: Sequence[Tensor], labels: Int[Tensor, " q"], rows: Int[Tensor, " q"]
-    ) -> list[Float[Tensor, "q t t"]]:
-        """See ``CascadeHeads.mask_logits``."""
-        features = self._chain(self.pool_masks(pyramid, boxes), self.config.num_stages - 1)
-        heads = [cast(MaskHead, head) for head in self.mask_heads]
-        return [head.class_logits(f, labels, rows) for head, f in zip(heads, features, strict=True)]
+        """See ``Cascade.losses``; that of the semantic branch comes first."""
+        losses = super().losses(pyramid, proposals, objects, sizes, with_masks)
+        if pyramid.semantic_logits is None:
+            return losses
+        return {"semantic": _SEMANTIC_WEIGHT * semantic_loss(pyramid.semantic_logits, objects), **losses}
 
 
 def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Objects]) -> Scalar:
