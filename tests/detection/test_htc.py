@@ -36,7 +36,7 @@ def test_mask_information_flows_through_all_earlier_heads():
     pooled = torch.randn(3, 16, 14, 14)
     first, second, third = heads.mask_heads
     expected = third(pooled, second(pooled, first(pooled)))
-    torch.testing.assert_close(heads._chain(pooled, 2)[-1], expected)
+    torch.testing.assert_close(heads._mask_features(pooled, 2), expected)
     assert first.from_previous is None and second.from_previous is not None
 
 
@@ -52,7 +52,8 @@ def test_one_mask_head_chain_at_inference():
     boxes = [torch.tensor([[3.0, 3.0, 60.0, 70.0]]), torch.zeros(0, 4)]
     features, labels = pyramid(), torch.tensor([1])
     found = heads.mask_logits(features, boxes, labels, torch.tensor([0]))
-    chain = heads._chain(heads.pool_masks(features, boxes), 2)
+    pooled = heads.pool_masks(features, boxes)
+    chain = [heads._mask_features(pooled, stage) for stage in range(3)]
     for logits, head, feature in zip(found, heads.mask_heads, chain, strict=True):
         torch.testing.assert_close(logits, head.class_logits(feature, labels))
 

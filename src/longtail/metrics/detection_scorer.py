@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
@@ -19,6 +19,15 @@ from longtail.metrics.results import Prediction
 MASK_PREFIX = "mask_"
 _PIECE = 256  # images matched at once
 _WAITING = 2**18  # detections beyond the limit per image that may wait to be matched
+
+
+class ScoringRules(TypedDict, total=False):
+    """Other arguments of ``DetectionScorer``, which explains them."""
+
+    federated: bool | None
+    max_detections: int | None
+    fixed: bool | Collection[str]
+    pooled: bool
 
 
 class DetectionScorer:
@@ -213,10 +222,7 @@ def detection_prediction(
     groups: CategoryGroups | None = None,
     *,
     iou_types: Sequence[IouType] = ("bbox",),
-    federated: bool | None = None,
-    max_detections: int | None = None,
-    fixed: bool = True,
-    pooled: bool = True,
+    **rules: Unpack[ScoringRules],
 ) -> Prediction:
     """All scores of one way to detect, as ``results.json`` holds them; for the arguments see ``DetectionScorer``.
 
@@ -226,15 +232,7 @@ def detection_prediction(
         ConfigError: As of ``DetectionScorer``.
         DataError: As of ``DetectionScorer.update``.
     """
-    scorer = DetectionScorer(
-        truth,
-        groups,
-        iou_types=iou_types,
-        federated=federated,
-        max_detections=max_detections,
-        fixed=fixed,
-        pooled=pooled,
-    )
+    scorer = DetectionScorer(truth, groups, iou_types=iou_types, **rules)
     scorer.update(truth.image_ids.tolist(), detections)
     return scorer.compute()
 

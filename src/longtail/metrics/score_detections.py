@@ -5,13 +5,14 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Unpack
 
 from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_doubts import detection_doubts
-from longtail.metrics.detection_scorer import IouType, detection_prediction
+from longtail.metrics.detection_scorer import IouType, ScoringRules, detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.read_detections import read_detections
 from longtail.metrics.results import Prediction, Results
@@ -25,14 +26,11 @@ def score_detections(
     detections: str | Path | Mapping[str, str | Path],
     *,
     iou_types: Sequence[IouType] | None = None,
-    federated: bool | None = None,
     groups: Groups | None = None,
     frequency: ClassFrequency | str | Path | None = None,
     edges: Sequence[int] | None = None,
-    max_detections: int | None = None,
-    fixed: bool = True,
-    pooled: bool = True,
     name: str | None = None,
+    **rules: Unpack[ScoringRules],
 ) -> Results:
     """Score a file of detections against annotations.
 
@@ -40,16 +38,13 @@ def score_detections(
         annotations: COCO- or LVIS-style annotation file of the evaluated split.
         detections: File in COCO's results format; or several, name -> file, to stand side by side in one record.
         iou_types: ``bbox``, ``segm``; None scores boxes, and masks where all the files have them.
-        federated: LVIS's rules; None for what the annotations are.
         groups: Groups of the classes (the categories in the order of their ids). None makes LVIS's groups from
             ``frequency``, else takes the annotations' own.
         frequency: Counts of the *training* split, or the file of them that ``longtail count`` writes, matched by the
             names of the classes.
         edges: Instances in ``frequency`` that part the groups, rarest first; None for LVIS's groups.
-        max_detections: Limit an image (federated: 300) or an image and class (COCO: 100); None for these, 0 for none.
-        fixed: Also AP_fixed, see ``DetectionScorer``.
-        pooled: Also AP_pool and the calibration, see ``DetectionScorer``.
         name: Name of the method; the file's stem by default.
+        rules: Other arguments of ``DetectionScorer``.
 
     Returns:
         What ``Results.save`` writes as ``results.json``; its ``settings["groups_from"]`` says what told the groups.
@@ -69,27 +64,9 @@ def score_detections(
         truth.check_masks()
     chosen, groups_from = _groups(truth, groups, frequency, edges)
     predictions = {
-        key: detection_prediction(
-            truth,
-            found,
-            chosen,
-            iou_types=wanted,
-            federated=federated,
-            max_detections=max_detections,
-            fixed=fixed,
-            pooled=pooled,
-        )
-        for key, found in arrays.items()
+        key: detection_prediction(truth, found, chosen, iou_types=wanted, **rules) for key, found in arrays.items()
     }
-    results = results_of(
-        truth,
-        predictions,
-        chosen,
-        frequency=frequency or truth.frequency,
-        iou_types=wanted,
-        federated=federated,
-        max_detections=max_detections,
-    )
+    results = results_of(truth, predictions, chosen, frequency or truth.frequency, wanted, rules)
     results.data |= described_file(annotations)
     results.data["notes"] = [
         *truth.file.notes,
@@ -108,13 +85,12 @@ def results_of(
     truth: DetectionTruth,
     predictions: dict[str, Prediction],
     groups: CategoryGroups,
-    *,
     frequency: ClassFrequency | None,
     iou_types: Sequence[IouType],
-    federated: bool | None,
-    max_detections: int | None,
+    rules: ScoringRules,
 ) -> Results:
     """The record of several ways to detect the same objects; the first is the method's own. See ``score_detections``."""
+    federated = rules.get("federated")
     return Results(
         task="detection",
         method=next(iter(predictions)),
@@ -126,7 +102,7 @@ def results_of(
         settings={
             "iou_types": list(iou_types),
             "federated": truth.federated if federated is None else federated,
-            "max_detections": max_detections,
+            "max_detections": rules.get("max_detections"),
         },
         environment={"longtail": __version__, "python": platform.python_version(), "hotcoco": version("hotcoco")},
     )

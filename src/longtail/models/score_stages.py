@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.model import named_ensembles
 from longtail.metrics.detection_arrays import DetectionArrays
-from longtail.metrics.detection_scorer import DetectionScorer
+from longtail.metrics.detection_scorer import DetectionScorer, ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.metrics.score_detections import described_file, results_of
@@ -31,11 +32,8 @@ def score_stages(
     class_names: Sequence[str] | None = None,
     frequency: ClassFrequency | None = None,
     postprocess: PostprocessConfig | None = None,
-    federated: bool | None = None,
-    max_detections: int | None = None,
-    fixed: bool = True,
-    pooled: bool = True,
     progress: Callable[[int], None] | None = None,
+    **rules: Unpack[ScoringRules],
 ) -> Results:
     """Score ways to read recorded stages. Boxes only: masks need the network.
 
@@ -50,11 +48,8 @@ def score_stages(
         class_names: Names of the classes that the stages know, to compare with the annotations'.
         frequency: Counts of the training split, for the record.
         postprocess: Thresholds; None for LVIS's.
-        federated: Whether LVIS's rules apply; None: detect from the annotations.
-        max_detections: See ``DetectionScorer``.
-        fixed: See ``DetectionScorer``.
-        pooled: See ``DetectionScorer``.
         progress: Called with the number of images done.
+        rules: Other arguments of ``DetectionScorer``.
 
     Raises:
         ConfigError: There is nothing to read.
@@ -82,13 +77,9 @@ def score_stages(
         chosen, groups_from = truth.groups_and_source
     else:
         chosen, groups_from = (groups, "argument") if isinstance(groups, CategoryGroups) else groups(truth)
-    scorers = {
-        name: DetectionScorer(
-            truth, chosen, federated=federated, max_detections=max_detections, fixed=fixed, pooled=pooled
-        )
-        for name in readouts
-    }
-    images = rescore(recording, readouts, postprocess, unlimited=fixed or pooled)
+    scorers = {name: DetectionScorer(truth, chosen, **rules) for name in readouts}
+    unlimited = any(rules.get(name, True) for name in ("fixed", "pooled"))
+    images = rescore(recording, readouts, postprocess, unlimited=unlimited)
     for done, (image, found) in enumerate(images, start=1):
         for name, scorer in scorers.items():
             every = found[name].unlimited
@@ -100,15 +91,7 @@ def score_stages(
         if progress is not None:
             progress(done)
     predictions = {name: scorer.compute() for name, scorer in scorers.items()}
-    results = results_of(
-        truth,
-        predictions,
-        chosen,
-        frequency=frequency or truth.frequency,
-        iou_types=("bbox",),
-        federated=federated,
-        max_detections=max_detections,
-    )
+    results = results_of(truth, predictions, chosen, frequency or truth.frequency, ("bbox",), rules)
     results.data |= described_file(annotations)
     results.settings |= {"annotations": str(annotations), "recording": str(recording), "groups_from": groups_from}
     return results

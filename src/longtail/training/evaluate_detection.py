@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from longtail.distributed import all_gather_objects, broadcast_object, is_main_p
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.detection_arrays import DetectionArrays
-from longtail.metrics.detection_scorer import DetectionScorer, IouType
+from longtail.metrics.detection_scorer import DetectionScorer, IouType, ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Prediction, Results
 from longtail.models.detector import Detector
@@ -42,10 +42,6 @@ def evaluate_detection(
     truth: DetectionTruth | None = None,
     readouts: Iterable[str] | None = None,
     iou_types: Sequence[IouType] | None = None,
-    federated: bool | None = None,
-    max_detections: int | None = None,
-    fixed: bool = True,
-    pooled: bool = True,
     batch_size: int = 1,
     workers: int = 0,
     recording: str | Path | None = None,
@@ -56,6 +52,7 @@ def evaluate_detection(
     data: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
     seed: int | None = None,
+    **rules: Unpack[ScoringRules],
 ) -> Results:
     """Score a detector on annotated images; under several ranks each takes its share, and all get the result.
 
@@ -71,11 +68,6 @@ def evaluate_detection(
         truth: The annotations of ``dataset``, where they are at hand.
         readouts: Names of the readouts wanted; all where not given.
         iou_types: ``bbox``, ``segm``; what the detector and the annotations have where not given.
-        federated: LVIS's rules; None for what the annotations are.
-        max_detections: Limit an image (federated: 300) or an image and class (COCO: 100); None for these, 0 for none.
-        fixed: Also AP_fixed, the honest check of what re-ranks classes: of all detections above the detector's
-            threshold, without its limit per image. Of masks as well if the method's ``unlimited_kinds`` say so.
-        pooled: Also AP_pool and the calibration of scores by group.
         batch_size: Images at a time.
         workers: Processes that load images.
         recording: Folder to record every stage's outputs in, for `longtail score stages`; takes a second pass through
@@ -87,6 +79,8 @@ def evaluate_detection(
         data: What ``Results.data`` says besides images and fingerprint.
         settings: What ``Results.settings`` says.
         seed: What ``Results.seed`` says.
+        rules: Other arguments of ``DetectionScorer``. AP_fixed is of all detections above the detector's threshold,
+            without its limit per image; of masks as well if the method's ``unlimited_kinds`` say so.
 
     Raises:
         ConfigError: An unknown readout, missing groups, masks wanted that are not there, a limit below 1, or a
@@ -119,22 +113,13 @@ def evaluate_detection(
     if pictures_dir is not None and pictures:
         book = DetectionPictures(Path(pictures_dir), pictures, groups)
     wanted = iou_types or _iou_types(method, dataset, truth)
-    scorers = {
-        name: DetectionScorer(
-            truth,
-            groups,
-            iou_types=wanted,
-            federated=federated,
-            max_detections=max_detections,
-            fixed=method.unlimited_kinds if fixed else (),
-            pooled=pooled,
-        )
-        for name in names
-    }
+    rules["fixed"] = method.unlimited_kinds if rules.get("fixed", True) else ()
+    scorers = {name: DetectionScorer(truth, groups, iou_types=wanted, **rules) for name in names}
     _detect(detector, dataset, size, scorers, batch_size, workers, recording, book, progress)
     if book is not None:
         book.write(dataset, names)
     predictions = {name: _prediction(scorer) for name, scorer in scorers.items()}
+    federated = rules.get("federated")
     return Results(
         task="detection",
         method=names[0],
