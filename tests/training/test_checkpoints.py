@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from longtail.errors import CheckpointError, TrainingError
-from longtail.training.checkpoints import find_weights, load_for_phase, read_state, save_weights, write_whole
+from longtail.training.checkpoints import find_weights, read_state, save_weights, write_whole
 
 PHASES = ("experts", "ensemble")
 
@@ -32,11 +32,10 @@ def test_weights_say_which_phases_they_have_been_through(tmp_path):
     assert done == ("experts",) and torch.equal(weights["weight"], model.weight)
 
 
-def test_published_weights_count_as_trained_up_to_the_last_phase(tmp_path):
+def test_published_weights_do_not_say_their_phases(tmp_path):
     save_file({"method.weight": torch.ones(2, 2)}, tmp_path / "model.safetensors")
     weights, done = find_weights(tmp_path, PHASES)
-    assert done == ("experts",) and list(weights) == ["weight"]
-    assert find_weights(tmp_path, ("train",))[1] == ()
+    assert done is None and list(weights) == ["weight"]
 
 
 def test_what_holds_no_weights(tmp_path):
@@ -49,16 +48,6 @@ def test_what_holds_no_weights(tmp_path):
         torch.save({"a": torch.ones(1)}, tmp_path / "x.pth", _use_new_zipfile_serialization=not old_format)
         with pytest.raises(CheckpointError, match=r"x\.pth is no safetensors file.*\n.*save_file.*torch\.load"):
             find_weights(tmp_path / "x.pth", PHASES)
-
-
-def test_only_what_the_phase_trains_may_be_missing():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
-    weights = {k: torch.ones_like(v) for k, v in model[0].state_dict(prefix="0.").items()}
-    with pytest.raises(CheckpointError, match=r"2 tensors are missing, 1\.weight first"):
-        load_for_phase(model.requires_grad_(False), weights, "run")
-    model[1].requires_grad_(True)
-    load_for_phase(model, {**weights, "ensemble.of.another": torch.ones(1)}, "run")
-    assert model[0].weight.eq(1).all()
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):

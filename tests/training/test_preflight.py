@@ -2,12 +2,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from longtail.errors import CheckpointError
 from longtail.training import preflight
 from longtail.training.config import HardwareConfig, LoadingConfig, RunConfig
 from longtail.training.preflight import check_weights, doubts
+from support.toy_run import ToyMethod
 
 
 def config(batch_size: int, **hardware) -> RunConfig:
@@ -33,6 +35,14 @@ def test_bfloat16_on_a_processor(able: bool, count: int, monkeypatch: pytest.Mon
     assert not doubts(nn.Identity(), config(4)) and not doubts(
         nn.Identity(), config(4, precision="bf16"), device="cuda"
     )
+
+
+def test_published_weights_count_as_trained_up_to_the_last_phase(tmp_path: Path) -> None:
+    method = ToyMethod()
+    save_file(method.state_dict(), tmp_path / "model.safetensors")
+    assert check_weights(method, tmp_path, method.phases)[0] == ("experts",)
+    save_file({k: v for k, v in method.state_dict().items() if k != "scale"}, tmp_path / "model.safetensors")
+    assert check_weights(method, tmp_path, method.phases)[0] == ()
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:

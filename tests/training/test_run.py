@@ -131,7 +131,7 @@ def test_a_later_phase_starts_from_the_weights_of_an_earlier_run(tmp_path, unkil
 def test_weights_of_another_model_are_refused(tmp_path, unkilled):
     task = ToyTask()
     task.method.head = torch.nn.Linear(8, 5)
-    with pytest.raises(CheckpointError, match=r"head\.bias is \[3\], the model needs \[5\]"):
+    with pytest.raises(CheckpointError, match=r"head\.weight is \[3, 8\], the model needs \[5, 8\]"):
         fit(toy_config(), tmp_path / "run", task=task, start_from=unkilled.path, quiet=True)
 
 

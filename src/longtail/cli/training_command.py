@@ -1,5 +1,6 @@
 """What the `train` commands have in common."""
 
+import json
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 from longtail.cli.parser import Namespace, Parser, chosen_device
 from longtail.errors import ConfigError
-from longtail.settings import from_dict
+from longtail.settings import from_dict, read_yaml
+
+#: Settings that a run takes from the one whose weights it begins with.
+_SHARED = ("data", "augmentation", "model", "optimiser", "loading", "hardware", "logging", "evaluation")
 
 
 def add_training_arguments(parser: Parser, task: str, config: type) -> None:
@@ -22,7 +26,8 @@ def add_training_arguments(parser: Parser, task: str, config: type) -> None:
         dest="start_from",
         type=str | None,
         default=None,
-        help="run, published model or checkpoint with the weights to begin with; its finished phases are not run again",
+        help="run, published model or checkpoint with the weights to begin with; its finished phases are not run again. "
+        "Data, model and optimiser are those of that run, unless --config or --data.dataset names them",
     )
     parser.add_argument("--fast_dev_run", action="store_true", help="two iterations of each phase on a few images")
     parser.add_argument("--dry_run", action="store_true", help="print the plan and its sizes, and train nothing")
@@ -47,14 +52,25 @@ def _component_help(task: str) -> str:
     return words + sections({SEGMENTATION_METHODS: "--method.options.", NETWORKS: "--model.options.", **shared})
 
 
-def settings_of_resumed_run(words: list[str]) -> list[str]:
-    """A resumed run has settings already: they come first, so that options given again can only agree with them."""
-    if "--resume" in words and not any(word.split("=")[0] == "--config" for word in words):
-        parted = [part for word in words for part in (word.split("=", 1) if word.startswith("--run=") else [word])]
-        run = next((parted[i + 1] for i, word in enumerate(parted[:-1]) if word == "--run"), None)
-        if run and (settings := Path(run) / "config.yaml").is_file():
-            return ["--config", str(settings), *words]
-    return words
+def settings_of_earlier_run(words: list[str]) -> list[str]:
+    """Begin with the settings of the run that is resumed, or that the weights come from; words given again win.
+
+    A run ``--from`` another one takes what both have in common (``_SHARED``), unless its data or a file are named.
+    """
+    parted = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = dict(zip(parted, [*parted[1:], ""], strict=True))
+    if "--config" in given:
+        return words
+    if "--resume" in given and (settings := Path(given.get("--run", "")) / "config.yaml").is_file():
+        return ["--config", str(settings), *words]
+    settings = Path(given.get("--from", "")) / "config.yaml"
+    if "--data.dataset" in given or "--from" not in given or not settings.is_file():
+        return words
+    earlier = read_yaml(settings)
+    if "model" in earlier:
+        earlier["model"].pop("weights", None)  # the run's own are loaded
+    shared = [(f"--{key}", json.dumps(earlier[key])) for key in _SHARED if key in earlier]
+    return [*(word for pair in shared for word in pair), *words]
 
 
 def config_of(arguments: Namespace, kind: type) -> Any:
@@ -126,7 +142,9 @@ def _dry_run(config: Any, folder: Path, arguments: Namespace) -> int:
     task = build_task(config)
     check_finished_model(task, arguments.start_from)
     if arguments.start_from:
-        check_weights(task.method, arguments.start_from, task.method.phases, reset_classifier=config.reset_classifier)
+        phases, reset = task.method.phases, config.reset_classifier
+        _, adopted = check_weights(task.method, arguments.start_from, phases, reset_classifier=reset)
+        console.say(table("", [f"from {arguments.start_from}", "tensors", "origin"], adopted.rows()))
     for subject, words in task.describe():
         console.say(f"[bold]{subject:<9}[/] {words}")
     rows = []

@@ -23,10 +23,16 @@ class ExpertBank(nn.Module, ABC):
     """K experts on one set of features. Only the first one passes gradients on to what they share."""
 
     num_experts: int
+    #: Modules of the first expert.
+    first: tuple[str, ...]
 
     @abstractmethod
-    def outputs(self, features: Features) -> Iterator[ExpertOutput]:
-        """Output of every expert, in order, each when it is asked for."""
+    def outputs(self, features: Features, begin: int = 0) -> Iterator[ExpertOutput]:
+        """Outputs of the experts from index ``begin`` on, in order, each when it is asked for."""
+
+    @abstractmethod
+    def origin(self, name: str) -> str | None:
+        """Name of a tensor in the single ``Expert`` that it begins with; None where it begins with random values."""
 
     def forward(self, features: Features) -> list[ExpertOutput]:
         """Output of every expert, in order."""
@@ -54,12 +60,18 @@ class ExpertDecoders(ExpertBank):
     def __init__(self, expert: Expert, num_experts: int, initialise: Initialise = "copy") -> None:
         super().__init__()
         self.num_experts = num_experts
+        self.initialise = initialise
+        self.first = ("experts.0",)
         self.experts = nn.ModuleList([expert, *copies(expert, num_experts - 1, initialise)])
 
-    def outputs(self, features: Features) -> Iterator[ExpertOutput]:
+    def outputs(self, features: Features, begin: int = 0) -> Iterator[ExpertOutput]:
         detached = [f.detach() for f in features]
-        for index, expert in enumerate(self.experts):
-            yield expert(detached if index else features)
+        for index in range(begin, self.num_experts):
+            yield self.experts[index](detached if index else features)
+
+    def origin(self, name: str) -> str | None:
+        _, index, inside = name.split(".", 2)
+        return inside if index == "0" or self.initialise == "copy" else None
 
 
 class SharedDecoderHeads(ExpertBank):
@@ -84,16 +96,25 @@ class SharedDecoderHeads(ExpertBank):
     ) -> None:
         super().__init__()
         self.num_experts = num_experts
+        self.initialise = initialise
+        self.first = ("decoder", "heads.0")
         self.gradient: Gradient = one_of("gradient", gradient, get_args(Gradient))
         self.decoder = expert.decoder
         self.heads = nn.ModuleList([expert.head, *copies(expert.head, num_experts - 1, initialise)])
 
-    def outputs(self, features: Features) -> Iterator[ExpertOutput]:
+    def outputs(self, features: Features, begin: int = 0) -> Iterator[ExpertOutput]:
         decoded, auxiliary = decode(self.decoder, features)
         others: Tensor = decoded.detach() if self.gradient == "first" else decoded
-        yield ExpertOutput(self.heads[0](decoded), decoded, auxiliary)
-        for head in self.heads[1:]:
+        if begin == 0:
+            yield ExpertOutput(self.heads[0](decoded), decoded, auxiliary)
+        for head in self.heads[max(begin, 1) :]:
             yield ExpertOutput(head(others), decoded)
+
+    def origin(self, name: str) -> str | None:
+        if name.startswith("decoder."):
+            return name
+        _, index, inside = name.split(".", 2)
+        return f"head.{inside}" if index == "0" or self.initialise == "copy" else None
 
 
 def copies(module: ModuleT, count: int, initialise: Initialise) -> list[ModuleT]:

@@ -14,7 +14,7 @@ from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
 from longtail.medoe.oracle import oracle_probabilities
 from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss, upsampled_cross_entropy
-from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, pad_to_multiple
+from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, Features, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
 from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
@@ -90,15 +90,14 @@ class Medoe(SegmentationMethod):
         self.register_buffer("expert_of", label_sets.expert_of, persistent=False)
         self.label_sets: Tensor
         self.expert_of: Tensor
-        # Parameters that the caller froze stay frozen in every phase.
-        self._frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        self.frozen_parameters = {name for name, p in self.named_parameters() if not p.requires_grad}
         self.start_phase("experts")
 
     def start_phase(self, phase: str) -> None:
         super().start_phase(phase)
         for name, parameter in self.named_parameters():
             of_ensemble = name.startswith(_ENSEMBLES)
-            parameter.requires_grad_(name not in self._frozen and of_ensemble == (phase == "ensemble"))
+            parameter.requires_grad_(name not in self.frozen_parameters and of_ensemble == (phase == "ensemble"))
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Medoe":
@@ -108,22 +107,41 @@ class Medoe(SegmentationMethod):
                 child.train(mode and f"{name}." in _ENSEMBLES)
         return self
 
+    def freezable(self) -> dict[str, tuple[str, ...]]:
+        """The encoder, whose auxiliary head then has nothing to train, and the first expert with it."""
+        encoder = ("encoder", *(() if self.auxiliary_head is None else ("auxiliary_head",)))
+        return {"encoder": encoder, "encoder+expert_1": (*encoder, *(f"experts.{name}" for name in self.experts.first))}
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """A tensor in a baseline and in the plain network: a single decoder becomes every expert."""
+        if name.startswith(_ENSEMBLES):
+            return ()
+        inside = name
+        if name.startswith("experts."):
+            origin = self.experts.origin(name.removeprefix("experts."))
+            if origin is None:
+                return ()
+            inside = f"expert.{origin}"
+        return (f"model.{inside}", inside)
+
     def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> ClassMaps:
         return self.ensemble(logits)
 
-    def losses(self, image: Images, target: LabelMaps) -> Losses:
+    def losses(self, image: Images | Features, target: LabelMaps) -> Losses:
         if self.phase == "ensemble":
             return self._ensemble_losses(image, target)
-        features = self.encoder(pad_to_multiple(image, self.size_divisor))
-        upsampling = self._upsampling(image)
+        features = self.encode(self.encoder, image, self.size_divisor)
+        upsampling = self._upsampling(target)
         terms: dict[str, Tensor] = {}
-        for index, output in enumerate(self.experts(features)):
+        begin = int(f"experts.{self.experts.first[0]}" in self.frozen)
+        for index, output in enumerate(self.experts.outputs(features, begin), start=begin):
             prefix = f"expert_{index + 1}"
             own = self.criteria[index](output.logits, target, upsampling)
             terms |= {f"{prefix}.{term}": value for term, value in own.items()}
             for logits in output.auxiliary:
                 terms[f"{prefix}.auxiliary"] = self._auxiliary_loss(logits, target, index, upsampling)
-        if self.auxiliary_head is not None:  # the first expert's, as the encoder's gradient is
+        if self.auxiliary_head is not None and "auxiliary_head" not in self.frozen:
+            # the first expert's, as the encoder's gradient is
             terms["auxiliary"] = self._auxiliary_loss(self.auxiliary_head(features), target, 0, upsampling)
         return terms
 
@@ -134,13 +152,13 @@ class Medoe(SegmentationMethod):
         return self.auxiliary_weight * value
 
     @torch.no_grad()
-    def _frozen_outputs(self, image: Tensor) -> list[ExpertOutput]:
-        return list(self.experts(self.encoder(pad_to_multiple(image, self.size_divisor))))
+    def _frozen_outputs(self, image: Tensor | Features) -> list[ExpertOutput]:
+        return list(self.experts(self.encode(self.encoder, image, self.size_divisor)))
 
-    def _ensemble_losses(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _ensemble_losses(self, image: Tensor | Features, target: Tensor) -> dict[str, Tensor]:
         """Losses of the trainable ensembles on the frozen experts; maps are made for ensembles that read features alone."""
         check_labels(target, self.num_classes, self.ignore_index)  # with the experts, their masks do
-        outputs, upsampling = self._frozen_outputs(image), self._upsampling(image)
+        outputs, upsampling = self._frozen_outputs(image), self._upsampling(target)
         logits = torch.stack([output.logits for output in outputs])
         terms = {}
         for name, ensemble in self._all_ensembles().items():

@@ -1,5 +1,6 @@
 """``Segmenter``: a trained method with its classes and preprocessing; save, publish and load this."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from longtail.datasets.base import SegmentationDataset
 from longtail.encoders import adapt_bands
 from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
+from longtail.models.adopt import adopt
 from longtail.models.pretrained import PretrainedModel, facts_of, load_weights, photos_of, picture_pixels
 from longtail.models.segmentation_methods import build_method
 from longtail.pixels import Upsampling, map_labels
@@ -119,6 +121,33 @@ class Segmenter(
         """
         facts = {**facts_of(data, frequency, groups), "ignore_index": data.ignore_index}
         return cls(model={}, method=method or {"name": "medoe"}, input=input, network=network, **facts)
+
+    def with_method(self, method: dict[str, Any]) -> "Segmenter":
+        """Another method that begins with these weights: MEDOE, each of whose experts is this model's decoder.
+
+        Labels of expert 1 are those of this model until it is trained. The two share no tensor.
+
+        Args:
+            method: ``{"name": …, option: …}`` for ``models.build_method``.
+
+        Raises:
+            ConfigError: No such method or option.
+            CheckpointError: The network of the other method is not this one.
+        """
+        facts: Any = self._hub_mixin_config
+        network = None
+        if not facts["model"]:
+            network = getattr(self.method, "model", None)
+            if network is None:
+                raise CheckpointError(
+                    "this is a network of your own", fix="begin with a baseline, or with wrap(network)"
+                )
+        options = {**facts, "method": method, "model": self.without_initial_weights(facts["model"])}
+        other = type(self)(**{**options, "network": copy.deepcopy(network)})
+        adopt(
+            other.method, self.method.state_dict(), "this model", [name for name, _ in other.method.named_parameters()]
+        )
+        return other.eval()
 
     def forward(self, image: Images) -> ClassMaps:
         """Class probabilities of normalised images, at their size."""

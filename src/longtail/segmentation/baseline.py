@@ -14,7 +14,7 @@ from longtail.losses.positions import check_labels
 from longtail.phases import CLASSIFIER_PHASE
 from longtail.pixels import Upsampling, loss_of_upsampled, map_labels, upsampled_cross_entropy, upsampled_labels
 from longtail.segmentation.classifier import fit_classifier
-from longtail.segmentation.encoder_decoder import EncoderDecoder
+from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
 from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
@@ -43,6 +43,17 @@ class Baseline(SegmentationMethod):
         model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
         self.further = named(further, taken=["baseline"])
 
+    def freezable(self) -> dict[str, tuple[str, ...]]:
+        auxiliary = () if self.model.auxiliary_head is None else ("model.auxiliary_head",)
+        return {"encoder": ("model.encoder", *auxiliary)}
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """A tensor in the plain network, and in the first expert of MEDOE or MCN."""
+        inside = name.removeprefix("model.")
+        part = inside.removeprefix("expert.")
+        experts = (f"experts.experts.0.{part}", f"experts.{part}", f"experts.heads.0.{part.removeprefix('head.')}")
+        return (inside, *(experts if part != inside else ()))
+
     def classifiers(self) -> dict[str, str]:
         return {"model.expert.head": "model.expert.head"}
 
@@ -66,8 +77,8 @@ class Baseline(SegmentationMethod):
         """Logits at the head's own resolution."""
         return self.model.expert(self.model.encode(image)).logits
 
-    def upsampling(self, image: Float[Tensor, "n bands H W"]) -> Upsampling:
-        """From there to the image's size."""
+    def upsampling(self, image: Tensor) -> Upsampling:
+        """From there to the size of an image or target."""
         return Upsampling((image.shape[-2], image.shape[-1]), self.model.size_divisor, self.model.align_corners)
 
     def logits(self, image: Images) -> Float[Tensor, "n logits h w"]:
@@ -81,16 +92,18 @@ class Baseline(SegmentationMethod):
             return map_labels(low, upsampling)  # a softmax keeps the order of the logits
         return upsampled_labels(self.probabilities, low, upsampling)
 
-    def losses(self, image: Images, target: LabelMaps) -> Losses:
+    def losses(self, image: Images | Features, target: LabelMaps) -> Losses:
         check_labels(target, self.num_classes, self.ignore_index)
         model = self.model
-        features = model.encode(image)
+        features = self.encode(model.encoder, image, model.size_divisor)
         output = model.expert(features)
-        auxiliary = [*output.auxiliary, *([model.auxiliary_head(features)] if model.auxiliary_head else [])]
+        auxiliary = list(output.auxiliary)
+        if model.auxiliary_head is not None and "model.auxiliary_head" not in self.frozen:
+            auxiliary.append(model.auxiliary_head(features))
         if self.phase == CLASSIFIER_PHASE:
             auxiliary = []
         name = "ce" if isinstance(self.loss, CrossEntropy) else "class"
-        upsampling = self.upsampling(image)
+        upsampling = self.upsampling(target)
         terms = {name: loss_of_upsampled(self.loss, output.logits, target, upsampling)}
         for index, logits in enumerate(auxiliary):
             value = upsampled_cross_entropy(logits, target, upsampling, ignore_index=self.ignore_index)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtail.losses.label_space import LabelSpace
 from longtail.phases import PhasedMethod
+from longtail.segmentation.encoder_decoder import Features, pad_to_multiple
 from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
 
 
@@ -65,12 +66,24 @@ class SegmentationMethod(PhasedMethod, ABC):
         return self.probabilities(logits[0])
 
     @abstractmethod
-    def losses(self, image: Images, target: LabelMaps) -> Losses:
+    def losses(self, image: Images | Features, target: LabelMaps) -> Losses:
         """Named, already weighted losses of the current phase; minimise their sum.
+
+        Args:
+            image: Normalised images, or their features where the encoder is frozen.
+            target: Class ids and ``ignore_index`` of every pixel.
 
         Raises:
             DataError: The target holds a label that is neither a class nor ``ignore_index``.
         """
+
+    def encode(self, encoder: nn.Module, image: Images | Features, size_divisor: int = 1) -> Features:
+        """Features of images, without a graph where the encoder is frozen; features themselves pass."""
+        if not isinstance(image, Tensor):
+            return image
+        trained = image.requires_grad or any(parameter.requires_grad for parameter in encoder.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            return encoder(pad_to_multiple(image, size_divisor))
 
     @abstractmethod
     def expert_maps(self, image: Images) -> ExpertMaps:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.ensembles.average import Average
+from longtail.segmentation.encoder_decoder import Features
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
 from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
@@ -41,7 +42,12 @@ class ModelEnsemble(SegmentationMethod):
     def own_probabilities(self, logits: Float[Tensor, "experts n logits h w"]) -> ClassMaps:
         return self.ensemble(logits)
 
-    def losses(self, image: Images, target: LabelMaps) -> Losses:
+    def sources(self, name: str) -> tuple[str, ...]:
+        """A tensor in a single baseline, with which every member begins."""
+        words = name.split(".", 2)
+        return (words[2],) if words[0] == "members" else ()
+
+    def losses(self, image: Images | Features, target: LabelMaps) -> Losses:
         return {
             f"model_{index + 1}.{term}": value
             for index, member in enumerate(self._methods)

@@ -12,7 +12,6 @@ from torch import nn
 
 from longtail.errors import CheckpointError, TrainingError
 from longtail.files import write_beside
-from longtail.losses.base import ClassificationLoss
 from longtail.models.pretrained import read_weights, recorded_phases
 from longtail.training.run_folder import RunFolder, environment_rank
 
@@ -77,8 +76,8 @@ def finished_phases(state: dict[str, Any]) -> tuple[str, ...]:
     return (*state["done"], *([state["phase"]] if state["finished"] else []))
 
 
-def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """Weights to start from, and the phases that they have been through.
+def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None]:
+    """Weights to start from, and the phases that they have been through; None where they do not say so.
 
     Args:
         source: A run folder, a folder with ``best.safetensors`` or ``model.safetensors``, such a file, or a
@@ -101,34 +100,9 @@ def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, t
         state = read_state(path)
         return state["method"], _known(finished_phases(state), phases)
     weights = read_weights(path)
-    done = tuple(recorded_phases(path)) or tuple(phases[:-1])
-    return {k.removeprefix("method."): v for k, v in weights.items()}, _known(done, phases)
+    done = recorded_phases(path)
+    return {k.removeprefix("method."): v for k, v in weights.items()}, _known(done, phases) if done else None
 
 
 def _known(done: Sequence[str], phases: Sequence[str]) -> tuple[str, ...]:
     return tuple(phase for phase in phases if phase in done)
-
-
-def load_for_phase(method: nn.Module, weights: dict[str, torch.Tensor], source: str | Path) -> None:
-    """Load weights into ``method``, whose current phase must train everything that they lack.
-
-    Counts of a loss are no weights: a loss that the source did not have starts without.
-
-    Raises:
-        CheckpointError: A tensor has another shape, or one that the phase does not train is missing.
-    """
-    own = method.state_dict()
-    misfits = [k for k, v in weights.items() if k in own and own[k].shape != v.shape]
-    trained = {k for k, p in method.named_parameters() if p.requires_grad}
-    losses = tuple(f"{name}." for name, m in method.named_modules() if isinstance(m, ClassificationLoss))
-    missing = [k for k in own if k not in weights and k not in trained and not k.startswith(losses)]
-    if misfits or missing:
-        what = (
-            f"{misfits[0]} is {list(weights[misfits[0]].shape)}, the model needs {list(own[misfits[0]].shape)}"
-            if misfits
-            else f"{len(missing)} tensors are missing, {missing[0]} first"
-        )
-        raise CheckpointError(
-            f"weights of {source} do not fit: {what}", fix="use the same model, method and classes as in that run"
-        )
-    method.load_state_dict({k: v for k, v in weights.items() if k in own}, strict=False)

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from longtail.errors import ConfigError
+from longtail.models.adopt import Adoption, adopt, match
 from longtail.phases import CLASSIFIER_PHASE, PhasedMethod
-from longtail.training.checkpoints import find_weights, load_for_phase
+from longtail.training.checkpoints import find_weights
 from longtail.training.config import RunConfig
 from longtail.training.evaluation import check_same_classes
 from longtail.training.retraining import classifier_weights
@@ -21,8 +22,8 @@ from longtail.training.tasks.data_task import DataTask
 
 def check_weights(
     method: nn.Module, start_from: str | Path, phases: Sequence[str], *, reset_classifier: bool = False
-) -> tuple[str, ...]:
-    """Load the weights that a run begins with; return the phases that are finished.
+) -> tuple[tuple[str, ...], Adoption]:
+    """Load the weights that a run begins with; return the phases that are finished, and what was loaded.
 
     Args:
         method: What is trained; it is left in its first unfinished phase.
@@ -34,33 +35,38 @@ def check_weights(
         CheckpointError: There are no weights, or they do not fit.
     """
     weights, done = find_weights(start_from, phases)
+    if done is None:  # a whole method counts as trained; a part of one, such as a single decoder, does not
+        done = () if match(method, weights).anew else tuple(phases)
     rest = [phase for phase in phases if phase not in done]
     if not rest:
         done, rest = tuple(phases[:-1]), [phases[-1]]
-    method.start_phase(rest[0])  # type: ignore[operator]
+    trained = set()
+    for phase in reversed(rest):
+        method.start_phase(phase)  # type: ignore[operator]
+        trained |= {name for name, parameter in method.named_parameters() if parameter.requires_grad}
     if isinstance(method, PhasedMethod) and method.phases == (CLASSIFIER_PHASE,):
         weights = classifier_weights(method, weights, reset=reset_classifier)
-    load_for_phase(method, weights, start_from)
-    return done
+    return done, adopt(method, weights, start_from, trained)
 
 
 def check_finished_model(task: Task, start_from: str | Path | None) -> None:
-    """Refuse to train a classifier alone on features that nothing has trained, or were trained for other classes.
+    """Refuse to train a classifier or experts on parts that nothing has trained, or that were trained for other classes.
 
     Raises:
-        ConfigError: The task trains the classifier alone, and there is no finished model.
+        ConfigError: The task trains the classifier alone, or keeps an expert as it is, and there is no finished model.
         DataError: The finished model has other classes.
     """
-    if phases_of(task.method) != (CLASSIFIER_PHASE,):
+    alone = phases_of(task.method) == (CLASSIFIER_PHASE,)
+    kept = any(name.startswith("experts.") for name in getattr(task.method, "frozen", ()))
+    if not alone and not kept:
         return
     if start_from is None:
-        raise ConfigError(
-            "the classifier alone is trained, without a finished model", fix="name the run of the model with --from"
-        )
+        what = "the classifier alone is trained" if alone else "an expert is frozen"
+        raise ConfigError(f"{what}, without a finished model", fix="name the run of the model with --from")
     card = RunFolder(Path(start_from)).card
     if isinstance(task, DataTask) and card.is_file():
         names = json.loads(card.read_text())["classes"]["names"]
-        fix = "train the classifier on a data set of the same classes in the same order"
+        fix = "train on a data set of the same classes in the same order"
         check_same_classes(str(start_from), names, "the data set", task.frequency.class_names, fix=fix)
 
 

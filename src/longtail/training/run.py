@@ -13,7 +13,7 @@ from longtail.metrics.results import Results
 from longtail.settings import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.checkpoints import finished_phases, read_state
 from longtail.training.config import RunConfig
-from longtail.training.console import Console
+from longtail.training.console import Console, table
 from longtail.training.devices import build_loggers, launch, share_batch_statistics
 from longtail.training.loading import pass_length
 from longtail.training.loop import PhaseLoop
@@ -128,8 +128,8 @@ def _begin(
         return finished_phases(state)
     if start_from is None:
         return ()
-    done = check_weights(method, start_from, phases, reset_classifier=config.reset_classifier)
-    console.say(f"[bold]from[/]      {start_from}")
+    done, adopted = check_weights(method, start_from, phases, reset_classifier=config.reset_classifier)
+    console.say(table("", [f"from {start_from}", "tensors", "origin"], adopted.rows()))
     return done
 
 

@@ -208,6 +208,8 @@ class SegmentationConfig(RunConfig):
         train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
         reset_classifier: begin that classifier with random weights instead of the finished model's
         seed: seed of everything random in the run
+        freeze: part of a finished model (see --from) that stays as it is: encoder, or encoder+expert_1, which also keeps
+            the finished model's decoder as the first expert
     """
 
     task: Literal["segmentation"] = "segmentation"
@@ -216,3 +218,9 @@ class SegmentationConfig(RunConfig):
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    freeze: Literal["encoder", "encoder+expert_1"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.freeze is not None:
+            one_of("freeze", self.freeze, ("encoder", "encoder+expert_1"))

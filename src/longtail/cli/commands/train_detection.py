@@ -5,14 +5,14 @@ the run folder as config.yaml, which --config replays.
 """
 
 from longtail.cli.parser import Namespace, Parser
-from longtail.cli.training_command import add_training_arguments, settings_of_resumed_run, train
+from longtail.cli.training_command import add_training_arguments, settings_of_earlier_run, train
 from longtail.training.detection_config import DetectionConfig
 
 NAME = "train detection"
 SUMMARY = "train a detector (MEC, Cascade, HTC) and score it"
 ORDER = 21
 
-prepare = settings_of_resumed_run
+prepare = settings_of_earlier_run
 
 
 def add_arguments(parser: Parser) -> None:

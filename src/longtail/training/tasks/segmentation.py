@@ -135,13 +135,16 @@ class SegmentationTask(DataTask):
         config = self.config
         options = resolved_options(config.model.name, dataset.classes.num_classes, dict(config.model.options))
         weights = {} if config.model.weights is None else {"weights": config.model.weights}
-        return Segmenter(
+        segmenter = Segmenter(
             model={"name": config.model.name, **options, **weights},
             method={"name": config.method.name, **config.method.options},
             input=_network_input(config) | photos_of(vars(config.data)).options(),
             ignore_index=dataset.ignore_index,
             **facts_of(dataset, self.frequency, self.groups),
         )
+        if config.freeze is not None:
+            segmenter.method.freeze(config.freeze)
+        return segmenter
 
     def inputs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Normalised images and their targets."""
