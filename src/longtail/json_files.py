@@ -41,6 +41,16 @@ def read_text(path: str | Path, what: str, fix: str) -> str:
         raise DataError(f"cannot read {what} from {path}: {error}", fix=fix) from error
 
 
+def read_lines(path: str | Path, what: str = "lines") -> list[str]:
+    """Lines of a text file, without the spaces around them and without empty ones.
+
+    Raises:
+        DataError: The file is missing or not in UTF-8.
+    """
+    lines = read_text(path, what, "restore the file, in UTF-8").splitlines()
+    return [text for line in lines if (text := line.strip())]
+
+
 def read_json(path: str | Path, what: str, fix: str) -> Any:
     """Content of a JSON file.
 

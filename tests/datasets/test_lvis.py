@@ -7,6 +7,7 @@ from PIL import Image
 from longtail.datasets.lvis import Lvis
 from longtail.errors import DataError
 from longtail.frequency.count_instances import count_instances
+from longtail.metrics.detection_truth import DetectionTruth
 
 
 def write(root: Path, version: str) -> None:
@@ -46,10 +47,12 @@ def test_federated_fields_and_folders(version: str, tmp_path: Path) -> None:
     write(tmp_path, version)
     dataset = Lvis(tmp_path, "val", version=version)
     assert [f.parent.name for f in dataset.image_files] == ["val2017", "train2017"]
-    assert [n.tolist() for n in dataset.negative_classes] == [[0, 2], []]
-    assert [n.tolist() for n in dataset.not_exhaustive_classes] == [[], [1]]
-    assert dataset.image_counts.tolist() == [10, 100, 101]
-    assert dataset.evaluation_groups.to_dict() == {"rare": [0], "common": [1], "frequent": [2]}
+    looked_for = [dataset.file.classes_looked_for(index) for index in (0, 1)]
+    assert [classes["neg_category_ids"] for classes in looked_for] == [[0, 2], []]
+    assert [classes["not_exhaustive_category_ids"] for classes in looked_for] == [[], [1]]
+    truth = DetectionTruth.from_dataset(dataset)
+    assert truth.frequency.images.tolist() == [10, 100, 101]
+    assert truth.groups.to_dict() == {"rare": [0], "common": [1], "frequent": [2]}
     assert dataset[1]["labels"].tolist() == [1] and dataset[1]["masks"].any()
     assert count_instances(dataset).images.tolist() == [0, 1, 0]
 
@@ -70,7 +73,7 @@ def test_real_annotations(real_data: Path) -> None:
     dataset = Lvis(folder, "val", version="v0.5", annotations="lvis_val_100.json", check_files=False)
     assert dataset.classes.num_classes == 1230 and len(dataset) == 100
     assert count_instances(dataset).instances.sum() == 977
-    assert sum(len(n) for n in dataset.negative_classes) > 100
+    assert sum(len(dataset.file.classes_looked_for(i)["neg_category_ids"]) for i in range(100)) > 100
     assert dataset.image_files[0].parent.name == "val2017"
     place = dataset.file.of_image(0)[:1]
     size = (dataset.file.images[0]["height"], dataset.file.images[0]["width"])

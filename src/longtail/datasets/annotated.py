@@ -1,18 +1,17 @@
-"""Common parts of the readers of detection layouts: the spellings of a split, and the place of its images."""
+"""Common parts of the readers of detection layouts: the files of a split, the place of its images, their objects."""
 
-import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from longtail.annotations.coco_file import CocoFile
+from longtail.annotations.read import annotation_table
 from longtail.datasets.pairing import IMAGE_SUFFIXES
+from longtail.datasets.splits import spellings, split_of
 from longtail.errors import DataError
 from longtail.folders import files_in
-from longtail.json_files import read_text
-
-_SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,6 @@ class Annotated:
     note: str = ""
 
 
-def spellings(split: str | None) -> tuple[str, ...]:
-    """A split as data sets spell it, as asked for first: ``val``, ``valid``, ``validation``, ``Val`` …"""
-    for names in _SPELLINGS.values():
-        if split in names:
-            return tuple(dict.fromkeys((split, *names, *(name.capitalize() for name in names))))
-    return (split,) if split else ()
-
-
-def split_of(path: Path) -> str | None:
-    """The split that a relative path names, such as ``val`` of ``annotations/instances_val2017.json``."""
-    words = set(re.findall("[a-z]+", path.as_posix().lower()))
-    named = [split for split, names in _SPELLINGS.items() if words & set(names)]
-    return named[0] if len(named) == 1 else None
-
-
 def choose_file(files: Iterable[Path], root: Path, split: str | None, what: str) -> tuple[Path, bool] | None:
     """The file of a split, and whether the data have splits; None where there are no files.
 
@@ -59,9 +43,8 @@ def choose_file(files: Iterable[Path], root: Path, split: str | None, what: str)
     Raises:
         DataError: There are files, but none or more than one of this split.
     """
-    of = {file: split_of(file.relative_to(root)) for file in files}
-    wanted = next((name for name, names in _SPELLINGS.items() if split in names), split)
-    mine = [file for file, named in of.items() if named == wanted]
+    of = {file: split_of(file.relative_to(root).as_posix()) for file in files}
+    mine = [file for file, named in of.items() if (named in spellings(split) if split else named is None)]
     whole = [file for file, named in of.items() if named is None]
     found = mine or (whole if len(whole) == len(of) else [])
     if not of:
@@ -105,19 +88,37 @@ def place_images(names: Sequence[str], folders: Sequence[Path], root: Path) -> l
     return [_fitting(name, by_name, folders) or folders[0] / name for name in names]
 
 
-def relative_name(file: Path, root: Path) -> str:
-    """Path of an image in the data set, which is the same on every machine; the whole path where it is elsewhere."""
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+def coco_table(
+    source: Path,
+    root: Path,
+    images: Sequence[Path],
+    sizes: Sequence[tuple[int, int]],
+    names: Sequence[str],
+    objects: Iterable[Mapping[str, Any]],
+) -> CocoFile:
+    """Annotations of another layout, as those of a COCO-style file.
 
-
-def read_lines(file: Path) -> list[str]:
-    """Lines of a text file, without the spaces around them.
+    Args:
+        source: File or folder that they come from, for errors.
+        root: Folder of the data set: names of images are relative to it, so that they are the same on every machine.
+        images: File of every image.
+        sizes: (h, w) of every image.
+        names: Class names in the order of their ids.
+        objects: COCO-style records, with the place of the image as ``image_id`` and the class id as ``category_id``.
 
     Raises:
-        DataError: The file is missing or not in UTF-8.
+        DataError: See ``read_coco_file``.
     """
-    text = read_text(file, "lines", "restore the file, in UTF-8")
-    return [line.strip() for line in text.splitlines()]
+    files = [file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file) for file in images]
+    content = {
+        "images": [
+            {"id": place, "file_name": file, "height": height, "width": width}
+            for place, (file, (height, width)) in enumerate(zip(files, sizes, strict=True))
+        ],
+        "annotations": [{"id": place, **record} for place, record in enumerate(objects)],
+        "categories": [{"id": place, "name": name} for place, name in enumerate(names)],
+    }
+    return annotation_table(content, source)
 
 
 def _fitting(name: str, by_name: dict[str, list[Path]], folders: Sequence[Path]) -> Path | None:

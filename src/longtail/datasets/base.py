@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, runtime
 import numpy as np
 
 from longtail.datasets.photographs import PhotoFormat
+from longtail.errors import ConfigError
 from longtail.frequency.label_format import PLAIN, LabelFormat
 
 if TYPE_CHECKING:
@@ -54,6 +55,21 @@ class ClassInfo:
     def num_classes(self) -> int:
         """Number of classes, C."""
         return len(self.names)
+
+
+def label_type(classes: ClassInfo, ignore_index: int) -> type[np.generic]:
+    """Type of label maps: uint8 for up to 255 classes, else int32.
+
+    Raises:
+        ConfigError: ``ignore_index`` is negative or the id of a class.
+    """
+    if ignore_index < classes.num_classes:
+        what = "negative" if ignore_index < 0 else f"the id of class {classes.names[ignore_index]!r}"
+        raise ConfigError(
+            f"ignore_index {ignore_index} is {what} ({classes.num_classes} classes)",
+            fix="choose one above all class ids, e.g. 255, or 65535 for 16-bit labels",
+        )
+    return np.uint8 if classes.num_classes <= 255 and ignore_index <= 255 else np.int32
 
 
 class SegmentationDataset(ABC):

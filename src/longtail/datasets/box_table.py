@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from longtail.annotations.read import annotation_table
-from longtail.datasets.annotated import Annotated, choose_file, place_images, read_lines, relative_name
+from longtail.datasets.annotated import Annotated, choose_file, coco_table, place_images
 from longtail.datasets.coco import Coco, path_for_split
 from longtail.datasets.coco_layouts import image_folders
 from longtail.datasets.photographs import image_sizes
 from longtail.errors import DataError
 from longtail.folders import is_hidden
-from longtail.json_files import check_kind, read_json, read_text
+from longtail.json_files import check_kind, read_json, read_lines, read_text
 
 #: What columns are called, in lower-case letters and digits alone.
 _COLUMNS = {
@@ -95,7 +94,6 @@ def read_table(root: Path, split: str, file: Path, has_splits: bool = True) -> A
             raise DataError(f"{file} has boxes of {label}, which no class description names", fix="add its description")
         annotations.append(
             {
-                "id": len(annotations),
                 "image_id": number_of[name],
                 "category_id": class_of[described.get(label, label)],
                 "bbox": [left, top, right - left, bottom - top],
@@ -103,21 +101,9 @@ def read_table(root: Path, split: str, file: Path, has_splits: bool = True) -> A
                 "iscrowd": int(crowd is not None and str(row[crowd]).strip().lower() in ("1", "true")),
             }
         )
-    content = {
-        "images": [
-            {
-                "id": number_of[name],
-                "file_name": relative_name(path, root),
-                "height": sizes[name][0],
-                "width": sizes[name][1],
-            }
-            for name, path in zip(images, files, strict=True)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": c, "name": name} for name, c in class_of.items()],
-    }
+    table = coco_table(file, root, files, list(sizes.values()), names, annotations)
     note = f"corners are {'shares of the image' if shares else 'pixels'}; images without a row are left out"
-    return Annotated(annotation_table(content, file), [root], has_splits, note)
+    return Annotated(table, [root], has_splits, note)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -189,7 +175,7 @@ def _descriptions(root: Path) -> dict[str, str]:
     file = next(iter(sorted([*root.glob("*class-descriptions*.csv"), *root.glob("*/*class-descriptions*.csv")])), None)
     if file is None:
         return {}
-    rows = [line.split(",", 1) for line in read_lines(file) if line]
+    rows = [line.split(",", 1) for line in read_lines(file)]
     if any(len(row) < 2 for row in rows):
         raise DataError(f"a row of {file} is not label and name", fix="give rows of label and name")
     return {row[0].strip(): row[1].strip() for row in rows if _plain(row[0]) != "labelname"}

@@ -56,8 +56,9 @@ class ClassFile:
         """
         for name in ignored:
             if name not in self.names:
+                few = ", ".join(self.names[:8]) + (" …" if len(self.names) > 8 else "")
                 raise ConfigError(
-                    f"ignore_classes names {name!r}, which {self.path} does not", fix=f"choose from {self._few()}"
+                    f"ignore_classes names {name!r}, which {self.path} does not", fix=f"choose from {few}"
                 )
         kept = [i for i, name in enumerate(self.names) if name not in ignored]
         if not kept:
@@ -82,13 +83,13 @@ class ClassFile:
             table[kept] = np.arange(len(kept))
         if self.colours is None:
             return PLAIN if table is None else LabelFormat(table)
-        _refuse_shared_colours(self.path, self.names, self.colours, self.coloured)
+        for place, colour in enumerate(self.colours if self.coloured else ()):
+            if (first := self.colours.index(colour)) < place:
+                problem = f"{self.path} gives {self.names[first]!r} and {self.names[place]!r} one colour, {colour}"
+                raise DataError(problem, fix="give each its own")
         # a class wins over an ignored value, such as a class as grey as VOC's borders
         colours = dict.fromkeys(self.ignored_colours, ignore_index) | dict(zip(self.colours, values, strict=True))
         return LabelFormat(table, colours, self.coloured)
-
-    def _few(self) -> str:
-        return ", ".join(self.names[:8]) + (" …" if len(self.names) > 8 else "")
 
 
 def find_class_file(folders: Iterable[Path]) -> Path | None:
@@ -154,7 +155,9 @@ def _from_table(path: Path) -> ClassFile:
     try:
         if header[:2] == ["pixel value", "class"]:
             values = tuple(int(row[0]) for row in cells)
-            return _with_distinct_values(ClassFile(path, distinct_names((r[1] for r in cells), path), values=values))
+            if len({value for value in values if 0 <= value <= 65535}) != len(values):
+                raise DataError(f"pixel values of {path} are not distinct, or not in 0 … 65535", fix="correct them")
+            return ClassFile(path, distinct_names((row[1] for row in cells), path), values=values)
         columns = [next(i for i, title in enumerate(header) if title in known) for known in _COLUMNS]
         names, colours = [row[columns[0]] for row in cells], [[int(row[i]) for i in columns[1:]] for row in cells]
     except DataError:
@@ -168,21 +171,4 @@ def _from_table(path: Path) -> ClassFile:
     return ClassFile(path, distinct, checked_palette(colours, len(distinct), path), coloured=True)
 
 
-def _with_distinct_values(file: ClassFile) -> ClassFile:
-    values = file.values or ()
-    if any(not 0 <= value <= 65535 for value in values) or len(set(values)) != len(values):
-        raise DataError(f"pixel values of {file.path} are not distinct, or not in 0 … 65535", fix="correct them")
-    return file
-
-
 _COLUMNS = (("name", "class", "label", "class_name"), ("r", "red"), ("g", "green"), ("b", "blue"))
-
-
-def _refuse_shared_colours(path: Path, names: Sequence[str], colours: Sequence[Colour], coloured: bool) -> None:
-    first: dict[Colour, str] = {}
-    for name, colour in zip(names, colours, strict=True):
-        if coloured and colour in first:
-            raise DataError(
-                f"{path} gives {first[colour]!r} and {name!r} one colour, {colour}", fix="give each its own"
-            )
-        first[colour] = name

@@ -1,7 +1,6 @@
 """Any data set with a COCO-style annotation file."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,10 +15,10 @@ from longtail.datasets.annotated import Annotated, place_images
 from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
 from longtail.datasets.coco_layouts import find_coco, image_folders
 from longtail.datasets.palette import generate_palette
-from longtail.datasets.parting import ALL, in_split, parting_note
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.datasets.sample_tensors import box_tensor, mask_tensor, plain_tensor
 from longtail.datasets.semantic_maps import FROM_OBJECTS, paint_semantic_map, read_semantic_map
+from longtail.datasets.splits import ALL, in_split, parting_note
 from longtail.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Coco(DetectionDataset):
         keep_empty: Keep images without objects; they are examples of background.
         check_files: Look for all image files at once rather than fail when the first missing one is read.
         val_share: Share of the images that is "val" where one file holds all images; 0.2 when not given.
-        split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``parting.in_split``.
+        split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``splits.in_split``.
         transform: Applied to every sample dict.
 
     Attributes:
@@ -96,8 +95,7 @@ class Coco(DetectionDataset):
         self.semantic = semantic if semantic in (None, FROM_OBJECTS) else path_for_split(root, semantic, split)
         if semantic == FROM_OBJECTS and not self.has_masks:
             raise DataError(f"{file} has no masks to paint semantic maps from", fix="give a folder of maps instead")
-        owner = np.repeat(np.arange(len(self.file.images)), np.diff(self.file.first))
-        counts = np.bincount(owner[self._kept], minlength=len(self.file.images))
+        counts = np.bincount(self.file.image_index[self._kept], minlength=len(self.file.images))
         shown = self._part(found.has_splits, bool(annotations), val_share, split_by)
         self._shown = np.flatnonzero(shown & (counts > 0) if not keep_empty else shown)
         whole = self.file.content is None and len(self._shown) == len(self.file.images)
@@ -135,7 +133,7 @@ class Coco(DetectionDataset):
     @property
     def image_ids(self) -> list[int]:
         """Id of every image, in order."""
-        return [int(self.file.images[i]["id"]) for i in self._shown]
+        return self.file.image_ids[self._shown].tolist()
 
     @property
     def image_files(self) -> list[Path]:
@@ -220,7 +218,7 @@ class Coco(DetectionDataset):
             whole_numbers(self.file.path, "images", self.file.images, side, "give the size in pixels")
             for side in ("width", "height")
         ]
-        limits = np.repeat(np.stack(sizes, axis=1), np.diff(self.file.first), axis=0)
+        limits = np.stack(sizes, axis=1)[self.file.image_index]
         boxes = np.clip(self.file.boxes, 0.0, np.concatenate([limits, limits], axis=1))
         if outside == "refuse" and (strays := np.abs(boxes - self.file.boxes).max(axis=1) > 1.0).any():
             raise DataError(
@@ -244,18 +242,14 @@ class Coco(DetectionDataset):
         return bool(wanted or with_masks)
 
     def _check_files(self) -> None:
-        listed: dict[Path, set[str]] = {}
-        missing = []
-        for i in self._shown:
-            path = self._files[i]
-            if path.parent not in listed:
-                listed[path.parent] = _names_in(path.parent)
-            if path.name not in listed[path.parent]:
-                missing.append((self.file.images[i]["id"], path))
+        files = self.image_files
+        folders = {file.parent for file in files}  # to list them is far cheaper than to ask for each file
+        listed = {file for folder in folders if folder.is_dir() for file in folder.iterdir()}
+        missing = [place for place, file in enumerate(files) if file not in listed]
         if missing:
             raise DataError(
-                f"{len(missing)} image files of {self.file.path} are missing, first image {missing[0][0]}: "
-                f"{missing[0][1]}",
+                f"{len(missing)} image files of {self.file.path} are missing, first image "
+                f"{self.image_ids[missing[0]]}: {files[missing[0]]}",
                 fix="name the folder that the file names are relative to with images=…, or restore the files",
             )
 
@@ -264,14 +258,6 @@ def url_path(record: dict[str, Any]) -> str | None:
     """Folder and file of an image at the end of its ``coco_url``: ``train2017/000000391895.jpg``."""
     url = record.get("coco_url")
     return "/".join(url.split("/")[-2:]) if url and isinstance(url, str) else None
-
-
-def _names_in(folder: Path) -> set[str]:
-    """Names of the files of a folder, maybe none: one listing is far cheaper than a question for each file."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries}
 
 
 def path_for_split(root: Path, path: str | Path, split: str) -> Path:

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from longtail.annotations.read import read_coco_file
-from longtail.datasets.annotated import Annotated, choose_file, spellings
+from longtail.datasets.annotated import Annotated, choose_file
+from longtail.datasets.splits import spellings
 from longtail.errors import DataError
 from longtail.folders import is_hidden
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from longtail.annotations.coco_file import CocoFile
 from longtail.annotations.read import read_coco_file
-from longtail.errors import ConfigError, DataError
+from longtail.errors import ConfigError
+from longtail.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ def choose_images(
 
 def _contents(file: CocoFile) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Classes of every image, how often each is there, and images of every class; crowd regions left out."""
-    owner = np.repeat(np.arange(len(file.images)), np.diff(file.first))[~file.crowd]
-    keys, many = np.unique(owner * file.num_classes + file.labels[~file.crowd], return_counts=True)
+    keys, many = np.unique(
+        file.image_index[~file.crowd] * file.num_classes + file.labels[~file.crowd], return_counts=True
+    )
     image, label = np.divmod(keys, file.num_classes)
     cuts = np.searchsorted(image, np.arange(1, len(file.images)))
     by_class = np.argsort(label, kind="stable")
@@ -187,10 +189,7 @@ def _reference_counts(reference: str | Path | Sequence[int] | np.ndarray) -> np.
 
 def _write(file: CocoFile, subset: LongTailSubset, folder: Path) -> None:
     kept = set(subset.image_ids.tolist())
-    try:
-        content = json.loads(file.path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {file.path} again: {error}", fix="do not change it meanwhile") from error
+    content = read_json(file.path, "annotations", "do not change the file meanwhile")
     content["images"] = [image for image in content["images"] if image["id"] in kept]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
     shown: dict[int, set[int]] = {}

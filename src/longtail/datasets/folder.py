@@ -15,10 +15,10 @@ from longtail.datasets.class_files import (
 from longtail.datasets.layouts import Layout, all_pairs, find_folders, find_split_list, listed, named_folders
 from longtail.datasets.pairing import Pair
 from longtail.datasets.pairs import ImageLabelPairs
-from longtail.datasets.parting import ALL, in_split, parting_note
 from longtail.datasets.photographs import RGB, PhotoFormat
+from longtail.datasets.splits import ALL, in_split, parting_note
 from longtail.errors import ConfigError, DataError
-from longtail.json_files import read_text
+from longtail.json_files import read_lines
 
 
 class SegmentationFolder(ImageLabelPairs):
@@ -51,7 +51,7 @@ class SegmentationFolder(ImageLabelPairs):
         label_suffix: The same of label stems; None finds ``_mask``, ``_label``, ``_L`` and the like.
         split_list: File that lists the images of the split, one per line; ``{split}`` in it is the split.
         val_share: Share of the images that is "val" where nothing else parts them.
-        split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``parting.in_split``.
+        split_by: Pattern that groups the images there, such as ``video_(\\d+)``: see ``splits.in_split``.
         classes: File of classes, where it is elsewhere: ``classes.json``, ``classes.txt``, ``labelmap.txt``,
             ``class_dict.csv`` or ``_classes.csv``.
         names: Class names, instead of a file.
@@ -135,14 +135,7 @@ class SegmentationFolder(ImageLabelPairs):
         if listing is None and split_by is None:
             listing = find_split_list(root, split)
         if listing is not None:
-            entries = [
-                line.strip()
-                for line in read_text(
-                    listing, "the images of a split", "give a list of names, one per line"
-                ).splitlines()
-                if line.strip()
-            ]
-            return listed(pairs, listing, entries, root)
+            return listed(pairs, listing, read_lines(listing, "the images of a split"), root)
         kept = in_split([p[0] for p in pairs], split, layout.images, val_share=val_share, split_by=split_by)
         self.note = parting_note(layout.images, val_share, split_by)
         return [pair for pair, keep in zip(pairs, kept, strict=True) if keep]

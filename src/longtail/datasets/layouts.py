@@ -7,14 +7,13 @@ from pathlib import Path
 
 from longtail.datasets.class_files import CLASS_FILES
 from longtail.datasets.pairing import Pair, has_both, pair_folders, strip_suffix
-from longtail.datasets.parting import ALL
+from longtail.datasets.splits import ALL, is_split, no_split, spellings
 from longtail.errors import DataError
 from longtail.folders import folders_in
 
 _IMAGE_FOLDERS = ("images", "JPEGImages")
 _LABEL_FOLDERS = ("labels", "masks", "annotations", "SegmentationClass")
 _LABEL_ENDS = ("_labels", "_masks", "_annotations", "annot")
-_SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 _LISTS = ("ImageSets/Segmentation", "ImageSets", "splits", "")
 
 
@@ -49,8 +48,10 @@ def find_folders(root: Path, split: str | None) -> list[Layout]:
     if by_split:
         if split in (None, ALL):
             return [Layout(i, m, prefix=f"{name}/") for name, i, m in by_split]
-        _, photos, masks = _of_split(root, by_split, str(split))
-        return [Layout(photos, masks)]
+        found = next(((i, m) for name, i, m in by_split if name in spellings(split)), None)
+        if found is None:
+            raise no_split(root, split, [*(name for name, *_ in by_split), ALL])
+        return [Layout(*found)]
     if has_both(root):
         return [Layout(root, root, whole=True)]
     folders = f"{_IMAGE_FOLDERS[0]} and {', '.join(_LABEL_FOLDERS[:-1])} or {_LABEL_FOLDERS[-1]}"
@@ -70,10 +71,10 @@ def named_folders(root: Path, image_dir: str | Path, label_dir: str | Path, spli
     images, labels = (root / str(f).replace("{split}", "" if whole else str(split)) for f in (image_dir, label_dir))
     if "{split}" in str(image_dir):
         return Layout(images, labels)
-    own = [part for part in Path(image_dir).parts if _is_split(part)][-1:]
+    own = [part for part in Path(image_dir).parts if is_split(part)][-1:]
     if not own:
         return split_of(images, labels, split, only_customary=True)
-    if not whole and own[0] not in synonyms(str(split)):
+    if not whole and own[0] not in spellings(split):
         raise DataError(
             f"image_dir {image_dir} holds split {own[0]!r} by its name, not {split!r}",
             fix=f"ask for split {own[0]} or {ALL}, or write {{split}} into image_dir and label_dir",
@@ -96,24 +97,15 @@ def split_of(images: Path, labels: Path, split: str | None, *, only_customary: b
     if not images.is_dir():
         raise DataError(f"folder {images} does not exist", fix="check the layout, or name it with image_dir")
     splits = folders_in(images)
-    if only_customary and not any(_is_split(path.name) or path.name == split for path in splits):
+    if only_customary and not any(is_split(path.name) or path.name == split for path in splits):
         splits = []
     if split in (None, ALL) or not splits:
         return Layout(images, labels, whole=True)
     for path in splits:
-        if path.name in synonyms(str(split)):
-            inner = next(
-                (labels / name for name in synonyms(path.name) if (labels / name).is_dir()), labels / path.name
-            )
-            return Layout(path, inner)
-    raise DataError(
-        f"{images} has no split {split!r}", fix=f"choose one of {', '.join(p.name for p in splits)}, or {ALL}"
-    )
-
-
-def synonyms(split: str) -> tuple[str, ...]:
-    """Names that stand for a split, its own first: ``valid`` is ``val``."""
-    return (split, *(name for names in _SYNONYMS if split in names for name in names if name != split))
+        if path.name in spellings(split):
+            names = (path.name, *spellings(split))
+            return Layout(path, next((labels / n for n in names if (labels / n).is_dir()), labels / path.name))
+    raise no_split(images, split, [*(path.name for path in splits), ALL])
 
 
 def find_split_list(root: Path, split: str) -> Path | None:
@@ -123,10 +115,10 @@ def find_split_list(root: Path, split: str) -> Path | None:
         DataError: There are lists of other splits alone.
     """
     for folder in (root / name for name in _LISTS):
-        for name in synonyms(split):
+        for name in spellings(split):
             if (path := folder / f"{name}.txt").is_file():
                 return path
-        others = sorted(path.stem for path in folder.glob("*.txt") if _is_split(path.stem))
+        others = sorted(path.stem for path in folder.glob("*.txt") if is_split(path.stem))
         if others:
             raise DataError(f"{folder} has no list {split}.txt", fix=f"choose one of {', '.join(others)}, or {ALL}")
     return None
@@ -186,14 +178,10 @@ def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _is_split(name: str) -> bool:
-    return any(name in names for names in _SYNONYMS)
-
-
 def _split_folders(root: Path) -> Iterator[tuple[str, Path, Path]]:
     """Split, folder of images and folder of labels of ``train/images``, ``train_labels`` and ``train/NAME_mask.png``."""
     for folder in folders_in(root):
-        if not _is_split(folder.name):
+        if not is_split(folder.name):
             continue
         images, labels = _first_folder(folder, _IMAGE_FOLDERS), _first_folder(folder, _LABEL_FOLDERS)
         parallel = _first_folder(root, [f"{folder.name}{end}" for end in _LABEL_ENDS])
@@ -203,12 +191,3 @@ def _split_folders(root: Path) -> Iterator[tuple[str, Path, Path]]:
             yield folder.name, folder, parallel
         elif has_both(folder):
             yield folder.name, folder, folder
-
-
-def _of_split(root: Path, by_split: Sequence[tuple[str, Path, Path]], split: str) -> tuple[str, Path, Path]:
-    for place in by_split:
-        if place[0] in synonyms(split):
-            return place
-    raise DataError(
-        f"{root} has no split {split!r}", fix=f"choose one of {', '.join(name for name, *_ in by_split)}, or {ALL}"
-    )

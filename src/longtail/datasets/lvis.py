@@ -1,16 +1,11 @@
 """LVIS v1.0 and v0.5: COCO's images, 1,203 (1,230) categories, federated annotation."""
 
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from longtail.datasets.base import DetectionSample
 from longtail.datasets.coco import Coco, url_path
-from longtail.errors import DataError
-from longtail.frequency.groups import CategoryGroups
 
 
 class Lvis(Coco):
@@ -67,39 +62,7 @@ class Lvis(Coco):
             transform=transform,
         )
 
-    @cached_property
-    def negative_classes(self) -> list[np.ndarray]:
-        """Classes that were looked for in each image and are not there, int64."""
-        return self._classes_of("neg_category_ids")
-
-    @cached_property
-    def not_exhaustive_classes(self) -> list[np.ndarray]:
-        """Classes of which each image may show more than is annotated, int64."""
-        return self._classes_of("not_exhaustive_category_ids")
-
-    @property
-    def image_counts(self) -> np.ndarray:
-        """Training images that show each class, int64 (C,), as the file says."""
-        return self._counts("image_count")
-
-    @property
-    def evaluation_groups(self) -> CategoryGroups:
-        """Rare, common and frequent classes by their training images."""
-        return CategoryGroups.lvis(self.image_counts)
-
     @staticmethod
     def _image_path(record: dict[str, Any], source: Path) -> str:
         """The end of ``coco_url``: v0.5's file names are of 2014, v1 has none."""
         return url_path(record) or Coco._image_path(record, source)
-
-    def _classes_of(self, key: str) -> list[np.ndarray]:
-        of = self.file.class_of
-        return [np.array(sorted(of[c] for c in self.file.images[i].get(key, ())), dtype=np.int64) for i in self._shown]
-
-    def _counts(self, key: str) -> np.ndarray:
-        try:
-            return np.array([category[key] for category in self.file.categories], dtype=np.int64)
-        except KeyError as error:
-            raise DataError(
-                f"the categories of {self.file.path} have no {key}", fix="use LVIS's own file, or count_instances"
-            ) from error

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample
+from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample, label_type
 from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.photographs import RGB, PhotoFormat, is_turned, upright_size
 from longtail.datasets.sample_tensors import mask_tensor
-from longtail.errors import ConfigError, DataError
+from longtail.errors import DataError
 from longtail.frequency.count_pixels import num_cores, process_pool, quiet_forks
 from longtail.frequency.label_format import PLAIN, LabelFormat, class_table
 from longtail.frequency.label_image import class_ids, open_label
@@ -51,12 +51,7 @@ class ImageLabelPairs(SegmentationDataset):
         photos: PhotoFormat = RGB,
         transform: Callable[[SegmentationSample], SegmentationSample] | None = None,
     ) -> None:
-        if ignore_index < classes.num_classes:
-            what = "negative" if ignore_index < 0 else f"the id of class {classes.names[ignore_index]!r}"
-            raise ConfigError(
-                f"ignore_index {ignore_index} is {what} ({classes.num_classes} classes)",
-                fix="choose one above all class ids, e.g. 255, or 65535 for 16-bit labels",
-            )
+        self._dtype = label_type(classes, ignore_index)
         self.pairs = list(pairs)
         self.classes = classes
         self.ignore_index = ignore_index
@@ -72,7 +67,6 @@ class ImageLabelPairs(SegmentationDataset):
             )
             label_format = replace(label_format, table=table)
         self._format = label_format
-        self._dtype = np.uint8 if classes.num_classes <= 255 and ignore_index <= 255 else np.int32
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -107,10 +101,8 @@ class ImageLabelPairs(SegmentationDataset):
         else:
             doubtful = [_doubtful(chunk, self.photos) for chunk in chunks]
         for _, image_file, label_file in [pair for pairs in doubtful for pair in pairs]:
-            image, label = (
-                self.photos.read(image_file),
-                open_label(label_file, self._format),
-            )  # headers may mislead: the pixels do not
+            # headers may mislead: the pixels do not
+            image, label = self.photos.read(image_file), open_label(label_file, self._format)
             _check_sizes(image_file, image.shape[-2:], label_file, (label.height, label.width))
 
     @property

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from longtail.datasets.photographs import PhotoFormat
 from longtail.datasets.stored_bands import stored_bands
 from longtail.errors import DataError
-
-_AHEAD = 4  # files that are read while others are counted, for each reader
 
 
 @dataclass(frozen=True)
@@ -59,48 +58,36 @@ def photo_statistics(files: Sequence[Path], photos: PhotoFormat, readers: int = 
     if not files:
         raise DataError("there are no photographs to look at", fix="check the folder and the split")
     take = photos.stored if photos.bands is not None else lambda path: stored_bands(path, photos.pages)
-    total: _Sums | None = None
     with ThreadPoolExecutor(readers) as pool:
-        for start in range(0, len(files), readers * _AHEAD):
-            chunk = files[start : start + readers * _AHEAD]
-            for path, found in zip(chunk, pool.map(lambda path: _Sums.of(take(path), path), chunk), strict=True):
-                total = found if total is None else total.with_next(found, path)
-    assert total is not None
-    mean = total.sums / total.pixels
-    std = np.sqrt(np.maximum(total.squares / total.pixels - mean**2, 0))
-    return BandStatistics(total.kind, total.low, total.high, mean, std, len(files))
+        found = list(pool.map(lambda path: _sums(take(path), path), files))
+    first = found[0]
+    for path, sums in zip(files, found, strict=True):
+        if (sums.kind, len(sums.low)) != (first.kind, len(first.low)):
+            raise DataError(
+                f"image {path} has {len(sums.low)} bands of {sums.kind}, those before {len(first.low)} of {first.kind}",
+                fix="store all photographs alike, or take bands that all have with data.bands",
+            )
+    low, high, values, squares = (np.stack(column) for column in list(zip(*found, strict=True))[1:5])
+    pixels = sum(sums.pixels for sums in found)
+    mean = values.sum(axis=0) / pixels
+    std = np.sqrt(np.maximum(squares.sum(axis=0) / pixels - mean**2, 0))
+    return BandStatistics(first.kind, low.min(axis=0), high.max(axis=0), mean, std, len(files))
 
 
-@dataclass(frozen=True)
-class _Sums:
+class _Sums(NamedTuple):
+    """Sums of one photograph, for every band."""
+
     kind: str
     low: np.ndarray
     high: np.ndarray
-    sums: np.ndarray
+    values: np.ndarray
     squares: np.ndarray
     pixels: int
 
-    @classmethod
-    def of(cls, values: np.ndarray, path: Path) -> "_Sums":
-        """Sums of one photograph (bands, h, w)."""
-        flat = values.reshape(len(values), -1).astype(np.float64)
-        if not np.isfinite(flat).all():
-            raise DataError(f"image {path} has pixels that are no number", fix="fill them with a value")
-        squares = np.einsum("bp,bp->b", flat, flat)
-        return cls(values.dtype.name, flat.min(axis=1), flat.max(axis=1), flat.sum(axis=1), squares, flat.shape[1])
 
-    def with_next(self, other: "_Sums", path: Path) -> "_Sums":
-        """Sums of these photographs and one more."""
-        if (len(other.low), other.kind) != (len(self.low), self.kind):
-            raise DataError(
-                f"image {path} has {len(other.low)} bands of {other.kind}, those before {len(self.low)} of {self.kind}",
-                fix="store all photographs alike, or take bands that all have with data.bands",
-            )
-        return _Sums(
-            self.kind,
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-            self.sums + other.sums,
-            self.squares + other.squares,
-            self.pixels + other.pixels,
-        )
+def _sums(values: np.ndarray, path: Path) -> _Sums:
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    if not np.isfinite(flat).all():
+        raise DataError(f"image {path} has pixels that are no number", fix="fill them with a value")
+    squares = np.einsum("bp,bp->b", flat, flat)
+    return _Sums(values.dtype.name, flat.min(axis=1), flat.max(axis=1), flat.sum(axis=1), squares, flat.shape[1])

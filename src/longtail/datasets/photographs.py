@@ -104,14 +104,7 @@ class PhotoFormat:
 
     def header_size(self, path: Path) -> tuple[int, int] | None:
         """Height and width of a photograph by its header; None where only reading it tells whether it can be read."""
-        if self != RGB:
-            return upright_size(path)
-        try:
-            with Image.open(path) as image:
-                refuse_other_than_rgb(image, path)
-                return _size_upright(image)
-        except Exception:  # reading it says why
-            return None
+        return upright_size(path, only_rgb=self == RGB)
 
     def stored(self, path: str | Path) -> np.ndarray:
         """The bands (C, h, w) of a file that this format takes, with the values that are stored.
@@ -144,19 +137,22 @@ class PhotoFormat:
 RGB = PhotoFormat()
 
 
-def upright_size(path: Path) -> tuple[int, int] | None:
-    """Height and width by the file's header, after EXIF rotation; None where Pillow cannot read them."""
+def upright_size(path: Path, *, only_rgb: bool = False) -> tuple[int, int] | None:
+    """Height and width by the file's header, after EXIF rotation; None where Pillow cannot read them.
+
+    Args:
+        path: The file.
+        only_rgb: None for a file that is not of RGB bytes as well.
+    """
     try:
         with Image.open(path) as image:
-            return _size_upright(image)
+            if only_rgb:
+                refuse_other_than_rgb(image, path)
+            # only JPEGs have it in the header: for others Pillow may decode the whole image
+            turned = image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:  # headers are broken in many ways; reading the file finds the reason
         return None
-
-
-def _size_upright(image: Image.Image) -> tuple[int, int]:
-    # only JPEGs have it in the header: for others Pillow may decode the whole image
-    turned = image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def is_turned(path: Path) -> bool:

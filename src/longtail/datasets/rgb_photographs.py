@@ -11,8 +11,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from longtail.datasets.photographs import TIFF, not_rgb, refuse_other_than_rgb
-from longtail.errors import DataError
-from longtail.frequency.label_image import too_large
+from longtail.frequency.label_image import decoding
 
 _DECODED = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # by torchvision; the others by Pillow
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -71,24 +70,13 @@ def _without_alpha(image: Tensor, path: Path) -> Tensor:
 
 
 def _read_with_pillow(path: Path) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            refuse_other_than_rgb(image, path)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA"):
-                return _without_alpha(torch.from_numpy(np.array(upright)).permute(2, 0, 1), path)
-            pixels = np.array(upright.convert("RGB"))
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(
-            f"image {path} does not exist", fix="restore the file, or leave it and its label out"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise too_large("image", path) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        fix = "restore the file from its source"
-        if path.suffix.lower() in TIFF:
-            fix += "; bands and types that Pillow does not know need data.bands and data.value_range"
-        raise DataError(f"cannot read image {path}: {error}", fix=fix) from error
+    fix = "restore the file from its source"
+    if path.suffix.lower() in TIFF:
+        fix += "; bands and types that Pillow does not know need data.bands and data.value_range"
+    with decoding("image", path, fix), Image.open(path) as image:
+        refuse_other_than_rgb(image, path)
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("RGBA", "LA"):
+            return _without_alpha(torch.from_numpy(np.array(upright)).permute(2, 0, 1), path)
+        pixels = np.array(upright.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -8,14 +8,13 @@ import numpy as np
 from PIL import Image
 
 from longtail.classes_file import checked_palette, distinct_names
-from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample
+from longtail.datasets.base import ClassInfo, SegmentationDataset, SegmentationSample, label_type
 from longtail.datasets.class_files import find_class_file, read_class_file
 from longtail.datasets.fingerprint import fingerprint_of
-from longtail.datasets.layouts import synonyms
 from longtail.datasets.palette import generate_palette
-from longtail.datasets.parting import ALL, in_split, parting_note
 from longtail.datasets.sample_tensors import image_tensor, mask_tensor
-from longtail.errors import ConfigError, DataError, MissingDependencyError
+from longtail.datasets.splits import ALL, in_split, no_split, parting_note, spellings
+from longtail.errors import DataError, MissingDependencyError
 from longtail.frequency.label_format import class_table
 from longtail.frequency.label_image import class_histogram
 
@@ -63,13 +62,10 @@ class SegmentationSamples(SegmentationDataset):
     ) -> None:
         found = distinct_names(names, "names")
         colours = generate_palette(len(found)) if palette is None else checked_palette(palette, len(found), "palette")
-        if 0 <= ignore_index < len(found):
-            raise ConfigError(
-                f"ignore_index {ignore_index} is the id of class {found[ignore_index]!r}", fix="choose 255"
-            )
         if not len(samples):
             raise DataError("the data set holds no samples", fix="check its split")
         self.classes, self.ignore_index, self.transform = ClassInfo(found, colours), ignore_index, transform
+        self._dtype = label_type(self.classes, ignore_index)
         self.samples = samples
         self._image = image
         self._mask = mask if mask is not None or not isinstance(samples[0], Mapping) else _found(samples[0])
@@ -77,7 +73,6 @@ class SegmentationSamples(SegmentationDataset):
         columns = getattr(samples, "select_columns", None)
         self._masks = samples if columns is None else columns([self._mask])
         self._table = class_table(len(found), ignore_index, label_map=label_map, reduce_zero_label=reduce_zero_label)
-        self._dtype = np.uint8 if len(found) <= 255 and ignore_index <= 255 else np.int32
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -210,10 +205,10 @@ def saved_split(root: Path, split: str, val_share: float = 0.2) -> tuple[Any, st
             f"cannot read {root} as a data set of save_to_disk: {str(error).splitlines()[0]}", fix="check the folder"
         ) from error
     if isinstance(saved, DatasetDict):
-        for name in synonyms(split):
+        for name in spellings(split):
             if name in saved:
                 return saved[name], ""
-        raise DataError(f"{root} has no split {split!r}", fix=f"choose one of {', '.join(saved)}")
+        raise no_split(root, split, saved)
     kept = in_split([str(i) for i in range(len(saved))], split, root, val_share=val_share)
     if split == ALL:
         return saved, ""

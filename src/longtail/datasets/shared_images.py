@@ -29,20 +29,10 @@ def refuse_shared_images(
     Raises:
         DataError: An image is in both, as one file or as copies.
     """
-    by_size: dict[int, list[Path]] = {}
-    for path in train:
-        by_size.setdefault(_size(path), []).append(path)
-    ends: dict[int, dict[bytes, Path]] = {}
-    shared = []
-    for path in val:
-        size = _size(path)
-        if size not in by_size:
-            continue
-        if size not in ends:
-            ends[size] = {_ends(other, size): other for other in by_size[size]}
-        other = ends[size].get(_ends(path, size))
-        if other is not None and (other == path or filecmp.cmp(other, path, shallow=False)):
-            shared.append((other, path))
+    try:
+        shared = _shared(train, val)
+    except OSError as error:
+        raise DataError(f"cannot read image {error.filename}: {error.strerror}", fix="restore the file") from error
     if shared:
         other, path = min(shared)
         how = str(path) if other == path else f"{path}, a copy of {other},"
@@ -52,19 +42,28 @@ def refuse_shared_images(
         )
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise DataError(f"cannot read image {path}: {error.strerror}", fix="restore the file") from error
+def _shared(train: Sequence[Path], val: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Pairs of a training image and one of the other split that are the same file, or copies."""
+    by_size: dict[int, list[Path]] = {}
+    for path in train:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    ends: dict[int, dict[bytes, Path]] = {}
+    shared = []
+    for path in val:
+        size = path.stat().st_size
+        if size not in by_size:
+            continue
+        if size not in ends:
+            ends[size] = {_ends(other, size): other for other in by_size[size]}
+        other = ends[size].get(_ends(path, size))
+        if other is not None and (other == path or filecmp.cmp(other, path, shallow=False)):
+            shared.append((other, path))
+    return shared
 
 
 def _ends(path: Path, size: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.blake2b(file.read(_READ))
-            file.seek(max(0, size - _READ))
-            digest.update(file.read(_READ))
-    except OSError as error:
-        raise DataError(f"cannot read image {path}: {error.strerror}", fix="restore the file") from error
+    with path.open("rb") as file:
+        digest = hashlib.blake2b(file.read(_READ))
+        file.seek(max(0, size - _READ))
+        digest.update(file.read(_READ))
     return digest.digest()

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from longtail.errors import DataError, MissingDependencyError
-from longtail.frequency.label_image import too_large
+from longtail.frequency.label_image import decoding
 
 _KINDS = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 _MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16", "I", "F")
@@ -24,25 +24,13 @@ def stored_bands(path: Path, pages: str = "refuse") -> np.ndarray:
         DataError: The file is missing or corrupt, or of a kind that is not understood.
         MissingDependencyError: A TIFF file without tifffile.
     """
-    try:
+    with decoding("image", path):
         if path.suffix.lower() == ".npy":
             values = _from_array(np.load(path, allow_pickle=False), path)
         elif path.suffix.lower() in (".tif", ".tiff"):
             values = _from_tiff(path, pages)
         else:
             values = _from_picture(path)
-    except (DataError, MissingDependencyError):
-        raise
-    except FileNotFoundError as error:
-        raise DataError(
-            f"image {path} does not exist", fix="restore the file, or leave it and its label out"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise too_large("image", path) from error
-    except Exception as error:  # decoders fail in many ways
-        raise DataError(
-            f"cannot read image {path}: {str(error) or type(error).__name__}", fix="restore the file from its source"
-        ) from error
     if values.dtype.name not in _KINDS or 0 in values.shape:
         raise DataError(
             f"image {path} holds {values.dtype} values of shape {values.shape}",

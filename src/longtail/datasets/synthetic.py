@@ -121,11 +121,6 @@ class LongTailScenes(SegmentationDataset, DetectionDataset):
         return self._semantic(ground, things, owner)
 
     @property
-    def label_files(self) -> None:
-        """None: there are no files."""
-        return None
-
-    @property
     def image_labels(self) -> list[np.ndarray]:
         """Object classes 0 … of every scene, as in its detection sample, without rendering."""
         return [

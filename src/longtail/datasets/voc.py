@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from longtail.annotations.read import annotation_table
-from longtail.datasets.annotated import Annotated, place_images, read_lines, relative_name, spellings
+from longtail.datasets.annotated import Annotated, coco_table, place_images
 from longtail.datasets.coco import Coco
 from longtail.datasets.photographs import image_sizes
+from longtail.datasets.splits import no_split, spellings
 from longtail.errors import ConfigError, DataError
+from longtail.json_files import read_lines
 
 _OF_CLASS = ("_train", "_val", "_trainval", "_test")  # lists of one class, such as cat_train.txt
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -64,7 +65,6 @@ def read_voc(root: Path, split: str | None) -> Annotated:
     corners = [value for record in records for _, _, box in record.objects for value in box]
     edges = any(value == 0 or value != int(value) for value in corners)
     images = _image_files(root, folders, mine)
-    sizes = _sizes(images, mine)
     class_of = {name: c for c, name in enumerate(names)}
     annotations: list[dict[str, Any]] = []
     for number, record in enumerate(mine):
@@ -72,7 +72,6 @@ def read_voc(root: Path, split: str | None) -> Annotated:
             x, y = (left, top) if edges else (left - 1, top - 1)
             annotations.append(
                 {
-                    "id": len(annotations),
                     "image_id": number,
                     "category_id": class_of[name],
                     "bbox": [x, y, right - x, bottom - y],
@@ -80,18 +79,11 @@ def read_voc(root: Path, split: str | None) -> Annotated:
                     "iscrowd": int(difficult),
                 }
             )
-    content = {
-        "images": [
-            {"id": number, "file_name": relative_name(image, root), "height": height, "width": width}
-            for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True))
-        ],
-        "annotations": annotations,
-        "categories": [{"id": c, "name": name} for name, c in class_of.items()],
-    }
+    table = coco_table(folders[0], root, images, _sizes(images, mine), names, annotations)
     notes = [f"boxes are {'edges' if edges else 'pixels counted from 1'}"]
     if marked := sum(a["iscrowd"] for a in annotations):
         notes.append(f"{marked} difficult objects are neither targets nor false positives")
-    return Annotated(annotation_table(content, folders[0]), [root], has_splits, "; ".join(notes))
+    return Annotated(table, [root], has_splits, "; ".join(notes))
 
 
 def _annotation_folders(root: Path) -> list[Path]:
@@ -110,8 +102,7 @@ def _of_split(
     if folders[0].name != "Annotations":
         mine = [record for record in records if record.file.parent.name in spellings(split)]
         if not mine:
-            known = ", ".join(folder.name for folder in folders)
-            raise DataError(f"{root} has no split {split!r}", fix=f"choose one of {known}")
+            raise no_split(root, split, [folder.name for folder in folders])
         return mine, True
     lists = {path.stem: path for path in sorted((folders[0].parent / "ImageSets" / "Main").glob("*.txt"))}
     lists = {name: path for name, path in lists.items() if not name.endswith(_OF_CLASS)}
@@ -119,15 +110,14 @@ def _of_split(
         return list(records), False
     found = next((lists[s] for s in spellings(split) if s in lists), None)
     if found is None:
-        raise DataError(f"{folders[0].parent} has no split {split!r}", fix=f"choose one of {', '.join(lists)}")
+        raise no_split(folders[0].parent, split, lists)
     by_name = {record.file.stem: record for record in records}
     mine = []
     for name in read_lines(found):
-        if name:
-            record = by_name.get(name) or by_name.get(name.split()[0])
-            if record is None:
-                raise DataError(f"{found} lists {name}, which {folders[0]} has no XML file of", fix="restore the file")
-            mine.append(record)
+        record = by_name.get(name) or by_name.get(name.split()[0])
+        if record is None:
+            raise DataError(f"{found} lists {name}, which {folders[0]} has no XML file of", fix="restore the file")
+        mine.append(record)
     if not mine:
         raise DataError(f"{found} lists no images", fix="give the name of an image on each line")
     return mine, True

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from longtail.annotations.read import annotation_table
 from longtail.classes_file import distinct_names, read_classes_file
-from longtail.datasets.annotated import Annotated, read_lines, relative_name, spellings
+from longtail.datasets.annotated import Annotated, coco_table
 from longtail.datasets.coco import Coco, path_for_split
 from longtail.datasets.pairing import IMAGE_SUFFIXES
 from longtail.datasets.photographs import image_sizes
+from longtail.datasets.splits import no_split, spellings
 from longtail.errors import DataError
 from longtail.folders import files_in
-from longtail.json_files import read_text
+from longtail.json_files import read_lines, read_text
 
 _OUTSIDE = 0.01  # how far numbers may lie outside of 0 … 1: exports round
 _LINE = "give `class x y width height` or `class x1 y1 x2 y2 x3 y3 …`, shares of the image from 0 to 1"
@@ -84,21 +84,13 @@ def read_yolo(root: Path, split: str | None, description: Path | None = None) ->
         twice += len(lines) - len(distinct)
         for category, values in distinct:
             shape = _box(values, width, height) if len(values) == 4 else _polygon(values, width, height)
-            records.append({"id": len(records), "image_id": number, "category_id": category, "iscrowd": 0, **shape})
-    content = {
-        "images": [
-            {"id": number, "file_name": relative_name(image, root), "height": height, "width": width}
-            for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True))
-        ],
-        "annotations": records,
-        "categories": [{"id": number, "name": name} for number, name in enumerate(known.names)],
-    }
+            records.append({"image_id": number, "category_id": category, **shape})
     notes = {
         "{} images have no label file and so no objects": labels.count(None),
         "{} lines that stand twice in their file are read once": twice,
     }
     note = "; ".join(words.format(count) for words, count in notes.items() if count)
-    return Annotated(annotation_table(content, known.file), [root], has_splits, note)
+    return Annotated(coco_table(known.file, root, images, sizes, known.names, records), [root], has_splits, note)
 
 
 def _describe(root: Path, file: Path | None) -> _Description:
@@ -154,7 +146,7 @@ def _images(root: Path, known: _Description, split: str | None) -> tuple[list[Pa
     if folders:
         return _of_folder(folders[0]), True
     if named and (len(named) > 1 or known.file.suffix in _YAML):
-        raise DataError(f"{known.file} has no split {split!r}", fix=f"choose one of {', '.join(named)}")
+        raise no_split(known.file, split, named)
     if named:
         return _of_sources(next(iter(named.values())), known, root), False
     return _of_folder(root / "images" if (root / "images").is_dir() else root), False
@@ -180,12 +172,11 @@ def _of_folder(folder: Path) -> list[Path]:
 def _of_list(file: Path, base: Path) -> list[Path]:
     """Images that a text file lists, one per line."""
     found = []
-    for number, name in enumerate(read_lines(file), start=1):
-        if name:
-            path = _under(file.parent, name) or _under(base, name)
-            if path is None:
-                raise DataError(f"line {number} of {file} names {name}, which does not exist", fix="restore the image")
-            found.append(path)
+    for name in read_lines(file):
+        path = _under(file.parent, name) or _under(base, name)
+        if path is None:
+            raise DataError(f"{file} names {name}, which does not exist", fix="restore the image")
+        found.append(path)
     if not found:
         raise DataError(f"{file} lists no images", fix="give the file of an image on each line")
     return found
@@ -223,8 +214,8 @@ def _labels_of(folder: Path) -> Path:
 
 def _lines(file: Path, known: _Description) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Class and numbers of every line of a label file."""
-    for number, line in enumerate(read_lines(file), start=1):
-        if not line:
+    for number, line in enumerate(read_text(file, "boxes", _LINE).splitlines(), start=1):
+        if not line.strip():
             continue
         where = f"line {number} of {file}"
         try:

@@ -1,14 +1,15 @@
 """Label images: decoding, and the occurrences of every stored value, at the speed of the decoder."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from longtail.errors import DataError
+from longtail.errors import DataError, LongtailError
 from longtail.frequency.label_format import PLAIN, LabelFormat
 
 #: Formats, in Pillow's words, that hold no ids.
@@ -36,20 +37,11 @@ def open_label(path: str | Path, format: LabelFormat = PLAIN) -> Image.Image:
         DataError: The file is missing, corrupt, of a lossy format, has several pages, or has colours that ``format``
             does not tell.
     """
-    try:
-        with Image.open(path) as file:
-            _refuse_inexact(file, path)
-            stretch = _STRETCH.get(_raw_mode(file), 1)
-            file.load()
-            image: Image.Image = file
-    except FileNotFoundError as error:
-        raise DataError(f"label image {path} does not exist", fix="restore the file, or remove its image") from error
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise too_large("label image", path) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"cannot read label image {path}: {error}", fix="restore the file from its source") from error
+    with decoding("label image", path), Image.open(path) as file:
+        _refuse_inexact(file, path)
+        stretch = _STRETCH.get(_raw_mode(file), 1)
+        file.load()
+        image: Image.Image = file
     if image.mode == "1":
         image, stretch = image.convert("L"), 255
     if format.colours:
@@ -63,13 +55,33 @@ def open_label(path: str | Path, format: LabelFormat = PLAIN) -> Image.Image:
     return image.point([value // stretch for value in range(256)]) if stretch > 1 else image
 
 
-def too_large(what: str, path: str | Path) -> DataError:
-    """The error for a picture that Pillow takes for an attack."""
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-    return DataError(
-        f"{what} {path} has more than {limit:.0f} megapixels, which are not read at once",
-        fix="cut it and what belongs to it into tiles, such as 2048 x 2048",
-    )
+@contextmanager
+def decoding(what: str, path: str | Path, fix: str = "restore the file from its source") -> Iterator[None]:
+    """Turn what decoders raise into one error that names the file.
+
+    Args:
+        what: What the file is, for the error.
+        path: The file.
+        fix: The way out where the file cannot be decoded.
+
+    Raises:
+        DataError: The file is missing, corrupt, or larger than Pillow reads.
+    """
+    try:
+        yield
+    except LongtailError:
+        raise
+    except FileNotFoundError as error:
+        fix = "restore the file, or leave it and what belongs to it out"
+        raise DataError(f"{what} {path} does not exist", fix=fix) from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise DataError(
+            f"{what} {path} has more than {limit:.0f} megapixels, which are not read at once",
+            fix="cut it and what belongs to it into tiles, such as 2048 x 2048",
+        ) from error
+    except Exception as error:  # decoders fail in many ways
+        raise DataError(f"cannot read {what} {path}: {str(error) or type(error).__name__}", fix=fix) from error
 
 
 def _refuse_inexact(file: ImageFile.ImageFile, path: str | Path) -> None:

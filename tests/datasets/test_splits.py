@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from longtail.datasets.parting import in_split, parting_note
+from longtail.datasets.splits import in_split, parting_note
 from longtail.errors import ConfigError, DataError
 
 SOURCE = Path("data/boxes.json")

@@ -1,14 +1,46 @@
-"""Train and val of data without splits: parted by the names of the images, or of groups of images."""
+"""Splits: how their names are spelled, and train and val of data without splits, parted by the names of the images."""
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from longtail.errors import ConfigError, DataError
 
 #: Takes every image, whatever its split.
 ALL = "all"
+_SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+def spellings(split: str | None) -> tuple[str, ...]:
+    """A split as data sets spell it, as asked for first: ``val``, ``valid``, ``validation``, ``Val`` …"""
+    for names in _SPELLINGS.values():
+        if split in names:
+            return tuple(dict.fromkeys((split, *names, *(name.capitalize() for name in names))))
+    return (split,) if split else ()
+
+
+def is_split(name: str) -> bool:
+    """Whether a name is train, val or test in any spelling."""
+    return any(name.lower() in names for names in _SPELLINGS.values())
+
+
+def split_of(text: str | None) -> str | None:
+    """The split that a text names, such as ``val`` of ``annotations/instances_val2017.json``; None for none or several."""
+    words = set(re.findall("[a-z]+", (text or "").lower()))
+    named = [split for split, names in _SPELLINGS.items() if words & set(names)]
+    return named[0] if len(named) == 1 else None
+
+
+def no_split(source: object, split: str | None, known: Iterable[object]) -> DataError:
+    """The error for a split that the data do not have.
+
+    Args:
+        source: Names the data.
+        split: The split.
+        known: What to choose from instead.
+    """
+    return DataError(f"{source} has no split {split!r}", fix=f"choose one of {', '.join(map(str, known))}")
 
 
 def in_split(
