@@ -8,7 +8,7 @@ from PIL import Image
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.frequency.label_format import LabelFormat
+from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.metrics.results import Results
 from longtail.metrics.score_labels import score_label_folders
 from longtail.metrics.segmentation import confusion_matrix, iou_per_class
@@ -137,7 +137,9 @@ def test_classes_from_the_files_or_a_classes_file(folders):
 def test_reduce_zero_label_shifts_the_labels_alone(tmp_path):
     write(tmp_path / "l" / "x.png", np.array([[0, 1, 2, 3, 255]], np.uint8))
     write(tmp_path / "p" / "x.png", np.array([[2, 0, 1, 1, 2]], np.uint8))
-    results = score_label_folders(tmp_path / "l", tmp_path / "p", classes=3, reduce_zero_label=True)
+    results = score_label_folders(
+        tmp_path / "l", tmp_path / "p", classes=3, label_format=PLAIN.mapped(3, 255, reduce_zero_label=True)
+    )
     assert results.own.extra["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
 
 

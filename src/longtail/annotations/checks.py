@@ -8,7 +8,8 @@ import numpy as np
 
 from longtail.errors import DataError
 
-_MAX_ID = 2**63 - 1
+#: Largest id.
+MAX_ID = 2**63 - 1
 _EXACT = 2**53  # beyond it, floats skip whole numbers
 _SHOWN = 60  # characters of a value that an error repeats
 
@@ -69,9 +70,9 @@ def whole_numbers(source: object, name: str, records: Sequence[dict[str, Any]], 
         numbers = None
     if numbers is not None and (numbers >= 0).all():
         return numbers
-    place = next(i for i, v in enumerate(values) if type(v) is not int or not 0 <= v <= _MAX_ID)
-    large = type(values[place]) is int and values[place] > _MAX_ID
-    what = f"which is above {_MAX_ID} (2^63 - 1)" if large else "no whole number from 0 on"
+    place = next(i for i, v in enumerate(values) if type(v) is not int or not 0 <= v <= MAX_ID)
+    large = type(values[place]) is int and values[place] > MAX_ID
+    what = f"which is above {MAX_ID} (2^63 - 1)" if large else "no whole number from 0 on"
     raise DataError(f"{name}[{place}] of {source} has the {key} {shown(records[place][key])}, {what}", fix=fix)
 
 

@@ -41,6 +41,7 @@ class CocoFile:
         ignored: bool (n,), objects that LVIS leaves out of the scores.
         federated: Whether the file says which classes were looked for in its images (LVIS).
         notes: What whoever counts, trains or scores should know of how the file was read.
+        ids_of_names: Whether the ids of the images were made of the names of their files.
         content: The bytes that ``places`` point into, where they are not those of the file.
     """
 
@@ -57,6 +58,7 @@ class CocoFile:
     ignored: np.ndarray
     federated: bool = False
     notes: tuple[str, ...] = ()
+    ids_of_names: bool = False
     content: bytes | None = field(default=None, repr=False)
     _open: dict[str, Any] = field(default_factory=dict, repr=False)
 

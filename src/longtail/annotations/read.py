@@ -53,18 +53,19 @@ def read_coco_file(path: str | Path) -> CocoFile:
     return _table(path, data)
 
 
-def annotation_table(content: Mapping[str, Any], source: str | Path) -> CocoFile:
+def annotation_table(content: Mapping[str, Any], source: str | Path, *, ids_of_names: bool = False) -> CocoFile:
     """Annotations of another layout in memory, with the checks of a COCO-style file.
 
     Args:
         content: ``images``, ``annotations`` and ``categories``, as a COCO-style file holds them.
         source: File or folder that they come from: names them in errors.
+        ids_of_names: Whether the ids of the images were made of the names of their files.
 
     Raises:
         DataError: See ``read_coco_file``.
     """
     data = json.dumps(content).encode()
-    return replace(_table(Path(source), data), content=data)
+    return replace(_table(Path(source), data), content=data, ids_of_names=ids_of_names)
 
 
 def _table(path: Path, data: bytes) -> CocoFile:

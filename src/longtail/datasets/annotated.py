@@ -1,11 +1,14 @@
 """Common parts of the readers of detection layouts: the files of a split, the place of its images, their objects."""
 
+import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from longtail.annotations.checks import MAX_ID
 from longtail.annotations.coco_file import CocoFile
 from longtail.annotations.read import annotation_table
 from longtail.datasets.pairing import IMAGE_SUFFIXES
@@ -96,7 +99,10 @@ def coco_table(
     names: Sequence[str],
     objects: Iterable[Mapping[str, Any]],
 ) -> CocoFile:
-    """Annotations of another layout, as those of a COCO-style file.
+    """Annotations of a layout without ids, as those of a COCO-style file.
+
+    File names that are numbers are the ids of the images, as in COCO. Others have the hash of their path in the data set:
+    an image has the same id in every split and on every machine, and no one's count from 0 or 1 passes for it.
 
     Args:
         source: File or folder that they come from, for errors.
@@ -107,18 +113,32 @@ def coco_table(
         objects: COCO-style records, with the place of the image as ``image_id`` and the class id as ``category_id``.
 
     Raises:
-        DataError: See ``read_coco_file``.
+        DataError: An image is there twice; or see ``read_coco_file``.
     """
     files = [file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file) for file in images]
+    if twice := [name for name, count in Counter(files).items() if count > 1]:
+        raise DataError(f"image {twice[0]} of {root} is listed twice", fix="list every image once")
+    ids = _ids_of_names(files)
     content = {
         "images": [
-            {"id": place, "file_name": file, "height": height, "width": width}
-            for place, (file, (height, width)) in enumerate(zip(files, sizes, strict=True))
+            {"id": identity, "file_name": file, "height": height, "width": width}
+            for identity, file, (height, width) in zip(ids, files, sizes, strict=True)
         ],
-        "annotations": [{"id": place, **record} for place, record in enumerate(objects)],
+        "annotations": [
+            {"id": place, **record, "image_id": ids[record["image_id"]]} for place, record in enumerate(objects)
+        ],
         "categories": [{"id": place, "name": name} for place, name in enumerate(names)],
     }
-    return annotation_table(content, source)
+    return annotation_table(content, source, ids_of_names=True)
+
+
+def _ids_of_names(names: Sequence[str]) -> list[int]:
+    stems = [PurePosixPath(name).stem for name in names]
+    ids = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
+    if len(set(ids)) == len(names) and max(ids, default=0) <= MAX_ID:
+        return ids
+    digests = [hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest() for name in names]
+    return [int.from_bytes(digest, "little") & MAX_ID for digest in digests]
 
 
 def _fitting(name: str, by_name: dict[str, list[Path]], folders: Sequence[Path]) -> Path | None:

@@ -1,7 +1,6 @@
 """``ImageLabelPairs``: photographs with one label image each, the data set that the named ones build on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from longtail.datasets.photographs import RGB, PhotoFormat, is_turned, upright_s
 from longtail.datasets.sample_tensors import mask_tensor
 from longtail.errors import DataError
 from longtail.frequency.count_pixels import num_cores, process_pool, quiet_forks
-from longtail.frequency.label_format import PLAIN, LabelFormat, class_table
+from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.frequency.label_image import class_ids, open_label
 
 _TURN = "turn the label likewise, or store the photograph upright without the tag"
@@ -57,16 +56,9 @@ class ImageLabelPairs(SegmentationDataset):
         self.ignore_index = ignore_index
         self.transform = transform
         self.photos: PhotoFormat = photos
-        if label_map or reduce_zero_label:
-            table = class_table(
-                classes.num_classes,
-                ignore_index,
-                table=label_format.table,
-                label_map=label_map,
-                reduce_zero_label=reduce_zero_label,
-            )
-            label_format = replace(label_format, table=table)
-        self._format = label_format
+        self._format = label_format.mapped(
+            classes.num_classes, ignore_index, label_map, reduce_zero_label=reduce_zero_label
+        )
 
     def __len__(self) -> int:
         return len(self.pairs)

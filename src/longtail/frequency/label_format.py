@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,26 @@ class LabelFormat:
         """Plain values that identify this format."""
         table = None if self.table is None else self.table.tolist()
         return (table, *([sorted(self.colours.items()), self.palettes] if self.colours else []))
+
+    def mapped(
+        self,
+        num_classes: int,
+        ignore_index: int,
+        label_map: Mapping[int | str, int] | None = None,
+        *,
+        reduce_zero_label: bool = False,
+    ) -> "LabelFormat":
+        """The format whose stored values mean what a map says; see ``class_table``.
+
+        Raises:
+            ConfigError: The map has keys or values that it cannot have, or both ways of mapping are asked for.
+        """
+        if not label_map and not reduce_zero_label:
+            return self
+        table = class_table(
+            num_classes, ignore_index, table=self.table, label_map=label_map, reduce_zero_label=reduce_zero_label
+        )
+        return replace(self, table=table)
 
     def stored(self, image: Image.Image, path: str | Path) -> Image.Image:
         """A decoded label image with stored values in place of colours.

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,6 +141,12 @@ class DetectionTruth:
         """Height and width of every image, in the order of ``image_ids``; None where the file does not say."""
         return [self.file.size(int(place)) for place in self._order]
 
+    @cached_property
+    def file_names(self) -> list[str]:
+        """Name of the file of every image, in the order of ``image_ids``; empty where the annotations do not say."""
+        names = [self.file.images[place].get("file_name") for place in self._order.tolist()]
+        return [name if isinstance(name, str) else "" for name in names]
+
     @property
     def without_masks(self) -> int:
         """Number of objects that have no mask."""
@@ -161,6 +167,21 @@ class DetectionTruth:
             )
         for start in range(0, len(self.file.ids), 4096):
             self.file.checked_masks(np.arange(start, min(start + 4096, len(self.file.ids))))
+
+    @cached_property
+    def ids_by_name(self) -> dict[str, int]:
+        """Image id by file name, with and without its folders and its suffix; of names that fit one image alone.
+
+        Empty where the images have ids of their own.
+        """
+        if not self.file.ids_of_names:
+            return {}
+        found: dict[str, set[int]] = {}
+        for image in self.file.images:
+            path = PurePosixPath(str(image["file_name"]))
+            for name in {str(path), str(path.with_suffix("")), path.name, path.stem}:
+                found.setdefault(name, set()).add(image["id"])
+        return {name: ids.pop() for name, ids in found.items() if len(ids) == 1}
 
     def places(self, image_ids: np.ndarray) -> np.ndarray:
         """Places of known images among ``image_ids``."""

@@ -21,24 +21,26 @@ def read_detections(path: str | Path, truth: DetectionTruth) -> DetectionArrays:
 
     Args:
         path: JSON list of objects with ``image_id``, ``category_id``, ``score``, and ``bbox`` (xywh), ``segmentation``
-            or both. Detections without boxes get those of their masks, and the sizes of their masks.
+            or both. Detections without boxes get those of their masks, and the sizes of their masks. Where the
+            annotations are of a layout without ids, ``image_id`` may be the name of a file.
         truth: The annotations that they are to be scored against.
 
     Raises:
         DataError: The file is not that; a detection is named that lacks a value, or has one of another kind, or is of
-            an image or a category that the annotations do not have.
+            an image or a category that the annotations do not have, or whose ``file_name`` is of another image.
     """
     records = read_json(path, _NAME, "give a JSON file in COCO's results format")
     if not isinstance(records, list):
         raise DataError(f"{path} is no list of detections", fix="give a file in COCO's results format")
     check_records(records, _NAME, path, _FIX)
-    images = whole_numbers(path, _NAME, records, "image_id", _FIX)
+    images = _image_ids(path, records, truth)
     categories = whole_numbers(path, _NAME, records, "category_id", _FIX)
     given = column(records, "score", _NAME, path, _FIX)
     scores, wrong = finite_numbers(given)
     if wrong is not None:
         raise DataError(f"{_NAME}[{wrong}] of {path} has the score {shown(given[wrong])}, no finite number", fix=_FIX)
-    places = _known(path, "images", images, truth.image_ids, "score them against the annotations of the same split")
+    places = _known(path, "images", images, truth.image_ids, _image_fix(truth))
+    _compare_names(path, records, truth, places)
     labels = _known(path, "categories", categories, truth.category_ids, _category_fix(categories, truth))
     masks = _given(path, records, "segmentation", _is_mask)
     if masks is not None and (fault := find_fault(masks, [truth.sizes[place] for place in places])):
@@ -56,6 +58,48 @@ def read_detections(path: str | Path, truth: DetectionTruth) -> DetectionArrays:
         return DetectionArrays(images, xyxy, scores, labels, masks)
     runs = [_run_lengths(path, i, mask, truth.sizes[places[i]]) for i, mask in enumerate(masks or [])]
     return DetectionArrays(images, _boxes_of_masks(runs), scores, labels, runs or None, sized_by_masks=True)
+
+
+def _image_ids(path: str | Path, records: list[dict[str, Any]], truth: DetectionTruth) -> np.ndarray:
+    """Ids of the images; names of files are looked up where the annotations have no ids of their own."""
+    by_name = truth.ids_by_name
+    if by_name:
+        records = [
+            {**record, "image_id": by_name.get(name, name)}
+            if isinstance(name := record.get("image_id"), str)
+            else record
+            for record in records
+        ]
+    return whole_numbers(path, _NAME, records, "image_id", _image_fix(truth) if by_name else _FIX)
+
+
+def _image_fix(truth: DetectionTruth) -> str:
+    """The way out of unknown images."""
+    if truth.ids_by_name:
+        example = next(iter(truth.ids_by_name))
+        return f"give the file name of each image as image_id, such as {example!r}, or predict with --annotations"
+    return "score them against the annotations of the same split"
+
+
+def _compare_names(path: str | Path, records: list[dict[str, Any]], truth: DetectionTruth, places: np.ndarray) -> None:
+    """Refuse detections whose ``file_name``, where they have one, is of another image than their id."""
+    if not any("file_name" in record for record in records):
+        return
+    stems = [_stem(name) for name in truth.file_names]
+    for number, (record, place) in enumerate(zip(records, places.tolist(), strict=True)):
+        name = record.get("file_name")
+        if isinstance(name, str) and stems[place] and _stem(name) != stems[place]:
+            raise DataError(
+                f"{_NAME}[{number}] of {path} is of {name}, but its image_id {record['image_id']} is that of "
+                f"{truth.file_names[place]} in the annotations",
+                fix="predict with --annotations, or leave file_name out if the ids are right",
+            )
+
+
+def _stem(name: str) -> str:
+    """Name of a file without its folders and its suffix."""
+    file = name.replace("\\", "/").rpartition("/")[2]
+    return file.rpartition(".")[0] or file
 
 
 def _known(path: str | Path, what: str, named: np.ndarray, known: np.ndarray, fix: str) -> np.ndarray:

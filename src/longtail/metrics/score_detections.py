@@ -22,7 +22,7 @@ Groups = CategoryGroups | Mapping[str, Sequence[int]]
 
 
 def score_detections(
-    annotations: str | Path,
+    annotations: str | Path | DetectionTruth,
     detections: str | Path | Mapping[str, str | Path],
     *,
     iou_types: Sequence[IouType] | None = None,
@@ -35,7 +35,7 @@ def score_detections(
     """Score a file of detections against annotations.
 
     Args:
-        annotations: COCO- or LVIS-style annotation file of the evaluated split.
+        annotations: COCO- or LVIS-style annotation file of the evaluated split, or the annotations of a data set.
         detections: File in COCO's results format; or several, name -> file, to stand side by side in one record.
         iou_types: ``bbox``, ``segm``; None scores boxes, and masks where all the files have them.
         groups: Groups of the classes (the categories in the order of their ids). None makes LVIS's groups from
@@ -53,7 +53,7 @@ def score_detections(
         DataError: A file is not what it should be.
         ConfigError: The groups or the frequency are of other classes, or masks are wanted where there are none.
     """
-    truth = DetectionTruth(annotations)
+    truth = annotations if isinstance(annotations, DetectionTruth) else DetectionTruth(annotations)
     files = dict(detections) if isinstance(detections, Mapping) else {name or Path(detections).stem: detections}
     if not files:
         raise ConfigError("there is no detections file to score", fix="name at least one")
@@ -67,14 +67,14 @@ def score_detections(
         key: detection_prediction(truth, found, chosen, iou_types=wanted, **rules) for key, found in arrays.items()
     }
     results = results_of(truth, predictions, chosen, frequency or truth.frequency, wanted, rules)
-    results.data |= described_file(annotations)
+    results.data |= described_annotations(truth)
     results.data["notes"] = [
         *truth.file.notes,
         *notes,
         *(doubt for key, found in arrays.items() for doubt in detection_doubts(truth, found, key)),
     ]
     results.settings |= {
-        "annotations": str(annotations),
+        "annotations": str(truth.file.path),
         "detections": {key: str(path) for key, path in files.items()},
         "groups_from": groups_from,
     }
@@ -108,10 +108,11 @@ def results_of(
     )
 
 
-def described_file(annotations: str | Path) -> dict[str, str]:
-    """Name and fingerprint of an annotation file, for ``Results.data``."""
-    path = Path(annotations)
-    return {"name": path.name, "fingerprint": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+def described_annotations(truth: DetectionTruth) -> dict[str, str]:
+    """Name and fingerprint of annotations, for ``Results.data``."""
+    file = truth.file
+    content = file.path.read_bytes() if file.content is None else file.content
+    return {"name": file.path.name, "fingerprint": hashlib.sha256(content).hexdigest()[:16]}
 
 
 def _iou_types(

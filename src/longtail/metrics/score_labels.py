@@ -45,8 +45,8 @@ def score_label_folders(
     frequency: ClassFrequency | str | Path | None = None,
     groups: Groups | None = None,
     ignore_index: int | None = None,
-    reduce_zero_label: bool = False,
     label_format: LabelFormat = PLAIN,
+    classes_from: str = "argument",
     label_suffix: str = "",
     prediction_suffix: str = "",
     name: str | None = None,
@@ -71,9 +71,9 @@ def score_label_folders(
             says which it was.
         ignore_index: Label value of pixels that do not count, whatever is predicted there. None takes that of the
             ``classes.json``, else 255.
-        reduce_zero_label: Labels (not predictions) store class i as i + 1 and "no class" as 0, as ADE20K does.
-        label_format: Meaning of the values or colours of labels (not predictions), as data sets have it; needs the
-            classes.
+        label_format: Meaning of the values or colours of labels (not predictions), as data sets have it, such as
+            ``PLAIN.mapped(150, 255, reduce_zero_label=True)``; needs the classes.
+        classes_from: What the names in ``classes`` were read from, for ``settings["classes_from"]``.
         label_suffix: End of the label stems that is no part of the name, e.g. ``_gtFine_labelTrainIds``; files
             without it are left out.
         prediction_suffix: The same of the predictions, e.g. ``_leftImg8bit``.
@@ -93,7 +93,9 @@ def score_label_folders(
     if isinstance(frequency, (str, Path)):
         frequency = ClassFrequency.from_json(frequency)
     folder = "the data set" if isinstance(labels, Mapping) else str(labels)
-    known, names_from = _class_names(classes, frequency, None if isinstance(labels, Mapping) else Path(labels))
+    known, names_from = _class_names(
+        classes, frequency, None if isinstance(labels, Mapping) else Path(labels), classes_from
+    )
     names = None if known is None else known.names
     if ignore_index is None:
         ignore_index = 255 if known is None or known.ignore_index is None else known.ignore_index
@@ -103,12 +105,12 @@ def score_label_folders(
         raise ConfigError("a label format without classes", fix="pass classes")
     truth = labels if isinstance(labels, Mapping) else _files(Path(labels), label_suffix)
     pairs = _pairs(truth, _files(predictions, prediction_suffix), folder, predictions)
-    rule = _Rule(names, ignore_index, reduce_zero_label, label_format)
+    rule = _Rule(names, ignore_index, label_format)
     confusion, ignored, fingerprint = _count(pairs, rule, workers, progress)
     if names is None:
         names = tuple(f"class_{i}" for i in range(len(confusion)))
     doubt = ""
-    if label_format.table is None and not reduce_zero_label:
+    if label_format.table is None:
         pixels = confusion.sum(1).numpy()
         shown = ClassFrequency(tuple(names), np.zeros_like(pixels), pixels, ignored_pixels=ignored)
         doubt = absent_classes(shown, ignore_index, folder)
@@ -128,7 +130,6 @@ def score_label_folders(
             "classes_from": names_from,
             "groups_from": groups_from,
             "ignore_index": ignore_index,
-            "reduce_zero_label": reduce_zero_label,
             **({"doubt": doubt} if doubt else {}),
         },
         environment={
@@ -152,7 +153,6 @@ class _Rule:
 
     names: tuple[str, ...] | None
     ignore_index: int
-    reduce_zero_label: bool
     format: LabelFormat = PLAIN
 
     @property
@@ -170,8 +170,6 @@ class _Rule:
     def count(self, pair: _Pair) -> tuple[Tensor, int, int]:
         """Confusion matrix of one image, its number of pixels without class, and the checksum of its labels."""
         truth, prediction = self._truth(pair.label), label_values(open_label(pair.prediction))
-        if self.reduce_zero_label:
-            truth = _shifted(truth, self.ignore_index)
         if self.num_classes is None and (truth.dtype != np.uint8 or prediction.dtype != np.uint8):
             wide = pair.label if truth.dtype != np.uint8 else pair.prediction
             raise DataError(f"{wide} has more than 8 bits and the classes are not known", fix="pass classes")
@@ -197,19 +195,12 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
-def _shifted(values: np.ndarray, ignore_index: int) -> np.ndarray:
-    """Class i of labels that store it as i + 1."""
-    wide = values.astype(np.int32)
-    shifted = np.where((wide == 0) | (wide == ignore_index), ignore_index, wide - 1)
-    return shifted.astype(np.uint8) if values.dtype == np.uint8 and 0 <= ignore_index < _BYTE else shifted
-
-
 def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: bool) -> tuple[Tensor, int, str]:
     """Confusion matrix of all images, number of their pixels without class, and fingerprint of their labels."""
     size = rule.num_classes or _BYTE
     total = torch.zeros(size, size, dtype=torch.int64)
     ignored = 0
-    digest = hashlib.sha256(repr((rule.ignore_index, rule.reduce_zero_label)).encode())
+    digest = hashlib.sha256(repr((rule.ignore_index, rule.format.facts())).encode())
     workers = max(1, workers if workers is not None else num_cores())
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -275,7 +266,10 @@ def _pairs(truth: Mapping[str, Path], found: Mapping[str, Path], labels: str, pr
 
 
 def _class_names(
-    classes: int | Sequence[str] | str | Path | None, frequency: ClassFrequency | None, labels: Path | None
+    classes: int | Sequence[str] | str | Path | None,
+    frequency: ClassFrequency | None,
+    labels: Path | None,
+    source: str,
 ) -> tuple[ClassesFile | None, str]:
     """The classes (None where only the files can tell) and their source."""
     if isinstance(classes, (str, Path)):
@@ -292,7 +286,7 @@ def _class_names(
             )
         return ClassesFile(frequency.class_names), "frequency"
     if classes is not None:
-        return ClassesFile(distinct_names(classes, "classes")), "argument"
+        return ClassesFile(distinct_names(classes, "classes")), source
     for folder in () if labels is None else (labels, *labels.absolute().parents[:2]):
         for path in (folder / "classes.json", folder / "classes.txt"):
             if path.is_file():

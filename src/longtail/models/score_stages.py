@@ -19,13 +19,13 @@ from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
-from longtail.metrics.score_detections import described_file, results_of
+from longtail.metrics.score_detections import described_annotations, results_of
 from longtail.models.detector import Detector
 
 
 def score_stages(
     recording: str | Path,
-    annotations: str | Path,
+    annotations: str | Path | DetectionTruth,
     readouts: Mapping[str, Ensemble | Readout],
     *,
     groups: CategoryGroups | Callable[[DetectionTruth], tuple[CategoryGroups, str]] | None = None,
@@ -41,7 +41,7 @@ def score_stages(
 
     Args:
         recording: Folder that ``StageRecorder`` (`longtail evaluate --record`) wrote.
-        annotations: COCO- or LVIS-style annotation file of the recorded split.
+        annotations: COCO- or LVIS-style annotation file of the recorded split, or the annotations of a data set.
         readouts: Name -> ensemble of the stages' logits, or a readout of a detector; the first is the method's own.
         groups: Groups to score by, or a function annotations → (groups, source); None for
             the annotations' own.
@@ -58,18 +58,19 @@ def score_stages(
     if not readouts:
         raise ConfigError("there is no ensemble to score", fix="name at least one")
     ids = recorded_ids(recording)
-    truth = DetectionTruth(annotations)
+    truth = annotations if isinstance(annotations, DetectionTruth) else DetectionTruth(annotations)
+    source = truth.file.path
     strangers = np.setdiff1d(ids, truth.image_ids)
     if len(strangers):
         raise DataError(
-            f"{len(strangers)} of {len(ids)} recorded images are not in {annotations}, such as {strangers[0]}",
+            f"{len(strangers)} of {len(ids)} recorded images are not in {source}, such as {strangers[0]}",
             fix="give the annotations of the split that was recorded",
         )
     if len(ids) < len(truth.image_ids):
         truth = truth.only(ids)
     if class_names is not None and tuple(class_names) != truth.class_names:
         raise DataError(
-            f"{annotations} has {truth.num_classes} classes, {truth.class_names[0]!r} first; the recorded detector knows "
+            f"{source} has {truth.num_classes} classes, {truth.class_names[0]!r} first; the recorded detector knows "
             f"{len(class_names)}, {class_names[0]!r} first",
             fix="give the annotations of the split that was recorded",
         )
@@ -92,8 +93,8 @@ def score_stages(
             progress(done)
     predictions = {name: scorer.compute() for name, scorer in scorers.items()}
     results = results_of(truth, predictions, chosen, frequency or truth.frequency, ("bbox",), rules)
-    results.data |= described_file(annotations)
-    results.settings |= {"annotations": str(annotations), "recording": str(recording), "groups_from": groups_from}
+    results.data |= {**described_annotations(truth), "notes": list(truth.file.notes)}
+    results.settings |= {"annotations": str(source), "recording": str(recording), "groups_from": groups_from}
     return results
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from longtail.annotations.coco_file import CocoFile
 from longtail.annotations.read import read_coco_file
 from longtail.datasets.rgb_photographs import as_rgb
 from longtail.detection.drawing import best_detections, draw
@@ -26,7 +27,7 @@ def predict_detection(
     images: Mapping[str, Path],
     out: str | Path,
     *,
-    annotations: str | Path | None = None,
+    annotations: str | Path | CocoFile | None = None,
     threshold: float = 0.3,
     scales: Sequence[float] | None = None,
     flip: bool = False,
@@ -45,8 +46,9 @@ def predict_detection(
         detector: On the device to compute on.
         images: Name -> file, as ``find_images`` gives it.
         out: Folder to write into.
-        annotations: COCO-style file that lists the images: the detections get its image ids. Without it, file names
-            that are numbers are the ids, as COCO has them; else images count from 1.
+        annotations: COCO-style file that lists the images, or what was read of a data set: the detections get its image
+            ids. Without it, file names that are numbers are the ids, as COCO has them; else images count from 1, and
+            every detection has its ``file_name``.
         threshold: Detections that score less are not drawn; the files have them.
         scales: See ``Detector.predict``.
         flip: See ``Detector.predict``.
@@ -72,11 +74,11 @@ def predict_detection(
         _write_json(folder, records, folder.file("detections", name))
 
     done = predict_each(folder, images, made_by, detector.photos, write, overwrite=overwrite, progress=progress)
-    _join(folder, images, ids)
+    _join(folder, images, ids, named=annotations is None)
     return done
 
 
-def image_ids(images: Mapping[str, Path], annotations: str | Path | None = None) -> dict[str, int]:
+def image_ids(images: Mapping[str, Path], annotations: str | Path | CocoFile | None = None) -> dict[str, int]:
     """Id of every image by name; see ``predict_detection``.
 
     Raises:
@@ -89,7 +91,7 @@ def image_ids(images: Mapping[str, Path], annotations: str | Path | None = None)
         ):
             return {name: int(number) for name, number in numbers.items()}
         return {name: place for place, name in enumerate(images, start=1)}
-    file = read_coco_file(annotations)
+    file = annotations if isinstance(annotations, CocoFile) else read_coco_file(annotations)
     known: dict[str, int] = {}
     for record in file.images:
         path = Path(str(record.get("file_name") or record.get("coco_url") or record["id"]))
@@ -101,18 +103,18 @@ def image_ids(images: Mapping[str, Path], annotations: str | Path | None = None)
         keys = ("/".join(path.resolve().parts[-2:]), path.name)
         identity = next((known[key] for key in keys if key in known), None)
         if identity is None:
-            raise DataError(f"{annotations} does not list {path}", fix="predict the images of the annotation file")
+            raise DataError(f"{file.path} does not list {path}", fix="predict the images of the annotations")
         found[name] = identity
     return found
 
 
-def _join(folder: PredictionFolder, images: Mapping[str, Path], ids: Mapping[str, int]) -> None:
-    """One list of the results of all processes, and the ids."""
+def _join(folder: PredictionFolder, images: Mapping[str, Path], ids: Mapping[str, int], *, named: bool) -> None:
+    """One list of the results of all processes, and the ids; ``named``: each result has its file's name."""
     there = [name for name in images if folder.file("detections", name).is_file()]
     _write_json(
         folder,
         [
-            {"image_id": ids[name], **record}
+            {"image_id": ids[name], **({"file_name": images[name].name} if named else {}), **record}
             for name in there
             for record in json.loads(folder.file("detections", name).read_text())
         ],

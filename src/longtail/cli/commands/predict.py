@@ -36,7 +36,14 @@ def add_arguments(parser: Parser) -> None:
         "--threshold", type=float | None, default=None, help="detection: scores below it (0.3) are not drawn"
     )
     parser.add_argument(
-        "--annotations", type=str | None, default=None, help="detection: file with the ids of the images"
+        "--annotations",
+        type=str | None,
+        default=None,
+        help="detection: annotation file with the ids of the images, or the data set that they are of (yolo:ROOT …)",
+    )
+    parser.add_argument("--split", type=str | None, default=None, help="detection: split of that data set [val]")
+    parser.add_argument(
+        "--options", type=dict | None, default=None, help="detection: further arguments of that data set"
     )
     parser.add_argument("--scales", type=tuple[float, ...] | None, default=None, help="detection: sizes to look at")
     parser.add_argument("--flip", action="store_true", help="detection: also look at mirrored images")
@@ -51,7 +58,7 @@ def run(arguments: Namespace) -> int:
     from longtail.training.predict import find_images
 
     detection = saved_task(arguments.model) == "detection"
-    refuse_misplaced(arguments, detection, ("threshold", "annotations", "scales", "flip"))
+    refuse_misplaced(arguments, detection, ("threshold", "annotations", "split", "options", "scales", "flip"))
     done = (_detect if detection else _segment)(arguments, find_images(arguments.images))
     Console(highlight=False).print(
         f"{done.written} written to {arguments.out}, {done.skipped} were there already, {len(done.failed)} failed"
@@ -86,10 +93,27 @@ def _detect(arguments: Namespace, images: dict[str, Path]) -> Any:
         Detector.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device)),
         images,
         arguments.out,
-        annotations=arguments.annotations,
+        annotations=_listed(arguments),
         scales=arguments.scales,
         flip=arguments.flip,
         overwrite=arguments.overwrite,
         progress=True,
         **drawn,
     )
+
+
+def _listed(arguments: Namespace) -> Any:
+    """The annotation file, or what is read of the data set; None where neither is named."""
+    from longtail.annotations.coco_file import CocoFile
+    from longtail.cli.truth import objects_of
+    from longtail.errors import ConfigError
+
+    named = arguments.annotations
+    if named is None or Path(named).is_file() or named.endswith(".json"):
+        if arguments.split or arguments.options:
+            raise ConfigError("--split or --options without a data set", fix="name the data set with --annotations")
+        return named
+    dataset = objects_of(named, arguments.split or "val", arguments.options or {})
+    if not isinstance(file := getattr(dataset, "file", None), CocoFile):
+        raise ConfigError(f"{named} lists no image files with boxes", fix="leave --annotations out")
+    return file

@@ -6,6 +6,7 @@ The detections are a file in COCO's results format; several files stand side by 
 from typing import Any, Literal
 
 from longtail.cli.parser import Namespace, Parser
+from longtail.cli.truth import add_truth_arguments, chosen_truth
 
 NAME = "score detection"
 SUMMARY = "score anyone's detections by class and group"
@@ -14,7 +15,7 @@ ORDER = 61
 
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--annotations", type=str, required=True, help="COCO- or LVIS-style annotation file")
+    add_truth_arguments(parser)
     parser.add_argument("--detections", type=str, nargs="+", required=True, help="files in COCO's results format")
     parser.add_argument(
         "--iou-type",
@@ -49,7 +50,7 @@ def run(arguments: Namespace) -> int:
     named = {_unique(file, files): file for file in files} if len(files) > 1 else files[0]
     kinds: dict[str | None, Any] = {None: None, "bbox": ("bbox",), "segm": ("segm",), "both": ("bbox", "segm")}
     results = score_detections(
-        arguments.annotations,
+        chosen_truth(arguments),
         named,
         iou_types=kinds[arguments.iou_type],
         federated=arguments.federated,

@@ -25,7 +25,12 @@ def add_arguments(parser: Parser) -> None:
         "--predictions", type=str, required=True, help="folder of predicted label images, or what predict wrote"
     )
     parser.add_argument("--frequency", type=str | None, default=None, help="counts of the training split, for groups")
-    parser.add_argument("--classes", type=int | str | None, default=None, help="classes.json, classes.txt or a number")
+    parser.add_argument(
+        "--classes",
+        type=int | str | None,
+        default=None,
+        help="a number, or classes.json, classes.txt, labelmap.txt, class_dict.csv; one near --labels is found",
+    )
     parser.add_argument(
         "--ignore_index",
         type=int | None,
@@ -33,6 +38,9 @@ def add_arguments(parser: Parser) -> None:
         help="label value that does not count [classes.json's, or 255]",
     )
     parser.add_argument("--reduce_zero_label", action="store_true", help="labels store class i as i + 1 (ADE20K)")
+    parser.add_argument(
+        "--label_map", type=dict, default={}, help="what values in labels mean, such as {0: 255, 255: 1, 3-9: 2}"
+    )
     parser.add_argument("--label_suffix", type=str, default="", help="end of label names, e.g. _gtFine_labelTrainIds")
     parser.add_argument("--prediction_suffix", type=str, default="", help="end of prediction names")
     parser.add_argument("--name", type=str | None, default=None, help="what to call the predictions")
@@ -99,9 +107,11 @@ def _dataset(arguments: Namespace) -> Any:
     from longtail.datasets.pairs import ImageLabelPairs
     from longtail.errors import ConfigError
 
-    for name in ("classes", "ignore_index", "reduce_zero_label", "label_suffix"):
-        if getattr(arguments, name) not in (None, False, ""):
-            raise ConfigError(f"--{name} with --data, which says it itself", fix="leave it out")
+    for name in ("classes", "ignore_index", "reduce_zero_label", "label_map", "label_suffix"):
+        if getattr(arguments, name) not in (None, False, "", {}):
+            raise ConfigError(
+                f"--{name} with --data, which says it itself", fix="leave it out, or give it in --options"
+            )
     dataset = open_dataset(arguments.data, arguments.split, labels_only=True, **data_options(arguments.options))
     if not isinstance(dataset, ImageLabelPairs):
         raise ConfigError(
@@ -133,13 +143,55 @@ def _of_dataset(arguments: Namespace, dataset: Any) -> dict[str, Any]:
 
 
 def _of_folder(arguments: Namespace) -> dict[str, Any]:
+    """Labels of a folder, read as the file of their classes and the options say.
+
+    Raises:
+        ConfigError: Values are mapped to classes that are not known.
+    """
+    from longtail.errors import ConfigError
+    from longtail.frequency import ClassFrequency
+    from longtail.frequency.label_format import PLAIN
+
+    classes, file = arguments.classes, _class_file(arguments)
+    mapped = bool(arguments.label_map) or arguments.reduce_zero_label
+    if file is not None:
+        classes = file.names
+    elif classes is None and arguments.frequency and mapped:
+        classes = ClassFrequency.from_json(arguments.frequency).class_names
+    default = 255 if file is None else file.ignore_index
+    ignored = default if arguments.ignore_index is None else arguments.ignore_index
+    label_format = PLAIN if file is None else file.label_format(ignored)
+    if mapped:
+        if classes is None:
+            raise ConfigError("--label_map or --reduce_zero_label without classes", fix="name them with --classes")
+        number = classes if isinstance(classes, int) else len(classes)
+        label_format = label_format.mapped(
+            number, ignored, arguments.label_map, reduce_zero_label=arguments.reduce_zero_label
+        )
     return {
         "labels": arguments.labels,
-        "classes": arguments.classes,
-        "ignore_index": arguments.ignore_index,
-        "reduce_zero_label": arguments.reduce_zero_label,
+        "classes": classes,
+        "ignore_index": ignored,
+        "label_format": label_format,
         "label_suffix": arguments.label_suffix,
+        **({} if file is None else {"classes_from": str(file.path)}),
     }
+
+
+def _class_file(arguments: Namespace) -> Any:
+    """The classes of --classes, or of a file in the folder of the labels or up to two above; None where there is none."""
+    from pathlib import Path
+
+    from longtail.datasets.class_files import find_class_file, read_class_file, voc_classes
+
+    if isinstance(arguments.classes, str):
+        return read_class_file(Path(arguments.classes))
+    folder = Path(arguments.labels)
+    if arguments.classes is not None:
+        return None
+    if path := find_class_file((folder, *folder.absolute().parents[:2])):
+        return read_class_file(path)
+    return voc_classes(folder) if folder.name == "SegmentationClass" else None
 
 
 def _groups(arguments: Namespace) -> Any:

@@ -7,6 +7,7 @@ the run itself reads; `--ensembles` and `--temperatures` try others. Boxes only:
 from typing import Any
 
 from longtail.cli.parser import Namespace, Parser
+from longtail.cli.truth import add_truth_arguments, chosen_truth
 
 NAME = "score stages"
 SUMMARY = "try ensembles on recorded stages"
@@ -18,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
     from longtail.training.detection_config import EvaluationGroups
 
     parser.add_argument("recording", type=str, help="folder of `longtail evaluate --record`")
-    parser.add_argument("--annotations", type=str, required=True, help="annotation file of the recorded split")
+    add_truth_arguments(parser)
     parser.add_argument(
         "--ensembles",
         type=dict,
@@ -71,7 +72,7 @@ def run(arguments: Namespace) -> int:
     with counting(f"{len(readouts)} readouts", len(recorded_ids(arguments.recording))) as progress:
         results = score_stages(
             arguments.recording,
-            arguments.annotations,
+            chosen_truth(arguments),
             readouts,
             groups=partial(evaluation_groups, arguments.groups, detector.groups, detector.frequency),
             class_names=detector.class_names,
