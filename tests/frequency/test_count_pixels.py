@@ -157,9 +157,9 @@ def test_a_cache_that_cannot_be_written_or_has_no_home_is_no_obstacle(labels, tm
 
 
 def test_progress_is_plain_without_a_terminal(labels, capsys, monkeypatch):
-    monkeypatch.setattr("longtail.frequency.count_pixels._SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr("longtail.progress._SECONDS_BETWEEN_LINES", -1.0)
     count_pixels(labels, workers=1)
-    assert "counting labels: 200 of 200 images\n" in capsys.readouterr().err
+    assert "counting labels: 200 of 200\n" in capsys.readouterr().err
     count_pixels(labels, workers=1, progress=False)
     assert capsys.readouterr().err == ""
 

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,10 +19,10 @@ from longtail.files import write_beside
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.frequency.label_image import class_histogram, open_label, value_histogram
+from longtail.progress import with_progress
 
 _MIN_PARALLEL = 128  # below, starting processes costs more than it saves
 _SERIAL_CHUNK = 16  # images between two steps of the progress bar
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 @runtime_checkable
@@ -85,11 +84,11 @@ def count_pixels(
     if cached is not None and (known := _read_cache(cached, dataset)) is not None:
         return known
     job = _Job.of(dataset)
-    chunks = _count(job, workers)
     pixels, images = np.zeros(len(job.class_names) + 1, np.int64), np.zeros(len(job.class_names), np.int64)
-    for rows in _shown(chunks, job.size) if progress else chunks:
-        pixels += rows.sum(axis=0)
-        images += (rows[:, :-1] > 0).sum(axis=0)
+    counted = (row for rows in _count(job, workers) for row in rows)
+    for row in with_progress(counted, job.size, "counting labels", shown=progress):
+        pixels += row
+        images += row[:-1] > 0
     frequency = ClassFrequency(
         class_names=job.class_names,
         images=images,
@@ -220,32 +219,6 @@ def quiet_forks() -> Iterator[None]:
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _shown(chunks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:
-    """Pass the chunks through, showing how many images are counted."""
-    if not sys.stderr.isatty():
-        yield from _shown_plain(chunks, total)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("counting labels"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        for rows in chunks:
-            yield rows
-            bar.advance(task, len(rows))
-
-
-def _shown_plain(chunks: Iterator[np.ndarray], total: int) -> Iterator[np.ndarray]:
-    done, last = 0, time.monotonic()
-    for rows in chunks:
-        yield rows
-        done += len(rows)
-        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            sys.stderr.write(f"counting labels: {done} of {total} images\n")
 
 
 def _cache_file(cache: str | Path | None, fingerprint: str) -> Path | None:

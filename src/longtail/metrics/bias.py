@@ -5,7 +5,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torchmetrics import Metric
 
-from longtail.errors import DataError
+from longtail.metrics.segmentation import out_of_range
 
 
 def squared_error_per_class(
@@ -31,11 +31,7 @@ def squared_error_per_class(
     ignored = labels == ignore_index
     stray = ~ignored & ((labels < 0) | (labels >= num_classes))
     if stray.any():
-        raise DataError(
-            f"target holds the value {int(labels[stray][0])}, which is no class 0 … {num_classes - 1} nor "
-            f"ignore_index {ignore_index}",
-            fix="check ignore_index and how class ids are stored",
-        )
+        raise out_of_range("target", int(labels[stray][0]), num_classes, ignore_index)
     # ignored positions have a separate bin, so that no boolean mask has to compact the maps
     labels = labels.masked_fill(ignored, num_classes)
     own = probabilities.gather(1, labels.clamp(max=num_classes - 1).unsqueeze(1)).squeeze(1)

@@ -1,6 +1,5 @@
 """The ``Prediction`` record of a segmentation: all scores over all classes, by group and by class."""
 
-import math
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from longtail.errors import DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics import analysis
 from longtail.metrics.group_means import group_means, mean
-from longtail.metrics.results import Prediction
+from longtail.metrics.results import Prediction, without_nan
 from longtail.metrics.segmentation import accuracy_per_class, iou_per_class, overall_accuracy
 
 #: Beyond this many classes the matrix itself stays out of ``results.json``; the largest confusions are always there.
@@ -60,12 +59,8 @@ def segmentation_prediction(
         extra["pearson"] = _pearson(frequency, per_class)
     if len(confusion) <= MAX_CONFUSION_CLASSES:
         extra["confusion"] = confusion.tolist()
-    return Prediction(
-        overall=_nullable(overall),
-        groups=_by_group(per_class, groups),
-        per_class={name: _nullable_list(values) for name, values in per_class.items()},
-        extra=extra,
-    )
+    scores = {"overall": overall, "groups": _by_group(per_class, groups), "per_class": _listed(per_class)}
+    return Prediction(**without_nan(scores), extra=without_nan(extra))
 
 
 def _uniform(confusion: Tensor, groups: CategoryGroups) -> dict[str, Any]:
@@ -73,25 +68,25 @@ def _uniform(confusion: Tensor, groups: CategoryGroups) -> dict[str, Any]:
     per_class = {"IoU": iou_per_class(weights), "Acc": accuracy_per_class(weights)}
     return {
         "method": "analytic",
-        "overall": _nullable(_overall(per_class) | {"aAcc": overall_accuracy(weights)}),
+        "overall": _overall(per_class) | {"aAcc": overall_accuracy(weights)},
         "groups": _by_group(per_class, groups),
-        "per_class": {name: _nullable_list(values) for name, values in per_class.items()},
+        "per_class": _listed(per_class),
     }
 
 
-def _pearson(frequency: ClassFrequency, per_class: dict[str, Tensor]) -> dict[str, float | None]:
+def _pearson(frequency: ClassFrequency, per_class: dict[str, Tensor]) -> dict[str, float]:
     if frequency.num_classes != len(per_class["Acc"]):
         raise DataError(
             f"the frequency counts {frequency.num_classes} classes, {len(per_class['Acc'])} were evaluated",
             fix="give the counts of the training split of the same data set",
         )
     share = frequency.share("pixels")
-    return _nullable({name: analysis.pearson(share, per_class[name].numpy()) for name in ("Acc", "IoU")})
+    return {name: analysis.pearson(share, per_class[name].numpy()) for name in ("Acc", "IoU")}
 
 
-def _by_group(per_class: dict[str, Tensor], groups: CategoryGroups) -> dict[str, dict[str, float | None]]:
+def _by_group(per_class: dict[str, Tensor], groups: CategoryGroups) -> dict[str, dict[str, float]]:
     means = {_MEAN_OF.get(name, name): group_means(values.numpy(), groups) for name, values in per_class.items()}
-    return {group: _nullable({name: value[group] for name, value in means.items()}) for group in groups.names}
+    return {group: {name: value[group] for name, value in means.items()} for group in groups.names}
 
 
 _MEAN_OF = {"IoU": "mIoU", "Acc": "mAcc"}
@@ -101,9 +96,5 @@ def _overall(per_class: dict[str, Tensor]) -> dict[str, float]:
     return {_MEAN_OF.get(name, name): mean(values.numpy()) for name, values in per_class.items()}
 
 
-def _nullable(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-
-def _nullable_list(values: Tensor) -> list[float | None]:
-    return [None if math.isnan(v) else v for v in values.tolist()]
+def _listed(per_class: dict[str, Tensor]) -> dict[str, list[float]]:
+    return {name: values.tolist() for name, values in per_class.items()}

@@ -11,7 +11,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_matching import SIZES, IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth
-from longtail.metrics.group_means import group_means
+from longtail.metrics.group_means import group_means, mean
 from longtail.metrics.matches import Matches
 from longtail.metrics.results import Prediction
 
@@ -250,21 +250,16 @@ def _add_scores(prediction: Prediction, scores: Mapping[str, Any], groups: Categ
     _add_metric(prediction, f"{prefix}AP50", everything[:, 0], groups)
     _add_metric(prediction, f"{prefix}AP75", everything[:, 5], groups)
     for size, name in enumerate(tuple(SIZES)[1:], 1):
-        prediction.overall[f"{prefix}AP{name}"] = _mean(ap[:, size].mean(axis=1))
+        prediction.overall[f"{prefix}AP{name}"] = mean(ap[:, size].mean(axis=1))
     _add_metric(prediction, f"{prefix}AR", np.where(recall > -1, recall, np.nan).mean(axis=1), groups)
 
 
 def _add_metric(prediction: Prediction, name: str, per_class: np.ndarray, groups: CategoryGroups) -> None:
     """One metric overall, by group and by class."""
-    prediction.overall[name] = _mean(per_class)
+    prediction.overall[name] = mean(per_class)
     prediction.per_class[name] = [None if math.isnan(value) else float(value) for value in per_class]
     for group, value in group_means(per_class, groups).items():
         prediction.groups[group][name] = value
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
 
 
 def _check_detections(

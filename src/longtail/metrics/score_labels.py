@@ -2,9 +2,8 @@
 
 import hashlib
 import platform
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from longtail.frequency.label_image import class_ids, label_values, open_label
 from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.results import Results
 from longtail.metrics.segmentation import confusion_matrix
+from longtail.progress import with_progress
 from longtail.version import __version__
 
 #: Formats that keep class ids as they are; JPEG does not.
@@ -205,9 +205,8 @@ def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: b
     with ThreadPoolExecutor(workers) as pool:
         try:
             counted = _bounded_map(pool, rule, pairs, 4 * workers)
-            for pair, (matrix, without_class, checksum) in zip(
-                pairs, _shown(counted, len(pairs), progress), strict=True
-            ):
+            shown = with_progress(counted, len(pairs), "scoring", shown=progress)
+            for pair, (matrix, without_class, checksum) in zip(pairs, shown, strict=True):
                 total += matrix
                 ignored += without_class
                 digest.update(f"{pair.name} {checksum}\n".encode())
@@ -315,13 +314,3 @@ def _groups(
     if frequency is not None:
         return CategoryGroups.by_share(frequency), "frequency (shares of the training pixels)"
     return CategoryGroups.by_share(scored), _FROM_SCORED
-
-
-def _shown(counted: Iterable[tuple[Tensor, int, int]], total: int, progress: bool) -> Iterator[tuple[Tensor, int, int]]:
-    if not (progress and sys.stderr.isatty()):
-        yield from counted
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(counted, "scoring", total, console=Console(stderr=True), transient=True)

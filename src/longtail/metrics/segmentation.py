@@ -56,7 +56,7 @@ def confusion_matrix(
     for name, values in (("target", target), ("prediction", prediction)):
         stray = (values < 0) | (values >= num_classes)
         if stray.any():
-            raise _out_of_range(name, int(values[stray][0]), num_classes, ignore_index)
+            raise out_of_range(name, int(values[stray][0]), num_classes, ignore_index)
     return torch.bincount(target * num_classes + prediction, minlength=num_classes**2).view(num_classes, num_classes)
 
 
@@ -98,11 +98,12 @@ def _matrix_of_classes(table: Tensor, positions: int, num_classes: int, ignore_i
         rows, columns = table.nonzero(as_tuple=True)
         for name, values in (("target", rows), ("prediction", columns)):
             if (values >= num_classes).any():
-                raise _out_of_range(name, int(values[values >= num_classes][0]), num_classes, ignore_index)
+                raise out_of_range(name, int(values[values >= num_classes][0]), num_classes, ignore_index)
     return matrix
 
 
-def _out_of_range(name: str, value: int, num_classes: int, ignore_index: int) -> DataError:
+def out_of_range(name: str, value: int, num_classes: int, ignore_index: int) -> DataError:
+    """The error for a label that is no class; ``name`` is target or prediction."""
     exception = f" nor ignore_index {ignore_index}" if name == "target" else ""
     return DataError(
         f"{name} holds the value {value}, which is no class 0 … {num_classes - 1}{exception}",

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.progress import track
 from torch import nn
 
 from longtail.datasets.base import Samples
 from longtail.datasets.photographs import PhotoFormat
 from longtail.distributed import is_main_process, rank, world_size
 from longtail.errors import ConfigError, DataError
+from longtail.progress import with_progress
 from longtail.training.config import positive
 from longtail.training.failures import checked
 from longtail.training.loading import evaluation_loader
@@ -55,10 +55,8 @@ def share_of_rank(
         DataError: A sample cannot be read.
     """
     batches: Iterable[list] = evaluation_loader(dataset, range(rank(), size, world_size()), batch_size, workers)
-    if progress and is_main_process():
-        total = -(-len(range(0, size, world_size())) // batch_size)
-        batches = track(batches, f"{size} images", total, transient=True)
-    for batch in batches:
+    total = -(-len(range(0, size, world_size())) // batch_size)
+    for batch in with_progress(batches, total, f"batches of {size} images", shown=progress and is_main_process()):
         yield [(index, checked(sample)) for index, sample in batch]
 
 

@@ -10,12 +10,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import track
 
 from longtail.datasets.pairing import list_images
 from longtail.datasets.photographs import PhotoFormat
 from longtail.datasets.rgb_photographs import as_rgb
 from longtail.errors import ConfigError, DataError
+from longtail.progress import with_progress
 from longtail.training.predict_folder import PredictionFolder
 
 _AHEAD = 2  # photographs that are read while the network works
@@ -159,7 +159,7 @@ def predict_each(
     wanted, skipped = folder.prepare(images, made_by, overwrite=overwrite)
     done = Predicted(skipped=skipped)
     loaded = read_ahead(wanted, photos)
-    for name, pending in track(loaded, "predicting", len(wanted), transient=True) if progress else loaded:
+    for name, pending in with_progress(loaded, len(wanted), "predicting", shown=progress):
         try:
             pixels = pending.result()
         except DataError as error:

@@ -1,0 +1,19 @@
+import pytest
+
+from longtail import progress
+from longtail.progress import with_progress
+
+
+def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
+    assert list(with_progress("ab", 2, "reading")) == ["a", "b"]
+    assert capsys.readouterr().err == "reading: 1 of 2\nreading: 2 of 2\n"
+    assert list(with_progress("ab", 2, "reading", shown=False)) == ["a", "b"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_bar_on_a_terminal_passes_everything_through(shown, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert list(with_progress(iter(range(3)), 3, "reading", shown=shown)) == [0, 1, 2]
+    assert ("reading" in capsys.readouterr().err) == shown
