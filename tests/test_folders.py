@@ -4,7 +4,7 @@ import time
 import pytest
 
 from longtail.errors import DataError
-from longtail.folders import files_in, folders_in
+from longtail.folders import files_by_name, files_in, folders_in
 
 
 def touch(path):
@@ -63,3 +63,16 @@ def test_many_files_take_linear_time(tmp_path):
         return time.perf_counter() - start
 
     assert seconds(8000) < 40 * seconds(1000)
+
+
+def test_names_are_paths_within_the_folder_without_ends(tmp_path):
+    for name in ("a/x_left.png", "x_left.PNG", "x_right.png", "x.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = files_by_name(tmp_path, {".png"}, "images", "_left")
+    assert found == {"a/x": tmp_path / "a/x_left.png", "x": tmp_path / "x_left.PNG"}
+    (tmp_path / "x_left.png").touch()
+    with pytest.raises(DataError, match="two images of one name"):
+        files_by_name(tmp_path, {".png"}, "images", "_left")
+    with pytest.raises(DataError, match=r"folder of labels .*none does not exist"):
+        files_by_name(tmp_path / "none", {".png"}, "labels")

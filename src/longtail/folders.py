@@ -1,7 +1,7 @@
 """Walk a folder of data, in the same way for every command and data set."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from longtail.errors import DataError
@@ -27,6 +27,40 @@ def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
         DataError: A folder cannot be read, or a link leads nowhere.
     """
     return sorted(path for path in _walk(folder, ()) if path.suffix.lower() in suffixes)
+
+
+def files_by_name(folder: Path, suffixes: Collection[str], what: str, end: str = "") -> dict[str, Path]:
+    """``files_in`` by their path within the folder, without the end of their stems and the suffix.
+
+    Args:
+        folder: See ``files_in``.
+        suffixes: See ``files_in``.
+        what: Names the files in errors: "images", "labels".
+        end: End of the stems of the files that count, e.g. ``_leftImg8bit``.
+
+    Raises:
+        DataError: The folder is missing, or two files have one name.
+    """
+    if not folder.is_dir():
+        raise DataError(f"folder of {what} {folder} does not exist", fix="check the path, the split and the layout")
+    return by_name(files_in(folder, suffixes), folder, what, end)
+
+
+def by_name(files: Iterable[Path], folder: Path, what: str, end: str) -> dict[str, Path]:
+    """Files under a folder by name, as of ``files_by_name``.
+
+    Raises:
+        DataError: Two files have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in files:
+        if not path.stem.endswith(end):
+            continue
+        name = "/".join((*path.parts[len(folder.parts) : -1], path.stem.removesuffix(end)))
+        if name in found:
+            raise DataError(f"two {what} of one name: {found[name]} and {path}", fix="keep one of them")
+        found[name] = path
+    return found
 
 
 def folders_in(folder: Path) -> list[Path]:

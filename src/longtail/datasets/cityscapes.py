@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 
 from longtail.datasets.base import ClassInfo, SegmentationSample
-from longtail.datasets.pairing import list_images, pair_folders
+from longtail.datasets.pairing import IMAGE_SUFFIXES, pair_folders
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.errors import ConfigError, DataError
+from longtail.folders import files_by_name
 from longtail.frequency.label_format import PLAIN, LabelFormat
 
 # Class, label id of the files, colour; in the order of the train ids.
@@ -94,9 +95,9 @@ def label_id_table() -> np.ndarray:
 
 
 def _labels_at_hand(folder: Path, source: str) -> Literal["labelIds", "labelTrainIds"]:
-    if list_images(folder, "labels", f"_{source}_labelIds"):
+    if files_by_name(folder, IMAGE_SUFFIXES, "labels", f"_{source}_labelIds"):
         return "labelIds"
-    if list_images(folder, "labels", f"_{source}_labelTrainIds"):
+    if files_by_name(folder, IMAGE_SUFFIXES, "labels", f"_{source}_labelTrainIds"):
         return "labelTrainIds"
     raise DataError(
         f"no *_{source}_labelIds.png or *_{source}_labelTrainIds.png in {folder}", fix="check the path and the split"

@@ -1,11 +1,11 @@
 """Photographs paired with their label images by name."""
 
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from longtail.errors import DataError
-from longtail.folders import files_in
+from longtail.folders import by_name, files_by_name, files_in
 
 #: Name, photograph and label image of a sample.
 Pair = tuple[str, Path, Path]
@@ -17,25 +17,6 @@ _KNOWN_ENDS = (
     "_mask", "_masks", "_label", "_labels", "_L", "_seg", "_segmentation", "_gt", "_annotation", "_labelIds",
 )  # fmt: skip
 _LOSSY = frozenset({".jpg", ".jpeg", ".webp"})
-
-
-def list_images(
-    folder: Path, what: str, suffix: str = "", suffixes: Collection[str] = IMAGE_SUFFIXES
-) -> dict[str, Path]:
-    """Image files under a folder, by their path within it without ``suffix`` and extension, in order.
-
-    Args:
-        folder: Searched by ``files_in``.
-        what: Names the folder in errors: "images", "labels".
-        suffix: End of the file stems that count, e.g. ``_leftImg8bit``; others are left out.
-        suffixes: Extensions of the files that count.
-
-    Raises:
-        DataError: The folder is missing, or two files have the same name but for the extension.
-    """
-    if not folder.is_dir():
-        raise DataError(f"folder of {what} {folder} does not exist", fix="check the path, the split and the layout")
-    return _by_name(files_in(folder, suffixes), folder, what, suffix)
 
 
 def pair_folders(images: Path, labels: Path, image_suffix: str = "", label_suffix: str | None = "") -> list[Pair]:
@@ -53,8 +34,8 @@ def pair_folders(images: Path, labels: Path, image_suffix: str = "", label_suffi
     if images == labels:
         photos, masks = _side_by_side(images, image_suffix, label_suffix)
     else:
-        photos = list_images(images, "images", image_suffix)
-        masks = list_images(labels, "labels", label_suffix or "", LABEL_SUFFIXES)
+        photos = files_by_name(images, IMAGE_SUFFIXES, "images", image_suffix)
+        masks = files_by_name(labels, LABEL_SUFFIXES, "labels", label_suffix or "")
         if label_suffix is None and photos.keys() - masks.keys():
             ends = (_without(masks, end) for end in _KNOWN_ENDS)
             masks = next((found for found in ends if photos.keys() <= found.keys()), masks)
@@ -86,23 +67,10 @@ def _side_by_side(folder: Path, image_suffix: str, label_suffix: str | None) -> 
         masks = [path for path in files if path.stem.endswith(end)]
         photos = [path for path in files if not path.stem.endswith(end)]
         if masks and photos:
-            return _by_name(photos, folder, "images", image_suffix), _by_name(masks, folder, "labels", end)
+            return by_name(photos, folder, "images", image_suffix), by_name(masks, folder, "labels", end)
     photos = [path for path in files if path.suffix.lower() in _LOSSY]
     masks = [path for path in files if path.suffix.lower() not in _LOSSY]
-    return _by_name(photos, folder, "images", image_suffix), _by_name(masks, folder, "labels", label_suffix or "")
-
-
-def _by_name(files: Sequence[Path], folder: Path, what: str, suffix: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    start = len(folder.parts)
-    for path in files:
-        if not path.stem.endswith(suffix):
-            continue
-        name = "/".join((*path.parts[start:-1], path.stem.removesuffix(suffix)))
-        if name in found:
-            raise DataError(f"two {what} of one name: {found[name]} and {path}", fix="keep one of them")
-        found[name] = path
-    return found
+    return by_name(photos, folder, "images", image_suffix), by_name(masks, folder, "labels", label_suffix or "")
 
 
 def _without(files: Mapping[str, Path], end: str) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from longtail.classes_file import ClassesFile, distinct_names, read_classes_file
 from longtail.errors import ConfigError, DataError
-from longtail.folders import files_in
+from longtail.folders import files_by_name
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.frequency.absent_classes import absent_classes
 from longtail.frequency.count_pixels import num_cores
@@ -234,16 +234,7 @@ def _bounded_map(
 
 def _files(folder: Path, suffix: str) -> dict[str, Path]:
     """Label images under a folder by their path within it, without suffix and extension."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", fix="give the folder that holds the label images")
-    found: dict[str, Path] = {}
-    for path in files_in(folder, LABEL_SUFFIXES):
-        if not path.stem.endswith(suffix):
-            continue
-        key = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
-        if key in found:
-            raise DataError(f"two files of one name: {found[key]} and {path}", fix="keep one of them")
-        found[key] = path
+    found = files_by_name(folder, LABEL_SUFFIXES, "label images", suffix)
     if not found:
         raise DataError(
             f"no label images *{suffix}{{{','.join(sorted(LABEL_SUFFIXES))}}} in {folder}",

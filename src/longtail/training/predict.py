@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from longtail.datasets.pairing import list_images
+from longtail.datasets.pairing import IMAGE_SUFFIXES
 from longtail.datasets.photographs import PhotoFormat
 from longtail.datasets.rgb_photographs import as_rgb
 from longtail.errors import ConfigError, DataError
+from longtail.folders import files_by_name
 from longtail.progress import with_progress
 from longtail.training.predict_folder import PredictionFolder
 
@@ -80,7 +81,7 @@ def _listed(source: Path) -> dict[str, Path]:
     if not source.is_dir():
         return {source.stem: source}
     try:
-        return list_images(source, "images")
+        return files_by_name(source, IMAGE_SUFFIXES, "images")
     except DataError as error:
         raise DataError(
             error.problem,
