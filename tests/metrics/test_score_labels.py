@@ -242,7 +242,7 @@ def test_missing_predictions_and_folders(folders, tmp_path):
     (predictions / "part1" / "3.png").unlink()
     with pytest.raises(DataError, match=r"1 of 8 labels.*part1.3\.png"):
         score_label_folders(labels, predictions)
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match=r"folder of label images .*absent does not exist"):
         score_label_folders(labels, tmp_path / "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no label images"):

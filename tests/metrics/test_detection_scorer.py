@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from longtail.errors import ConfigError, DataError
-from longtail.frequency.groups import CategoryGroups
 from longtail.metrics import detection_matching, detection_scorer
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, detection_prediction
@@ -217,26 +215,6 @@ def test_flagged_objects_by_hand(federated: bool) -> None:
             assert scores.overall[name] == pytest.approx(1 if skipped else 51 / 101)
 
 
-@pytest.mark.parametrize("key", ["neg_category_ids", "not_exhaustive_category_ids"])
-def test_either_list_makes_a_file_federated_be_it_empty(key: str, tmp_path: Path) -> None:
-    content, detections = made_up(0)
-    path = tmp_path / "val.json"
-    content["images"][1][key] = []
-    path.write_text(json.dumps(content, indent=1))
-    assert DetectionTruth(content).federated and DetectionTruth(path).federated
-    assert DetectionTruth(path).only([content["images"][0]["id"]]).federated  # by its file's rules
-    for image in content["images"]:
-        image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
-    truth = DetectionTruth(content)
-    found = evaluate(truth, arrays(truth, detections, tmp_path))
-    np.testing.assert_allclose(per_class(found), slow_ap(content, detections, True, 300), atol=1e-9)
-
-
-def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
-    (tmp_path / "val.json").write_text(json.dumps(made_up(0)[0]), encoding="utf-8-sig")
-    assert DetectionTruth(tmp_path / "val.json").num_classes == 6
-
-
 @pytest.mark.parametrize("federated", [False, True])
 def test_images_may_come_in_parts_to_several_scorers(
     federated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -300,27 +278,6 @@ def test_an_image_is_scored_once() -> None:
         scorer.update([1], made([8], [[0, 0, 9, 9]], [0.5], [0]))
 
 
-def test_top_per_image_keeps_the_first_of_equal_scores() -> None:
-    detections = made([3, 3, 3, 3, 1], np.zeros((5, 4)), [0.5, 0.5, 0.5, 0.9, 0.1], range(5), list("abcde"))
-    top = detections.top_per_image(2)
-    assert top.labels.tolist() == [0, 3, 4] and top.masks == ["a", "d", "e"]
-
-
-def test_groups_are_free_and_fall_back_to_the_file() -> None:
-    content, _ = made_up(2)
-    assert DetectionTruth(content).groups.names == ("rare", "common", "frequent")
-    for c in content["categories"]:
-        c.pop("frequency")
-    assert DetectionTruth(content).groups.names == ("all",)
-    for c, count in zip(content["categories"], (10, 11, 100, 101, 0, 1), strict=True):
-        c["image_count"] = count
-    truth = DetectionTruth(content)  # ids 9 2 4 7 30 11 become classes 3 0 1 2 5 4
-    assert truth.groups.members == ((3, 4, 5), (0, 1), (2,))
-    assert truth.frequency.images.tolist() == [11, 100, 101, 10, 1, 0]
-    with pytest.raises(ConfigError, match="categories"):
-        detection_prediction(truth, made([], [], [], []), CategoryGroups.explicit({"all": [0]}))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -335,141 +292,3 @@ def test_refuses_detections_that_cannot_be_scored(change: dict, message: str) ->
     good = {"image_ids": [5], "boxes": [[0, 0, 9, 9]], "scores": [0.5], "labels": [0]}
     with pytest.raises(DataError, match=message):
         evaluate(DetectionTruth(content), made(**{**good, **change}))
-
-
-def test_refuses_annotations_without_their_category_or_image() -> None:
-    content, _ = made_up(0)
-    stray = {"id": 99, "image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "area": 1}
-    with pytest.raises(DataError, match="annotation 99 of the annotations names category 1"):
-        DetectionTruth({**content, "annotations": [stray]})
-    with pytest.raises(DataError, match="image 6"):
-        DetectionTruth({**content, "annotations": [{**stray, "category_id": 2, "image_id": 6}]})
-    with pytest.raises(DataError, match="cannot read"):
-        DetectionTruth("nowhere.json")
-
-
-def test_files_of_detections(tmp_path: Path) -> None:
-    content, detections = made_up(3)
-    truth = DetectionTruth(content)
-    first = arrays(truth, detections, tmp_path)
-    first.to_json(tmp_path / "again.json", truth.category_ids)
-    second = read_detections(tmp_path / "again.json", truth)
-    np.testing.assert_array_equal(first.boxes, second.boxes)
-    np.testing.assert_array_equal(first.labels, second.labels)
-    for bad, message in (
-        ([{"image_id": 1}], r"detections\[0\] of .*bad\.json has no category_id"),
-        ({"annotations": []}, "no list"),
-        ([{**detections[0], "category_id": 1000}], "such as 1000"),
-    ):
-        (tmp_path / "bad.json").write_text(json.dumps(bad))
-        with pytest.raises(DataError, match=message):
-            read_detections(tmp_path / "bad.json", truth)
-
-
-def test_collects_what_detectors_give() -> None:
-    class Found:
-        def __init__(self, n: int, masks: list | None) -> None:
-            self.boxes, self.scores = torch.rand(n, 4), torch.rand(n)
-            self.labels, self.masks = torch.arange(n), masks
-
-    both = DetectionArrays.collect([7, 3], [Found(2, ["a", "b"]), Found(0, [])])
-    assert both.image_ids.tolist() == [7, 7] and both.masks == ["a", "b"] and both.labels.tolist() == [0, 1]
-    assert DetectionArrays.collect([7], [Found(1, None)]).masks is None
-    assert len(DetectionArrays.collect([], [])) == 0
-
-
-def test_truth_of_a_data_set_equals_that_of_its_content() -> None:
-    from longtail.datasets.base import ClassInfo
-
-    class Shapes:
-        classes = ClassInfo(("a", "b"), ((0, 0, 0), (1, 1, 1)))
-        transform = print  # would fail
-
-        def __len__(self) -> int:
-            return 2
-
-        def __getitem__(self, index: int) -> dict:
-            assert self.transform is None
-            masks = torch.zeros(1, 30, 40, dtype=torch.bool)
-            masks[0, 2:12, 3:23] = True
-            boxes = torch.tensor([[3.0, 2.0, 23.0, 12.0]])
-            return {
-                "image": torch.zeros(3, 30, 40, dtype=torch.uint8),
-                "boxes": boxes,
-                "labels": torch.tensor([index]),
-                "masks": masks,
-                "crowd": torch.tensor([False]),
-                "image_id": index,
-                "name": str(index),
-            }
-
-    truth = DetectionTruth.from_dataset(Shapes())
-    from hotcoco import mask
-
-    full = np.zeros((30, 40), np.uint8)
-    full[2:12, 3:23] = 1
-    masks = [mask.encode(np.asfortranarray(full))] * 2
-    found = made([0, 1], [[3, 2, 23, 12]] * 2, [0.5, 0.5], [0, 1], masks)
-    scores = detection_prediction(truth, found, iou_types=("bbox", "segm"))
-    assert scores.overall["AP"] == pytest.approx(1) and scores.overall["mask_AP"] == pytest.approx(1)
-
-
-def test_masks_are_needed_for_mask_scores() -> None:
-    content, _ = made_up(0)
-    with pytest.raises(ConfigError, match="masks"):
-        evaluate(DetectionTruth(content), made([5], [[0, 0, 9, 9]], [0.5], [0]), "segm")
-
-
-SQUARE = [[10, 10, 30, 10, 30, 25, 10, 25]]
-
-
-def test_polygons_are_masks_of_detections_with_and_without_boxes(tmp_path: Path) -> None:
-    content, _ = made_up(0)
-    known = {"id": 1, "image_id": 5, "category_id": 2, "bbox": [10, 10, 20, 15], "area": 300, "segmentation": SQUARE}
-    truth = DetectionTruth({**content, "annotations": [known]})
-    found = arrays(truth, [{"image_id": 5, "category_id": 2, "score": 1, "segmentation": SQUARE}], tmp_path)
-    assert found.boxes.tolist() == [[10, 10, 30, 25]]
-    scores = detection_prediction(truth, found, iou_types=("bbox", "segm"))
-    assert [scores.overall[m] for m in ("AP", "mask_AP", "mask_AP_fixed")] == pytest.approx([1, 1, 1])
-
-
-@pytest.mark.parametrize(
-    ("mask", "message"),
-    [
-        ({"size": [200, 200], "counts": "zzz~~"}, "mask of detection 0: the run lengths cover 78 pixels of 40000"),
-        ({"size": [200, 200], "counts": [5, 5]}, "cover 10 pixels"),
-        ([[1, 2, 3, 4]], "polygons of 4 numbers"),
-        (
-            {"size": [100, 400], "counts": [40000]},
-            r"mask of detection 0: the mask is of size \[100, 400\], its image of \[200, 200\]",
-        ),
-    ],
-)
-def test_refuses_masks_of_detections_that_cannot_be_scored(mask: object, message: str, tmp_path: Path) -> None:
-    truth = DetectionTruth(made_up(0)[0])
-    with pytest.raises(DataError, match=message):
-        found = arrays(truth, [{"image_id": 5, "category_id": 2, "score": 1, "segmentation": mask}], tmp_path)
-        detection_prediction(truth, found, iou_types=("segm",))
-
-
-def test_refuses_masks_of_annotations_that_cannot_be_read() -> None:
-    content, _ = made_up(0)
-    content["annotations"] = [{**content["annotations"][3], "segmentation": {"size": [200, 200], "counts": [5, 5]}}]
-    with pytest.raises(DataError, match="mask of annotation 3 of the annotations: the run lengths cover 10 pixels"):
-        DetectionTruth(content).check_masks()
-
-
-def test_truth_of_some_images(tmp_path: Path) -> None:
-    truth, detections = made_up(0)
-    (tmp_path / "all.json").write_text(json.dumps(truth))
-    wanted = [image["id"] for image in truth["images"][:3]]
-    some = DetectionTruth(tmp_path / "all.json").only(wanted)
-    assert some.image_ids.tolist() == sorted(wanted) and some.class_names == DetectionTruth(truth).class_names
-    here = [d for d in detections if d["image_id"] in wanted]
-    part = {
-        **truth,
-        "images": truth["images"][:3],
-        "annotations": [a for a in truth["annotations"] if a["image_id"] in wanted],
-    }
-    run = evaluate(some, arrays(some, here, tmp_path))
-    np.testing.assert_allclose(per_class(run), slow_ap(part, here, False, 100), atol=1e-12)
