@@ -122,7 +122,7 @@ def _scored(folder: Path, ways: dict[str, Any], *, fixed: bool) -> dict[str, dic
         return {}
     stages = folder / "stages"
     detector, cascade = recorded_detector(stages)
-    settings = cascade.config.postprocess
+    settings = cascade.postprocess
     settings = replace(settings, max_detections=_NO_LIMIT) if fixed else settings
     ids = sorted(recorded_ids(stages))
     parts = {"all": ids} if fixed else {"all": ids, "half 1": ids[::2], "half 2": ids[1::2]}

@@ -231,7 +231,7 @@ def test_gradients_flow() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ConfigError, match="3 groups for 4 stages"):
+    with pytest.raises(ConfigError, match="3 experts for 4 stages"):
         SparseEnsemble(GROUPS)(logits(4))
     with pytest.raises(ConfigError, match="tau"):
         DynamicEnsemble(GROUPS, temperature=0.0)

@@ -9,6 +9,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import CrossEntropy
+from longtail.losses.focal import FocalLoss, sigmoid_focal
 from longtail.mec.losses import MultiExpertLoss, expert_losses
 from support.labels import boxes
 
@@ -162,6 +163,20 @@ def test_base_owns_the_reading_of_the_logits() -> None:
     target = torch.tensor([0, 1, C])
     plain = MultiExpertLoss(GROUPS[0], C + 1)
     assert torch.allclose(loss(logits, target), plain(logits[:, :-1], target))
+
+
+def test_the_group_is_divided_by_as_its_base() -> None:
+    logits, target = sample()
+    logits = logits[:, :C]  # sigmoids have none for the background
+    base = FocalLoss(boxes(C), kind="sigmoid")
+    found = MultiExpertLoss(GROUPS[0], C + 1, overall_weight=0.6, base=base)(logits, target)
+    total = 0.0
+    for o, y in zip(logits, target.tolist(), strict=True):
+        own = sigmoid_focal(o[None], torch.tensor([y]), ignore_index=-100).item()
+        if y in GROUPS[0]:
+            own = 0.6 * own - 0.4 * o[list(GROUPS[0])].log_softmax(0)[GROUPS[0].index(y)].item()
+        total += own
+    assert found.item() == pytest.approx(total / (target < C).sum().item())
 
 
 def test_stage_k_is_the_expert_of_group_k() -> None:

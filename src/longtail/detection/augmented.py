@@ -10,8 +10,9 @@ from torch import Tensor
 
 from longtail.boxes import resize_boxes
 from longtail.detection.cascade import Pyramid
-from longtail.detection.cascade_rcnn import CascadeDetector, read_detections
+from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
+from longtail.detection.staged import masks_in_boxes, read_detections
 from longtail.errors import ConfigError
 from longtail.shapes import ImageList, Losses
 
@@ -71,7 +72,8 @@ class AugmentedDetector(DetectionMethod):
         def masks(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Sequence[Tensor]:
             return self._masks(seen, [o.size for o in outputs], boxes, labels)
 
-        own_masks = masks if self.has_masks else None
+        threshold = self.detector.postprocess.mask_threshold
+        own_masks = masks_in_boxes(outputs, masks, threshold) if self.has_masks else None
         return read_detections(self.detector, outputs, original_sizes, names, own_masks, unlimited=unlimited)
 
     @torch.no_grad()

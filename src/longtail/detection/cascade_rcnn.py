@@ -1,32 +1,29 @@
 """A whole cascade detector: backbone, proposals, stages, post-processing."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from longtail.boxes import resize_boxes
 from longtail.detection.calibration_head import CalibrationHead
 from longtail.detection.cascade import Cascade, Pyramid
-from longtail.detection.method import DetectionMethod, Detections, DetectionTarget, Readout, StageOutputs
-from longtail.detection.postprocess import Selected, found_in, read_stages
+from longtail.detection.config import PostprocessConfig
+from longtail.detection.method import Detections, DetectionTarget, StageOutputs
 from longtail.detection.rpn import ProposalNetwork
-from longtail.detection.run_lengths import encode_masks
 from longtail.detection.stage import StageLoss, StageLosses
+from longtail.detection.staged import StagedDetector, masks_in_boxes, read_detections
 from longtail.detection.targets import clean_objects
 from longtail.ensembles.average import Average
-from longtail.ensembles.base import Ensemble, named
+from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
-from longtail.frequency.groups import CategoryGroups
 from longtail.phases import CLASSIFIER_PHASE
 from longtail.shapes import ImageList, Losses
 
 
-class CascadeDetector(DetectionMethod):
+class CascadeDetector(StagedDetector):
     """A cascade detector of ready parts.
 
     The readouts are the named ensembles, then ``average`` (the plain ensemble that the configuration names), then
@@ -39,8 +36,6 @@ class CascadeDetector(DetectionMethod):
         ensembles: Name -> ensemble of the stages' logits; the first is the method's own prediction. None: the plain
             average, under the name ``baseline``.
     """
-
-    unlimited_kinds = ("bbox",)
 
     def __init__(
         self,
@@ -55,14 +50,28 @@ class CascadeDetector(DetectionMethod):
         self.proposals = proposals
         self.heads = heads
         self.set_ensembles(ensembles or {})
-        self._average = Average(heads.config.average, activation=self._read_last)
-        self._group_names: tuple[str, ...] = ()
-        self.group_members: Tensor
 
     @property
     def num_stages(self) -> int:
         """Number of stages, N."""
         return self.config.num_stages
+
+    @property
+    def postprocess(self) -> PostprocessConfig:
+        """See ``StagedDetector.postprocess``."""
+        return self.config.postprocess
+
+    def logit_reading(self) -> StageLoss:
+        """See ``StagedDetector.logit_reading``."""
+        return self.heads.class_losses.loss(self.num_stages - 1)
+
+    def read_stage(self, stage: int, logits: Tensor) -> Tensor:
+        """See ``StagedDetector.read_stage``."""
+        return self.heads.class_losses.probabilities(stage, logits)
+
+    def plain_ensemble(self) -> Average:
+        """See ``StagedDetector.plain_ensemble``."""
+        return Average(self.config.average, activation=partial(self.read_stage, self.num_stages - 1))
 
     def set_class_losses(self, losses: Sequence[StageLoss]) -> None:
         """From now on, train stage k with ``losses[k]``.
@@ -81,36 +90,6 @@ class CascadeDetector(DetectionMethod):
                 fix="build the detector with these losses",
             )
         self.heads.class_losses = chosen
-
-    def set_ensembles(self, ensembles: Mapping[str, Ensemble]) -> None:
-        """Read the stages through these ensembles from now on; the first is the detector's own prediction.
-
-        Raises:
-            ConfigError: A name is taken, or none that a module can have.
-        """
-        taken = ["average", *(f"stage_{k + 1}" for k in range(self.config.num_stages))]
-        self.ensembles = named(ensembles, taken)
-
-    def count_positives(self, groups: CategoryGroups) -> None:
-        """From now on, count the foreground boxes of each group that the stages learn from."""
-        members = torch.zeros(groups.num_classes, groups.num_groups)
-        for group, classes in enumerate(groups.members):
-            members[list(classes), group] = 1
-        self.register_buffer("group_members", members, persistent=False)
-        self._group_names = groups.names
-
-    def counts(self) -> dict[str, Tensor]:
-        """Sampled foreground boxes of each stage and group in the last batch; nothing before ``count_positives``.
-
-        Source: MEC §6, boxes of rare classes by stage.
-        """
-        if not self._group_names:
-            return {}
-        return {
-            f"positives/stage_{stage + 1}/{name}": number
-            for stage, of_class in self.heads.positives.items()
-            for name, number in zip(self._group_names, of_class @ self.group_members, strict=True)
-        }
 
     def add_calibration_heads(self, heads: Sequence[CalibrationHead], losses: StageLosses) -> None:
         """Give every stage a second classifier, which alone is trained from now on.
@@ -149,6 +128,7 @@ class CascadeDetector(DetectionMethod):
         proposals, losses = self.proposals.propose(batch, sizes, pyramid.levels, objects)
         alone = self.phase == CLASSIFIER_PHASE
         losses |= self.heads.losses(pyramid, proposals, objects, sizes, with_masks=not alone)
+        self.positives = self.heads.positives
         if alone:
             return {name: value for name, value in losses.items() if name.endswith("_class")}
         return losses
@@ -171,33 +151,6 @@ class CascadeDetector(DetectionMethod):
         proposals, _ = self.proposals.propose(batch, sizes, pyramid.levels)
         return pyramid, self.heads.stage_outputs(pyramid, proposals, sizes)
 
-    def readouts(self) -> dict[str, Readout]:
-        """See ``DetectionMethod.readouts``."""
-        ensembles = dict(self.ensembles.items())
-        if "baseline" not in ensembles:  # where it is, it is the plain average
-            ensembles["average" if ensembles else "baseline"] = self._average
-        stages = {f"stage_{k + 1}": self._stage_readout(k) for k in range(self.config.num_stages)}
-        return {name: self._ensemble_readout(name, ensemble) for name, ensemble in ensembles.items()} | stages
-
-    def _read_last(self, logits: Tensor) -> Tensor:
-        return self.heads.class_losses.probabilities(self.config.num_stages - 1, logits)
-
-    def _ensemble_readout(self, name: str, ensemble: nn.Module) -> Readout:
-        def read(outputs: StageOutputs) -> Tensor:
-            probabilities = ensemble(outputs.logits)
-            if probabilities.shape[1] != self.num_classes + 1:
-                raise ConfigError(
-                    f"ensemble {name!r} gives {probabilities.shape[1]} probabilities for {self.num_classes} classes "
-                    "and the background",
-                    fix="tell it how the loss reads its logits: activation=loss.probabilities",
-                )
-            return probabilities
-
-        return read
-
-    def _stage_readout(self, stage: int) -> Readout:
-        return lambda outputs: self.heads.class_losses.probabilities(stage, outputs.logits[stage])
-
     @torch.no_grad()
     def predict_readouts(
         self,
@@ -209,78 +162,11 @@ class CascadeDetector(DetectionMethod):
     ) -> dict[str, list[Detections]]:
         """See ``DetectionMethod.predict_readouts``."""
         pyramid, outputs = self.run_stages(images)
-        masks = partial(self.heads.mask_probabilities, pyramid) if self.has_masks else None
+        masks = None
+        if self.has_masks:
+            predict = partial(self.heads.mask_probabilities, pyramid)
+            masks = masks_in_boxes(outputs, predict, self.postprocess.mask_threshold)
         return read_detections(self, outputs, original_sizes, names, masks, unlimited=unlimited)
-
-
-#: Boxes (n_i, 4) and labels (n_i,) of every image, in the network's input -> mask probabilities (n_i, t, t).
-MaskPredictor = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
-
-
-def read_detections(
-    detector: CascadeDetector,
-    outputs: Sequence[StageOutputs],
-    original_sizes: Sequence[tuple[int, int]] | None,
-    names: Iterable[str] | None,
-    masks: MaskPredictor | None,
-    *,
-    unlimited: bool = False,
-) -> dict[str, list[Detections]]:
-    """Detections of several readouts of the same stage outputs.
-
-    Args:
-        detector: Whose readouts and thresholds.
-        outputs: Stage outputs of every image.
-        original_sizes: See ``DetectionMethod.predict_readouts``.
-        names: See ``DetectionMethod.predict_readouts``.
-        masks: Predicts the masks of the boxes chosen; None for no masks.
-        unlimited: See ``DetectionMethod.predict_readouts``.
-    """
-    readouts, settings = detector.readouts(), detector.config.postprocess
-    sizes = [o.size for o in outputs] if original_sizes is None else [(int(h), int(w)) for h, w in original_sizes]
-    chosen: dict[str, list[Selected]] = {}
-    for name in list(readouts if names is None else names):
-        if name not in readouts:
-            raise ConfigError(f"there is no readout {name!r}", fix=f"choose among {list(readouts)}")
-        chosen[name] = [read_stages(o, readouts[name], settings, unlimited=unlimited) for o in outputs]
-    limit = settings.max_detections
-    encoded = None
-    if masks is not None:
-        best = [[selected.best(limit) for selected in images] for images in chosen.values()]
-        encoded = _masks_of_all(best, outputs, sizes, masks, settings.mask_threshold)
-    return {
-        name: [
-            found_in(size, o.size, c, limit, None if encoded is None else encoded[k][i], unlimited=unlimited)
-            for i, (c, o, size) in enumerate(zip(images, outputs, sizes, strict=True))
-        ]
-        for k, (name, images) in enumerate(chosen.items())
-    }
-
-
-def _masks_of_all(
-    chosen: Sequence[Sequence[Selected]],
-    outputs: Sequence[StageOutputs],
-    sizes: Sequence[tuple[int, int]],
-    masks: MaskPredictor,
-    threshold: float,
-) -> list[list[list[dict[str, Any]]]]:
-    """Encoded masks of every readout's choice in every image.
-
-    Readouts choose among the same boxes, and a mask depends on box and class alone: each pair is computed once.
-    """
-    pairs, places = [], []
-    for i in range(len(outputs)):
-        every = torch.cat([torch.stack([images[i].rows, images[i].labels], dim=1) for images in chosen])
-        distinct, place = every.unique(dim=0, return_inverse=True)
-        pairs.append(distinct)
-        places.append(place.split([len(images[i].rows) for images in chosen]))
-    boxes = [o.boxes[p[:, 0]] for o, p in zip(outputs, pairs, strict=True)]
-    maps = masks(boxes, [p[:, 1] for p in pairs])
-    encoded = [
-        encode_masks(m, resize_boxes(b, o.size, size), size, threshold)
-        for m, b, o, size in zip(maps, boxes, outputs, sizes, strict=True)
-    ]
-    return [[[encoded[i][j] for j in place[k].tolist()] for i, place in enumerate(places)] for k in range(len(chosen))]
 
 
 def pad_images(images: ImageList, divisor: int) -> tuple[Float[Tensor, "n bands h w"], list[tuple[int, int]]]:

@@ -86,9 +86,10 @@ class PostprocessConfig:
 
     Args:
         score_threshold: Only scores above it count.
-        nms_iou: Overlap above which the lower-scored box (of the same class) is dropped.
+        nms_iou: Overlap above which the lower-scored box (of the same class) is dropped; 1 for no suppression, as DETR.
         max_detections: Best detections kept per image, over all classes; 0 for all.
         class_agnostic_nms: Let boxes of different classes suppress each other.
+        best_class_only: Let each box be of its best class alone.
         min_size: Boxes with a side below this many pixels are dropped.
         mask_threshold: Pixels of at least this mask probability belong to the object.
         mask_chunk: Masks predicted at a time; bounds the memory.
@@ -98,6 +99,7 @@ class PostprocessConfig:
     nms_iou: float = 0.5
     max_detections: int = 300
     class_agnostic_nms: bool = False
+    best_class_only: bool = False
     min_size: float = 1e-2
     mask_threshold: float = 0.5
     mask_chunk: int = 100

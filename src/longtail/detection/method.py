@@ -29,11 +29,13 @@ class StageOutputs(NamedTuple):
             read them: the C class logits first, then the background's and any other logits of the loss.
         boxes: (R, 4), final boxes, xyxy in pixels of the network's input, the same for all classes.
         size: (height, width) of the image in the network's input, before padding.
+        quality: (R,) factor on the class probabilities, such as the quality of the masks; None for 1.
     """
 
     logits: Tensor
     boxes: Tensor
     size: tuple[int, int]
+    quality: Tensor | None = None
 
 
 #: A way to read the stages as one: outputs of an image -> probabilities (R, C+1), background last.

@@ -49,9 +49,13 @@ def select_detections(
         config: Thresholds.
     """
     large = sides_at_least(boxes, config.min_size).nonzero()[:, 0]
+    scores = probabilities[large, :-1].float()
+    if config.best_class_only:
+        best = scores.max(dim=1, keepdim=True)
+        scores = torch.zeros_like(scores).scatter(1, best.indices, best.values)
     row, label, score = lazy_nms(
         boxes[large],
-        probabilities[large, :-1].float(),
+        scores,
         config.score_threshold,
         config.nms_iou,
         config.max_detections,
@@ -70,7 +74,10 @@ def read_stages(
     if len(outputs.boxes) == 0:
         nothing = outputs.boxes.new_zeros(0)
         return Selected(outputs.boxes, nothing, nothing.to(torch.int64), nothing.to(torch.int64))
-    return select_detections(readout(outputs), outputs.boxes, config)
+    probabilities = readout(outputs)
+    if outputs.quality is not None:
+        probabilities = probabilities * outputs.quality[:, None]
+    return select_detections(probabilities, outputs.boxes, config)
 
 
 def score_offline(

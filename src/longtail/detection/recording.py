@@ -64,7 +64,9 @@ class StageRecorder:
     ) -> None:
         """Record a batch: what ``DetectionMethod.stage_outputs`` gave for some images."""
         for identity, output, size in zip(image_ids, outputs, original_sizes, strict=True):
-            kept = StageOutputs(output.logits.detach().to("cpu", self.dtype), output.boxes.detach().cpu(), output.size)
+            quality = None if output.quality is None else output.quality.detach().float().cpu()
+            logits, boxes = output.logits.detach().to("cpu", self.dtype), output.boxes.detach().cpu()
+            kept = StageOutputs(logits, boxes, output.size, quality)
             self._waiting.append(RecordedImage(int(identity), kept, (int(size[0]), int(size[1]))))
         while len(self._waiting) >= self.per_file:
             self._write(self._waiting[: self.per_file])
@@ -87,6 +89,8 @@ class StageRecorder:
         for image in images:
             tensors[f"{image.image_id}.logits"] = image.outputs.logits.contiguous()
             tensors[f"{image.image_id}.boxes"] = image.outputs.boxes.contiguous()
+            if image.outputs.quality is not None:
+                tensors[f"{image.image_id}.quality"] = image.outputs.quality.contiguous()
         sizes = {str(i.image_id): [*i.outputs.size, *i.original_size] for i in images}
         path = self.folder / f"stages-{self._files:05d}.safetensors"
         save_file(tensors, path, {"sizes": json.dumps(sizes)})
@@ -101,9 +105,11 @@ def read_recording(folder: str | Path) -> Iterator[RecordedImage]:
     """
     for path in _files(folder):
         with _naming(path), safe_open(path, framework="pt") as file:
+            names = set(file.keys())
             for identity, (height, width, *original) in _sizes(file, path).items():
                 logits, boxes = file.get_tensor(f"{identity}.logits"), file.get_tensor(f"{identity}.boxes")
-                outputs = StageOutputs(logits.float(), boxes, (height, width))
+                quality = file.get_tensor(f"{identity}.quality") if f"{identity}.quality" in names else None
+                outputs = StageOutputs(logits.float(), boxes, (height, width), quality)
                 yield RecordedImage(int(identity), outputs, (original[0], original[1]))
 
 

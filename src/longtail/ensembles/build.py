@@ -27,6 +27,7 @@ class Experts:
         groups: Groups of the foreground classes.
         label_sets: (K, classes), whether a class is in an expert's label set.
         own_classes: (K, classes), the classes that each expert dominates.
+        expert_groups: Group of every expert; None where expert k is that of group k.
         share: (classes,) share of each class in the training data.
         unit: Unit of the counts.
         frequency: Counts of the training split.
@@ -41,6 +42,7 @@ class Experts:
     label_sets: Bool[Tensor, "experts classes"]
     own_classes: Bool[Tensor, "experts classes"]
     share: Float[Tensor, " classes"]
+    expert_groups: tuple[int, ...] | None = None
     unit: Unit = "pixels"
     frequency: ClassFrequency | None = None
     activation: Callable[[Tensor], Tensor] | None = None

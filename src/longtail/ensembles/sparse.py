@@ -1,5 +1,9 @@
 """Sparse ensemble: the scores of a group come from its own expert alone."""
 
+from collections.abc import Sequence
+
+from torch import Tensor
+
 from longtail.ensembles.alignment import Activation, Background, GroupLayout
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
@@ -10,11 +14,12 @@ from longtail.shapes import ExpertFeatures, ExpertLogits, Probabilities
 class SparseEnsemble(Ensemble):
     """Logits of group j are those of stage j; the background's are the mean of all stages.
 
-    With ``align`` identical stages do not give back the stage, since alignment changes its logits. Permuting the
-    stages is permuting the groups.
+    A group with several stages has the mean of their logits. With ``align`` identical stages do not give back the
+    stage, since alignment changes its logits. Permuting the stages is permuting the groups.
 
     Args:
-        groups: Groups of the foreground classes, as many as stages, in the order of the stages.
+        groups: Groups of the foreground classes.
+        expert_groups: Group of every stage; None where stage j is the expert of group j.
         align: Align the groups of every stage first.
         background: See ``alignment.Background``; with ``last_group`` it comes from the last stage.
         keep_level: See ``alignment.GroupLayout``: for losses with ``absolute_logits``.
@@ -27,6 +32,7 @@ class SparseEnsemble(Ensemble):
         self,
         groups: CategoryGroups,
         *,
+        expert_groups: Sequence[int] | None = None,
         align: bool = True,
         background: Background = "relative",
         keep_level: bool = False,
@@ -34,6 +40,7 @@ class SparseEnsemble(Ensemble):
     ) -> None:
         super().__init__()
         self.layout = GroupLayout(groups, background, keep_level=keep_level)
+        self.expert_groups = tuple(range(groups.num_groups) if expert_groups is None else expert_groups)
         self.align = align
         self.activation = activation
 
@@ -41,16 +48,21 @@ class SparseEnsemble(Ensemble):
         """Class probabilities; ``features`` are not read.
 
         Raises:
-            ConfigError: The number of stages is not the number of groups.
+            ConfigError: There are more or fewer stages than experts.
         """
-        if len(logits) != self.layout.num_groups:
+        if len(logits) != len(self.expert_groups):
             raise ConfigError(
-                f"the sparse ensemble has {self.layout.num_groups} groups for {len(logits)} stages",
-                fix="give as many groups as stages, or use the dynamic ensemble",
+                f"the sparse ensemble has {len(self.expert_groups)} experts for {len(logits)} stages",
+                fix="give as many groups as stages, say which stage has which group, or use the dynamic ensemble",
             )
         parts, rest = self.layout.split(logits)
         if self.align:
             parts, rest = self.layout.align(parts, rest)
         # the last part is the background as a separate group, which has no expert
-        chosen = [part[k] if k < len(logits) else part.mean(dim=0) for k, part in enumerate(parts)]
+        chosen = [self._of_group(part, group) for group, part in enumerate(parts)]
         return self.layout.read(self.layout.join(chosen, rest.mean(dim=0)), logits, self.activation)
+
+    def _of_group(self, part: ExpertLogits, group: int) -> Tensor:
+        """Logits of a group: its expert's, or the mean of its experts'."""
+        own = [stage for stage, of_group in enumerate(self.expert_groups) if of_group == group]
+        return part[own[0]] if len(own) == 1 else (part[own] if own else part).mean(dim=0)

@@ -57,5 +57,14 @@ class ClassificationLoss(nn.Module, ABC):
         """Class probabilities of the logits; they sum to 1 over the classes unless the loss documents otherwise."""
         return logits.softmax(dim=1)
 
+    def normalise(self, total: Scalar, target: Target) -> Scalar:
+        """A sum over the labelled positions, divided as the loss divides its own: by their number here.
+
+        Args:
+            total: The sum.
+            target: Class ids and ``ignore_index``.
+        """
+        return total / (target != self.ignore_index).sum().clamp(min=1)
+
     def set_progress(self, fraction: float) -> None:
         """Told before every step which part of the phase is done, in [0, 1); losses with a schedule override it."""

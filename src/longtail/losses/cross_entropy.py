@@ -106,6 +106,11 @@ class SoftmaxLoss(ClassificationLoss, ABC):
             position_weight=position_weight,
         )
 
+    def normalise(self, total: Scalar, target: Target) -> Scalar:
+        """Divide by ``normalizer``."""
+        weight = self.current_weight()
+        return normalised(total, target, ignore_index=self.ignore_index, normalizer=self.normalizer, weight=weight)
+
     @abstractmethod
     def adjusted(self, logits: Logits, target: Target) -> Logits:
         """The logits that cross-entropy is taken of."""

@@ -144,7 +144,11 @@ class FocalLoss(ClassificationLoss):
             each = sigmoid_focal(logits, target, alpha=self.alpha, gamma=self.gamma, ignore_index=self.ignore_index)
         if position_weight is not None:
             each = position_weight * each
-        return each.sum() / self._divisor(target)
+        return self.normalise(each.sum(), target)
+
+    def normalise(self, total: Scalar, target: Target) -> Scalar:
+        """Divide by ``normalizer``."""
+        return total / self._divisor(target)
 
     def _divisor(self, target: Tensor) -> Tensor | int:
         if self.normalizer == "sum":

@@ -82,7 +82,8 @@ class MultiExpertLoss(ClassificationLoss):
         ignore_index: int = _NO_CLASS,
     ) -> None:
         super().__init__(LabelSpace(num_classes, background=True, ignore_index=ignore_index))
-        _check_arguments(group, num_classes, overall_weight, base)
+        check_arguments(group, num_classes, overall_weight)
+        _check_base(base, num_classes)
         self.group = tuple(sorted(int(c) for c in group))
         self.overall_weight = overall_weight
         self.outside: Outside = one_of("outside", outside, get_args(Outside))
@@ -126,8 +127,10 @@ class MultiExpertLoss(ClassificationLoss):
         loss = self._overall(logits, target, place, position_weight)
         if self.overall_weight == 1.0 or not self.group:
             return loss
-        within = self._within(logits, place, position_weight)
-        return loss + (1.0 - self.overall_weight) * within / labelled.sum().clamp(min=1)
+        within = (1.0 - self.overall_weight) * self._within(logits, place, position_weight)
+        return loss + (
+            within / labelled.sum().clamp(min=1) if self.base is None else self.base.normalise(within, target)
+        )
 
     def _within(self, logits: Tensor, place: Tensor, position_weight: Tensor | None) -> Tensor:
         """Sum of the cross-entropy within the group: few positions and a part of their logits, so it costs little."""
@@ -167,14 +170,17 @@ class MultiExpertLoss(ClassificationLoss):
 def expert_losses(
     groups: CategoryGroups,
     *,
+    stage_to_group: Sequence[int | None] | None = None,
     overall_weight: float = 0.7,
     outside: Outside = "plain",
     base: Callable[[], ClassificationLoss] | None = None,
 ) -> list[MultiExpertLoss]:
-    """Losses of a cascade with as many stages as groups: stage k is the expert of group k.
+    """Losses of a cascade, one for each stage.
 
     Args:
         groups: Groups of the C foreground classes, rarest first (the first stage sees the loosest boxes).
+        stage_to_group: Group of every stage; None in it for a stage with the plain loss. None: stage k is the expert
+            of group k.
         overall_weight: See ``MultiExpertLoss``.
         outside: See ``MultiExpertLoss``.
         base: Makes the base loss of one stage, since a loss may hold state; None for cross-entropy.
@@ -183,22 +189,27 @@ def expert_losses(
     """
     return [
         MultiExpertLoss(
-            members,
+            () if group is None else groups.members[group],
             groups.num_classes + 1,
             overall_weight=overall_weight,
             outside=outside,
             base=None if base is None else base(),
         )
-        for members in groups.members
+        for group in (range(groups.num_groups) if stage_to_group is None else stage_to_group)
     ]
 
 
-def _check_arguments(
-    group: Sequence[int],
-    num_classes: int,
-    overall_weight: float,
-    base: ClassificationLoss | None,
-) -> None:
+def check_arguments(group: Sequence[int], num_classes: int, overall_weight: float) -> None:
+    """Refuse what no expert loss can have.
+
+    Args:
+        group: Class ids of the group.
+        num_classes: Number of foreground classes and the background.
+        overall_weight: λ.
+
+    Raises:
+        ConfigError: λ outside [0, 1], or an id outside the foreground classes.
+    """
     if not 0.0 <= overall_weight <= 1.0:
         raise ConfigError(
             f"overall_weight (lambda) is {overall_weight}", fix="give a weight in [0, 1]; the paper's is 0.7"
@@ -209,6 +220,9 @@ def _check_arguments(
             f"the group holds {wrong or 'a class twice'}, but foreground classes are 0 … {num_classes - 2}",
             fix="list each foreground class once; num_classes counts the background too",
         )
+
+
+def _check_base(base: ClassificationLoss | None, num_classes: int) -> None:
     if base is not None and base.num_classes != num_classes:
         raise ConfigError(
             f"the base loss is for {base.num_classes} classes, the expert for {num_classes}",

@@ -6,15 +6,16 @@ from typing import Unpack
 
 import numpy as np
 
-from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.config import PostprocessConfig
 from longtail.detection.method import Readout
 from longtail.detection.recording import recorded_ids, rescore
+from longtail.detection.staged import StagedDetector
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.build import EnsembleSpec
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.model import named_ensembles
+from longtail.mec.stages import map_stages
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_scorer import DetectionScorer, ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
@@ -98,7 +99,7 @@ def score_stages(
     return results
 
 
-def recorded_detector(recording: str | Path, *, trust_code: bool = False) -> tuple[Detector, CascadeDetector]:
+def recorded_detector(recording: str | Path, *, trust_code: bool = False) -> tuple[Detector, StagedDetector]:
     """The untrained detector that a recording describes: its classes, groups, thresholds and readouts.
 
     Args:
@@ -107,12 +108,12 @@ def recorded_detector(recording: str | Path, *, trust_code: bool = False) -> tup
 
     Raises:
         CheckpointError: The recording has no description (it is of your own detector): call ``score_stages``.
-        ConfigError: The detector is no cascade.
+        ConfigError: The detector has no stages.
     """
     detector = Detector.from_description(recording, trust_code=trust_code)
-    if not isinstance(detector.method, CascadeDetector):
+    if not isinstance(detector.method, StagedDetector):
         raise ConfigError(
-            f"{recording} is not of a cascade", fix="call longtail.models.score_stages with your readouts"
+            f"{recording} is not of a detector with stages", fix="call longtail.models.score_stages with your readouts"
         )
     return detector, detector.method
 
@@ -133,7 +134,7 @@ def stage_readouts(
         ConfigError: An unknown readout or ensemble, or a name twice.
     """
     method = detector.method
-    assert isinstance(method, CascadeDetector)
+    assert isinstance(method, StagedDetector)
     known = method.readouts()
     names = list(known)[: 1 if ensembles else None] if own is None else list(own)
     for name in names:
@@ -142,6 +143,10 @@ def stage_readouts(
     for name in ensembles or {}:
         if name in names:
             raise ConfigError(f"ensemble {name!r} has the name of a readout of the detector", fix="choose another")
-    last = method.heads.class_losses.loss(method.num_stages - 1)
-    others = named_ensembles(ensembles or {}, detector.groups, [last], detector.frequency)
+    others: dict[str, Ensemble] = {}
+    if ensembles:
+        given = detector.settings["method"].get("stage_to_group")
+        even = method.num_stages % detector.groups.num_groups == 0
+        stages = map_stages(method.num_stages, detector.groups, given) if given or even else None
+        others = named_ensembles(ensembles, detector.groups, method.logit_reading(), detector.frequency, stages)
     return {**{name: known[name] for name in names}, **others}

@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> int:
             groups=partial(evaluation_groups, arguments.groups, detector.groups, detector.frequency),
             class_names=detector.class_names,
             frequency=detector.frequency,
-            postprocess=replace(method.config.postprocess, **changes),
+            postprocess=replace(method.postprocess, **changes),
             max_detections=arguments.max_detections,
             fixed=not arguments.quick,
             pooled=not arguments.quick,

@@ -7,17 +7,18 @@ from typing import Any
 import torch
 
 from longtail.detection.build import build_detector
-from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.detection.staged import StagedDetector
 from longtail.ensembles.build import EnsembleSpec, check_reading
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.losses.build import LossSpec
 from longtail.mec.model import named_ensembles, with_further
+from longtail.mec.stages import map_stages
 from longtail.models.detection_methods.base import DetectionMethodConfig, stage_loss
 
 
 @dataclass(frozen=True)
 class BaselineConfig(DetectionMethodConfig):
-    """The cascade as it is; its own prediction is the plain average of its dialect.
+    """The detector as it is. A cascade's own prediction is the plain average of its dialect, a DETR's its last layer.
 
     Args:
         loss: classification loss of every stage, by name or as {name: focal, gamma: 1}; cross-entropy when not given
@@ -29,16 +30,21 @@ class BaselineConfig(DetectionMethodConfig):
 
     def build(
         self, detector: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency | None
-    ) -> CascadeDetector:
-        """The cascade."""
+    ) -> StagedDetector:
+        """The detector."""
         base = stage_loss(self.loss, frequency)
         losses = None if base is None else [base() for _ in detector["ious"]]
         plain = build_detector(**detector, losses=losses)
         if self.further:
-            # the plain average stays the method's own prediction
-            own: EnsembleSpec = {"name": "average", "average": plain.config.average}
-            ensembles = named_ensembles(with_further("baseline", own, self.further), groups, losses, frequency)
-            logits = torch.zeros(plain.num_stages, 1, plain.heads.class_losses.num_logits)
+            reading = plain.logit_reading()
+            even = plain.num_stages % groups.num_groups == 0
+            stages = map_stages(plain.num_stages, groups) if even else None
+            others = named_ensembles(
+                with_further("baseline", "average", self.further), groups, reading, frequency, stages
+            )
+            # the detector's own reading stays the method's prediction
+            ensembles = {**others, "baseline": plain.plain_ensemble()}
+            logits = torch.zeros(plain.num_stages, 1, getattr(reading, "num_logits", groups.num_classes + 1))
             check_reading(ensembles, logits, groups.num_classes + 1)
             plain.set_ensembles(ensembles)
         return plain
