@@ -25,6 +25,9 @@ def test_by_hand():
     np.testing.assert_allclose(points.precision[0], 2 / 3)
     np.testing.assert_allclose(points.recall[0], 1.0)
     np.testing.assert_allclose(points.f1[0], 0.8)
+    # of those that score 0.75 or more, the one right detection reaches half of class 0: 51 of 101 recalls
+    surest = OperatingPoints.best_f1(matches, ("a", "b", "c"), default=0.75)
+    np.testing.assert_allclose(surest.default_ap, [51 / 101, 0.0, np.nan])
 
 
 def test_equal_scores_are_kept_together_and_ignored_ones_do_not_count():
@@ -50,7 +53,11 @@ def test_no_other_threshold_is_better(seed):
 
 def test_saved_thresholds_are_read_by_name(tmp_path):
     path = tmp_path / "thresholds.json"
-    OperatingPoints(("a", "b"), *np.array([[0.3, np.nan], [0.5, np.nan], [0.7, np.nan]])).save(path)
+    OperatingPoints(("a", "b"), *np.array([[0.3, np.nan], [0.5, np.nan], [0.7, np.nan], [0.1, 0.0]])).save(path)
+    assert json.loads(path.read_text())["classes"]["b"] == {
+        **dict.fromkeys(("threshold", "precision", "recall", "f1")),
+        "default_ap": 0.0,
+    }
     np.testing.assert_allclose(read_thresholds(path, ["b", "a"]), [np.nan, 0.3])
     with pytest.raises(DataError, match=r"thresholds\.json has no threshold of class 'c'"):
         read_thresholds(path, ["a", "c"])

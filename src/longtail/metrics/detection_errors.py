@@ -18,7 +18,8 @@ from longtail.metrics.matches import average_precision
 #: Kinds of errors, in the order in which a wrong detection is tried; ``missed`` are objects.
 KINDS = ("localisation", "classification", "duplicate", "background", "both", "missed")
 _LOCALISATION, _CLASSIFICATION, _DUPLICATE, _BACKGROUND, _BOTH = range(5)
-_RIGHT, _IGNORED = -1, -2
+#: In place of a kind: a right detection, and one that counts nowhere.
+RIGHT, _IGNORED = -1, -2
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,21 @@ class DetectionErrors:
         counts: Kind -> int64 (C,): wrong detections by the class that they claim, missed objects by their own.
         confused: int64 (k, 3), rows ``(claimed class, true class, count)`` of classification errors, most frequent
             first.
+        detections: The detections that count, in the order of ``kinds``.
+        kinds: int64 (n,), place of each one's kind in ``KINDS``; -1 for a right one, -2 for one that counts nowhere.
+        pointed: int64 (n,), row in the annotation file of the object that an error of localisation or classification
+            points at; -1 for none.
+        missed: int64 (m,), rows in the annotation file of the missed objects.
     """
 
     ap: Float[np.ndarray, "classes"]
     cost: dict[str, Float[np.ndarray, "classes"]]
     counts: dict[str, Int[np.ndarray, "classes"]]
     confused: Int[np.ndarray, "pairs 3"]
+    detections: DetectionArrays
+    kinds: Int[np.ndarray, "detections"]
+    pointed: Int[np.ndarray, "detections"]
+    missed: Int[np.ndarray, "objects"]
 
     def overall(self) -> dict[str, float]:
         """Mean AP that each kind costs, over the classes with objects."""
@@ -96,31 +106,33 @@ def detection_errors(
     federated, limit = protocol(truth, federated, max_detections)
     kept = within_limit(detections, limit, federated)
     kind = np.full(len(kept), _IGNORED, dtype=np.int64)
-    mended = np.full(len(kept), -1, dtype=np.int64)
+    mended, pointed = np.full((2, len(kept)), -1, dtype=np.int64)
     positives, missed = np.zeros((2, truth.num_classes), dtype=np.int64)
-    confused = np.zeros((0, 2), dtype=np.int64)
+    lost, confused = [np.zeros(0, dtype=np.int64)], [np.zeros((0, 2), dtype=np.int64)]
     for image in _images(truth, kept, Matching(truth, iou_type, federated, limit, keep=False), federated, positive):
         found = _classify(image, positive, background)
         kind[image.places], mended[image.places] = found.kind, found.mended
+        pointed[image.places] = np.append(image.rows, -1)[found.pointed]
+        lost.append(image.rows[found.missed])
         positives += np.bincount(image.true_labels, minlength=truth.num_classes)
         missed += np.bincount(image.true_labels[found.missed], minlength=truth.num_classes)
-        confused = np.concatenate([confused, found.confused])
+        confused.append(found.confused)
     base = _class_ap(kept.scores, kept.labels, kind, positives)
     cost, counts = {}, {}
     for number, name in enumerate(KINDS[:-1]):
         wrong = kind == number
         labels, kinds = (
             np.where(wrong, mended, kept.labels),
-            np.where(wrong, np.where(mended < 0, _IGNORED, _RIGHT), kind),
+            np.where(wrong, np.where(mended < 0, _IGNORED, RIGHT), kind),
         )
         cost[name] = _class_ap(kept.scores, labels, kinds, positives) - base
         counts[name] = np.bincount(kept.labels[wrong], minlength=truth.num_classes)
     without = _class_ap(kept.scores, kept.labels, kind, positives - missed)
     cost["missed"] = np.where((positives > 0) & (positives == missed), 1.0, without) - base
     counts["missed"] = missed
-    pairs, number_of = np.unique(confused, axis=0, return_counts=True)
-    order = np.argsort(-number_of, kind="stable")
-    return DetectionErrors(base, cost, counts, np.concatenate([pairs, number_of[:, None]], axis=1)[order])
+    pairs, number_of = np.unique(np.concatenate(confused), axis=0, return_counts=True)
+    pairs = np.concatenate([pairs, number_of[:, None]], axis=1)[np.argsort(-number_of, kind="stable")]
+    return DetectionErrors(base, cost, counts, pairs, kept, kind, pointed, np.concatenate(lost))
 
 
 class _Image(NamedTuple):
@@ -131,6 +143,7 @@ class _Image(NamedTuple):
     true_labels: Int[np.ndarray, "objects"]
     iou: Float[np.ndarray, "detections objects"]
     unscored: Bool[np.ndarray, "detections"]  # counts nowhere unless right
+    rows: Int[np.ndarray, "objects"]  # of the annotation file
 
 
 class _Found(NamedTuple):
@@ -138,6 +151,7 @@ class _Found(NamedTuple):
     mended: Int[np.ndarray, "detections"]  # class in which the mended detection is right; -1: it is removed
     missed: Bool[np.ndarray, "objects"]
     confused: Int[np.ndarray, "errors 2"]
+    pointed: Int[np.ndarray, "detections"]  # place of the object that an error points at; -1: none
 
 
 def _classify(image: _Image, positive: float, background: float) -> _Found:
@@ -164,7 +178,7 @@ def _classify(image: _Image, positive: float, background: float) -> _Found:
         )
     else:
         kind[kind == _BOTH] = _BACKGROUND
-    kind[right] = _RIGHT
+    kind[right] = RIGHT
     pointed[right] = -1
     confused = np.flatnonzero(kind == _CLASSIFICATION)
     pairs = np.stack([image.labels[confused], image.true_labels[pointed[confused]]], axis=1).astype(np.int64)
@@ -174,7 +188,7 @@ def _classify(image: _Image, positive: float, background: float) -> _Found:
     mended[free[first]] = image.true_labels[objects]
     missed = ~used
     missed[objects] = False
-    return _Found(kind, mended, missed, pairs)
+    return _Found(kind, mended, missed, pairs, pointed)
 
 
 def _take(own: Float[np.ndarray, "detections objects"], positive: float) -> Int[np.ndarray, "objects"]:
@@ -219,7 +233,7 @@ def _image(
     if federated:
         known = np.concatenate([labels, objects.absent % truth.num_classes])
         unscored |= ~np.isin(here.labels, known) | np.isin(here.labels, objects.unsure % truth.num_classes)
-    return _Image(places, here.labels, labels[~skipped], iou[:, ~skipped], unscored)
+    return _Image(places, here.labels, labels[~skipped], iou[:, ~skipped], unscored, objects.rows[~skipped])
 
 
 def _class_ap(scores: np.ndarray, labels: np.ndarray, kind: np.ndarray, positives: np.ndarray) -> np.ndarray:
@@ -229,6 +243,6 @@ def _class_ap(scores: np.ndarray, labels: np.ndarray, kind: np.ndarray, positive
     ends = np.searchsorted(labels[kept], np.arange(len(positives) + 1))
     values = np.full(len(positives), np.nan)
     for label in np.flatnonzero(positives):
-        hits = kind[kept[ends[label] : ends[label + 1]]] == _RIGHT
+        hits = kind[kept[ends[label] : ends[label + 1]]] == RIGHT
         values[label] = average_precision(hits, int(positives[label]))
     return values

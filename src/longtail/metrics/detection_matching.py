@@ -23,6 +23,7 @@ FIXED_PER_CLASS = 10_000
 #: Size ranges of the standard protocols, in square pixels.
 SIZES = {"all": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 _NO_LIMIT = 2**31 - 1
+_FEW = (1, 10)
 _ROOM = 2**20  # matches kept before those beyond AP-fixed's limit are dropped
 
 
@@ -44,7 +45,9 @@ class Matching:
         params = hotcoco.Params(kind)
         params.area_rng = [list(bounds) for bounds in SIZES.values()]
         params.area_rng_lbl = list(SIZES)
-        params.max_dets = [limit or _NO_LIMIT]
+        #: Numbers of detections of an image and class, below the protocol's own, for which recall is told as well.
+        self.limits = () if federated else tuple(number for number in _FEW if not limit or number < limit)
+        params.max_dets = [*self.limits, limit or _NO_LIMIT]
         categories = [{"id": c + 1, "name": name} for c, name in enumerate(truth.class_names)]
         self.stream: Any = hotcoco.StreamingEval(categories, kind, federated, params)
         self._parts: list[Matches] | None = [Matches.none(truth.num_classes)] if keep else None

@@ -144,7 +144,7 @@ class DetectionScorer:
         prediction = Prediction({}, {name: {} for name in self.groups.names})
         for kind, side in self._sides.items():
             prefix = MASK_PREFIX if kind == "segm" else ""
-            _add_scores(prediction, scores[kind], self.groups, prefix)
+            _add_scores(prediction, scores[kind], self.groups, prefix, side.limits)
             if side.matches is None:
                 continue
             best = side.matches.counted()
@@ -243,15 +243,27 @@ def _class_ap(scores: Mapping[str, Any]) -> np.ndarray:
     return np.where(precision > -1, precision, np.nan).mean(axis=1).transpose(1, 2, 0)
 
 
-def _add_scores(prediction: Prediction, scores: Mapping[str, Any], groups: CategoryGroups, prefix: str) -> None:
+def _class_recall(scores: Mapping[str, Any], size: int, limit: int) -> np.ndarray:
+    """Recall of every class, mean over the IoU thresholds; NaN where there is nothing to find."""
+    recall = np.asarray(scores["recall"])[:, :, size, limit].T  # classes, thresholds
+    return np.where(recall > -1, recall, np.nan).mean(axis=1)
+
+
+def _add_scores(
+    prediction: Prediction, scores: Mapping[str, Any], groups: CategoryGroups, prefix: str, limits: Sequence[int]
+) -> None:
     ap = _class_ap(scores)
-    everything, recall = ap[:, 0], np.asarray(scores["recall"])[:, :, 0, -1].T
+    everything = ap[:, 0]
     _add_metric(prediction, f"{prefix}AP", everything.mean(axis=1), groups)
     _add_metric(prediction, f"{prefix}AP50", everything[:, 0], groups)
     _add_metric(prediction, f"{prefix}AP75", everything[:, 5], groups)
     for size, name in enumerate(tuple(SIZES)[1:], 1):
-        prediction.overall[f"{prefix}AP{name}"] = mean(ap[:, size].mean(axis=1))
-    _add_metric(prediction, f"{prefix}AR", np.where(recall > -1, recall, np.nan).mean(axis=1), groups)
+        _add_metric(prediction, f"{prefix}AP{name}", ap[:, size].mean(axis=1), groups)
+    _add_metric(prediction, f"{prefix}AR", _class_recall(scores, 0, -1), groups)
+    for place, limit in enumerate(limits):
+        _add_metric(prediction, f"{prefix}AR@{limit}", _class_recall(scores, 0, place), groups)
+    for size, name in enumerate(tuple(SIZES)[1:], 1):
+        _add_metric(prediction, f"{prefix}AR{name}", _class_recall(scores, size, -1), groups)
 
 
 def _add_metric(prediction: Prediction, name: str, per_class: np.ndarray, groups: CategoryGroups) -> None:

@@ -55,13 +55,14 @@ class Matches:
         """The ``count`` best detections of every class; of equal scores the first come first."""
         if len(self) == 0 or np.bincount(self.labels).max() <= count:
             return self
-        return self._at(best_of_each(self.labels, self.scores, count))
+        return self.at(best_of_each(self.labels, self.scores, count))
 
     def counted(self) -> "Matches":
         """Without the detections that are ignored at every threshold: no score changes."""
-        return self._at(np.flatnonzero(self.ignored != EVERY_THRESHOLD))
+        return self.at(np.flatnonzero(self.ignored != EVERY_THRESHOLD))
 
-    def _at(self, kept: np.ndarray) -> "Matches":
+    def at(self, kept: np.ndarray) -> "Matches":
+        """The detections at some places, and all objects."""
         return Matches(self.scores[kept], self.labels[kept], self.right[kept], self.ignored[kept], self.positives)
 
     def class_ap(self) -> Float[np.ndarray, "classes thresholds"]:

@@ -14,6 +14,8 @@ from longtail.files import write_text
 from longtail.json_files import check_kind, read_json
 from longtail.metrics.matches import Matches
 
+#: Scores below it are not drawn by `longtail predict`, unless it is told otherwise.
+DEFAULT_THRESHOLD = 0.3
 _MISSING: Any = object()
 
 
@@ -31,12 +33,16 @@ class OperatingPoints:
             detection finds, of which no threshold can be told.
         precision: float64 (C,), share of the kept detections that are right.
         recall: float64 (C,), share of the objects that are found.
+        default_ap: float64 (C,), AP50 of the detections that score ``default`` or more.
+        default: One threshold for all classes, as `longtail predict` draws by without others.
     """
 
     class_names: tuple[str, ...]
     thresholds: Float[np.ndarray, "classes"]
     precision: Float[np.ndarray, "classes"]
     recall: Float[np.ndarray, "classes"]
+    default_ap: Float[np.ndarray, "classes"]
+    default: float = DEFAULT_THRESHOLD
 
     @property
     def f1(self) -> Float[np.ndarray, "classes"]:
@@ -44,7 +50,9 @@ class OperatingPoints:
         return 2 * self.precision * self.recall / (self.precision + self.recall)
 
     @classmethod
-    def best_f1(cls, matches: Matches, class_names: tuple[str, ...]) -> "OperatingPoints":
+    def best_f1(
+        cls, matches: Matches, class_names: tuple[str, ...], default: float = DEFAULT_THRESHOLD
+    ) -> "OperatingPoints":
         """The threshold of the best F1 of every class; of equal F1 the highest.
 
         Detections of equal score are kept or left together.
@@ -52,6 +60,7 @@ class OperatingPoints:
         Args:
             matches: Detections matched to the objects of their class.
             class_names: Names of the C classes.
+            default: One threshold for all classes, of which the AP is told next to it.
 
         Source: van Rijsbergen, "Information Retrieval" (1979), ch. 7.
         """
@@ -68,7 +77,8 @@ class OperatingPoints:
             f1 = 2 * right[last] / (last + 1 + matches.positives[label])
             best = last[f1.argmax()]
             values[:, label] = scores[best], right[best] / (best + 1), right[best] / matches.positives[label]
-        return cls(class_names, *values)
+        surest = matches.at(np.flatnonzero(matches.scores >= default))
+        return cls(class_names, *values, surest.class_ap()[:, 0], default)
 
     def save(self, path: str | Path) -> None:
         """Write thresholds and what they give as JSON, by class name; null where there is none.
@@ -76,11 +86,20 @@ class OperatingPoints:
         Raises:
             ConfigError: The file cannot be written.
         """
-        rows: dict[str, dict[str, float | None]] = {}
-        for c, name in enumerate(self.class_names):
-            values = {"threshold": self.thresholds[c], "precision": self.precision[c], "recall": self.recall[c]}
-            rows[name] = {key: None if np.isnan(value) else float(value) for key, value in values.items()}
-        write_text(Path(path), json.dumps({"classes": rows}, indent=1))
+        columns = self.to_dict()
+        rows = {n: {key: values[c] for key, values in columns.items()} for c, n in enumerate(self.class_names)}
+        write_text(Path(path), json.dumps({"classes": rows}, indent=1) + "\n")
+
+    def to_dict(self) -> dict[str, list[float | None]]:
+        """Value -> its numbers of every class, None where undefined."""
+        columns = {
+            "threshold": self.thresholds,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "default_ap": self.default_ap,
+        }
+        return {key: [None if np.isnan(value) else float(value) for value in values] for key, values in columns.items()}
 
 
 def read_thresholds(path: str | Path, class_names: Sequence[str]) -> Float[np.ndarray, "classes"]:

@@ -26,20 +26,22 @@ group) is null, never NaN::
 Segmentation: ``overall`` has mIoU, mAcc, aAcc (and ``bias``, ``bias_01``); groups the means of their classes;
 ``per_class`` IoU and Acc (and the biases); ``extra`` as ``by_group.segmentation_prediction`` writes it: ``confusion``
 (C x C pixels, rows truth, up to 255 classes), ``top_confusions`` ([truth, predicted, pixels, pixels of
-the truth]), ``uniform``, ``pearson``, ``fp_fn_by_group``. Detection: AP, AP50, AP75 and so on under the same four keys.
+the truth]), ``uniform``, ``pearson``, ``fp_fn_by_group``, ``flows`` (see ``metrics.label_flows``). Detection: AP, AP50,
+AP75 and so on under the same four keys; ``extra`` as ``metrics.detection_diagnosis`` writes it.
 
 A reader must skip metrics and ``extra`` entries that it does not know; they may be added within a schema version.
 """
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from longtail.errors import DataError
-from longtail.files import write_text
+from longtail.files import saving, write_text
 from longtail.json_files import check_kind, read_json
+from longtail.metrics.image_scores import ImageScores, save_image_scores
 
 SCHEMA = "longtail-results/1"
 _FIX = "evaluate again"
@@ -58,7 +60,23 @@ class _Errors(TypedDict):
     mass: dict[str, dict[str, float]]
 
 
+class _Kinds(TypedDict):
+    cost: dict[str, list[float | None]]
+    counts: dict[str, list[int]]
+    confused: list[list[int]]
+
+
+class _Flows(TypedDict):
+    band: float
+    groups: dict[str, dict[str, list[int]]]
+    classes: list[list[int]]
+
+
 class _Extra(TypedDict):
+    errors: NotRequired[_Kinds]
+    operating_points: NotRequired[dict[str, list[float | None]]]
+    curves: NotRequired[dict[str, dict[str, list[float | None]]]]
+    flows: NotRequired[_Flows]
     confusion: NotRequired[list[list[int]]]
     top_confusions: NotRequired[list[list[int]]]
     pearson: NotRequired[_Scores]
@@ -126,6 +144,8 @@ class Results:
         seed: Seed of the run, or None.
         environment: Versions and machine, as ``longtail info`` prints them.
         training: Measured while training, see ``training.metrics_file.measured``.
+        images: Name of a way to predict -> its scores image by image, where they were kept: not in the JSON file, but
+            in one of the same name that ends in ``.npz``.
     """
 
     task: Literal["segmentation", "detection"]
@@ -139,18 +159,26 @@ class Results:
     seed: int | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, ImageScores] = field(default_factory=dict, repr=False, compare=False)
 
     def save(self, path: str | Path) -> None:
-        """Write the record; an existing file is replaced only once the new one is whole.
+        """Write the record, and next to it the scores image by image; an existing file is replaced by a whole one.
 
         Raises:
             ConfigError: It cannot be written.
         """
+        beside = images_file(path)
+        with saving(beside):
+            beside.unlink(missing_ok=True)  # what is there is of other scores
         write_text(Path(path), self.to_json())
+        if self.images:
+            save_image_scores(self.images, beside)
 
     def to_json(self) -> str:
         """The record as JSON text, one line a list of numbers, NaN as null."""
-        return _indented({"schema": SCHEMA, **without_nan(asdict(self))}) + "\n"
+        content = asdict(replace(self, images={}))
+        del content["images"]
+        return _indented({"schema": SCHEMA, **without_nan(content)}) + "\n"
 
     @property
     def own(self) -> Prediction:
@@ -188,8 +216,13 @@ class Results:
             name: Prediction(**{key: scores[key] for key in _Prediction.__annotations__ if key in scores})
             for name, scores in record["predictions"].items()
         }
-        known = {own.name for own in fields(cls)} - {"predictions"}
+        known = {own.name for own in fields(cls)} - {"predictions", "images"}
         return cls(predictions=predictions, **{key: record[key] for key in known if key in record})
+
+
+def images_file(path: str | Path) -> Path:
+    """File of the scores image by image that belong to a ``results.json``."""
+    return Path(path).with_suffix(".npz")
 
 
 def without_nan(value: Any) -> Any:
