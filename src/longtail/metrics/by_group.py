@@ -63,6 +63,14 @@ def segmentation_prediction(
     return Prediction(**without_nan(scores), extra=without_nan(extra))
 
 
+def add_class_metric(prediction: Prediction, name: str, values: Tensor, groups: CategoryGroups) -> None:
+    """Add a metric of the classes to the scores of a segmentation, and its means."""
+    prediction.per_class[name] = _nullable_list(values)
+    prediction.overall |= _nullable(_overall({name: values}))
+    for group, scores in _by_group({name: values}, groups).items():
+        prediction.groups[group] |= scores
+
+
 def _uniform(confusion: Tensor, groups: CategoryGroups) -> dict[str, Any]:
     weights = analysis.uniform_confusion(confusion)
     per_class = {"IoU": iou_per_class(weights), "Acc": accuracy_per_class(weights)}
@@ -89,7 +97,7 @@ def _by_group(per_class: dict[str, Tensor], groups: CategoryGroups) -> dict[str,
     return {group: {name: value[group] for name, value in means.items()} for group in groups.names}
 
 
-_MEAN_OF = {"IoU": "mIoU", "Acc": "mAcc"}
+_MEAN_OF = {"IoU": "mIoU", "Acc": "mAcc", "boundary_IoU": "boundary_mIoU"}
 
 
 def _overall(per_class: dict[str, Tensor]) -> dict[str, float]:

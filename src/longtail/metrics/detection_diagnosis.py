@@ -1,6 +1,7 @@
 """Why detections fail, in the form that ``results.json`` holds: errors by kind, operating points, curves by group."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from longtail.frequency.groups import CategoryGroups
@@ -10,7 +11,7 @@ from longtail.metrics.detection_errors import detection_errors
 from longtail.metrics.detection_matching import IouType
 from longtail.metrics.detection_scorer import ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
-from longtail.metrics.image_matches import ImageMatches
+from longtail.metrics.image_matches import ImageMatching
 from longtail.metrics.image_scores import ImageScores
 from longtail.metrics.operating_points import OperatingPoints
 from longtail.metrics.results import Prediction
@@ -19,39 +20,54 @@ _CONFUSED = 500  # pairs of classes that are kept
 _PREFIX: dict[str, str] = {"bbox": "", "segm": "mask_"}
 
 
-def diagnose_detections(
-    prediction: Prediction,
-    truth: DetectionTruth,
-    detections: DetectionArrays,
-    groups: CategoryGroups,
-    iou_types: Sequence[IouType],
-    rules: ScoringRules,
-) -> ImageScores:
-    """Add to a prediction why its detections fail; returns their scores image by image.
-
-    ``Prediction.extra`` gets ``errors`` (what each kind costs and how often it occurs, by class, and the pairs of
-    classes confused), ``operating_points`` and ``curves``: all at IoU 0.5, of boxes unless masks alone are scored.
+class DetectionDiagnosis:
+    """Finds why detections fail, which come a few images at a time.
 
     Args:
-        prediction: The scores of these detections.
-        truth: The annotations.
-        detections: Detections of all their images.
-        groups: Groups of the classes.
+        truth: The annotations. Images that never come count as images where nothing was found.
         iou_types: ``bbox``, ``segm`` or both.
-        rules: Those by which the detections were scored.
+        rules: Those by which the detections are scored.
     """
-    limits: Any = {key: rules.get(key) for key in ("federated", "max_detections")}
-    kinds = sorted(iou_types)
-    parts = {_PREFIX[kind]: ImageMatches.match(truth, detections, iou_type=kind, **limits) for kind in kinds}
-    matches = parts[_PREFIX[kinds[0]]].matches
-    errors = detection_errors(truth, detections, iou_type=kinds[0], **limits)
-    prediction.extra |= {
-        "errors": {
-            "cost": {kind: values.tolist() for kind, values in errors.cost.items()},
-            "counts": {kind: values.tolist() for kind, values in errors.counts.items()},
-            "confused": errors.confused[:_CONFUSED].tolist(),
-        },
-        "operating_points": OperatingPoints.best_f1(matches, truth.class_names).to_dict(),
-        "curves": group_curves(matches, groups),
-    }
-    return ImageScores(parts)
+
+    def __init__(self, truth: DetectionTruth, iou_types: Sequence[IouType], rules: ScoringRules) -> None:
+        self.truth, self.kinds = truth, sorted(iou_types)
+        self._limits: Any = {key: rules.get(key) for key in ("federated", "max_detections")}
+        self._matching = {_PREFIX[kind]: ImageMatching(truth, kind, **self._limits) for kind in self.kinds}
+        self._found: list[DetectionArrays] = []
+
+    def update(self, image_ids: Sequence[int], detections: DetectionArrays) -> None:
+        """Take all detections of some images; masks are kept only where there are no boxes to tell the errors of."""
+        for matching in self._matching.values():
+            matching.add(image_ids, detections)
+        self._found.append(replace(detections, masks=None) if self.kinds[0] == "bbox" else detections)
+
+    @property
+    def state(self) -> Any:
+        """What ``merge`` takes."""
+        return self._found, {prefix: matching.parts for prefix, matching in self._matching.items()}
+
+    def merge(self, states: Sequence[Any]) -> None:
+        """Replace what was taken by what these took, each of other images."""
+        self._found = [part for found, _ in states for part in found]
+        for prefix, matching in self._matching.items():
+            matching.parts = [part for _, parts in states for part in parts[prefix]]
+
+    def complete(self, prediction: Prediction, groups: CategoryGroups) -> ImageScores:
+        """Add to a prediction why its detections fail; returns their scores image by image.
+
+        ``Prediction.extra`` gets ``errors`` (what each kind costs and how often it occurs, by class, and the pairs of
+        classes confused), ``operating_points`` and ``curves``: all at IoU 0.5, of boxes unless masks alone are scored.
+        """
+        parts = {prefix: matching.joined() for prefix, matching in self._matching.items()}
+        matches = parts[_PREFIX[self.kinds[0]]].matches
+        errors = detection_errors(self.truth, DetectionArrays.join(self._found), iou_type=self.kinds[0], **self._limits)
+        prediction.extra |= {
+            "errors": {
+                "cost": {kind: values.tolist() for kind, values in errors.cost.items()},
+                "counts": {kind: values.tolist() for kind, values in errors.counts.items()},
+                "confused": errors.confused[:_CONFUSED].tolist(),
+            },
+            "operating_points": OperatingPoints.best_f1(matches, self.truth.class_names).to_dict(),
+            "curves": group_curves(matches, groups),
+        }
+        return ImageScores(parts)

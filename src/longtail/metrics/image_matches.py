@@ -1,8 +1,8 @@
 """Detections matched to objects, with the image of each: AP in draws of the images."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,20 +47,13 @@ class ImageMatches:
         max_detections: int | None = None,
     ) -> "ImageMatches":
         """Match the detections of all images of the annotations; arguments as of ``DetectionScorer``."""
-        federated, limit = protocol(truth, federated, max_detections)
-        found = within_limit(detections, limit, federated)
-        found = found[np.argsort(found.image_ids, kind="stable")]
-        matching = Matching(truth, iou_type, federated, limit, keep=False)
-        parts, positives = [], np.zeros((len(truth.image_ids), truth.num_classes), dtype=np.int64)
+        parts = ImageMatching(truth, iou_type, federated, max_detections)
+        found = detections[np.argsort(detections.image_ids, kind="stable")]
         for start in range(0, len(truth.image_ids), _PIECE):
             ids = truth.image_ids[start : start + _PIECE]
             first, last = found.image_ids.searchsorted(ids[0]), found.image_ids.searchsorted(ids[-1], side="right")
-            objects = matching.objects(np.arange(start, start + len(ids)))
-            parts.append(matching.match(objects, found[np.arange(first, last)]))
-            asked = ~matching.skipped(objects)
-            np.add.at(positives, (objects.images[asked], objects.labels[asked]), 1)
-        images = np.searchsorted(truth.image_ids, found.image_ids)
-        return cls(Matches.join(parts), images, positives, truth.image_ids)
+            parts.add(ids.tolist(), found[np.arange(first, last)])
+        return parts.joined()
 
     def drawn(self, weights: Float32[np.ndarray, "images draws"]) -> Mapping[str, Float[np.ndarray, "classes draws"]]:
         """AP and AP50 of every class in some draws; NaN where a draw has no object of the class.
@@ -98,6 +91,36 @@ class ImageMatches:
                 hits = _Hits.of(int(label), self.images[here[kept]], right[kept][:, same], same, len(self.positives))
                 found += [] if hits is None else [hits]
         return found
+
+
+class ImageMatching:
+    """Matches detections that come a few images at a time; arguments as of ``ImageMatches.match``."""
+
+    def __init__(
+        self, truth: DetectionTruth, iou_type: str, federated: bool | None = None, max_detections: int | None = None
+    ) -> None:
+        self.truth = truth
+        self._federated, self._limit = protocol(truth, federated, max_detections)
+        self._matching = Matching(truth, iou_type, self._federated, self._limit, keep=False)
+        self.parts: list[tuple[Matches, np.ndarray]] = []
+
+    def add(self, image_ids: Sequence[int], detections: DetectionArrays) -> None:
+        """Match all detections of some images."""
+        found = within_limit(detections, self._limit, self._federated)
+        objects = self._matching.objects(np.sort(self.truth.places(np.asarray(image_ids))))
+        self.parts.append((self._matching.match(objects, found), self.truth.places(found.image_ids)))
+
+    def joined(self) -> ImageMatches:
+        """All matches, and the objects of all images: also of those that never came."""
+        positives = np.zeros((len(self.truth.image_ids), self.truth.num_classes), dtype=np.int64)
+        objects = self.truth.objects(np.arange(len(positives)), with_masks=False)
+        asked = ~self._matching.skipped(objects)
+        np.add.at(positives, (objects.images[asked], objects.labels[asked]), 1)
+        images = np.concatenate([np.zeros(0, dtype=np.int64), *(images for _, images in self.parts)])
+        matches = Matches.join([Matches.none(self.truth.num_classes), *(matches for matches, _ in self.parts)])
+        matches = replace(matches, positives=positives.sum(axis=0))
+        order = np.argsort(images, kind="stable")
+        return ImageMatches(matches.at(order), images[order], positives, self.truth.image_ids)
 
 
 class _Hits(NamedTuple):

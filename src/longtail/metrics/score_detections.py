@@ -11,7 +11,7 @@ from longtail.errors import ConfigError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
-from longtail.metrics.detection_diagnosis import diagnose_detections
+from longtail.metrics.detection_diagnosis import DetectionDiagnosis
 from longtail.metrics.detection_doubts import detection_doubts
 from longtail.metrics.detection_scorer import IouType, ScoringRules, detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
@@ -69,7 +69,9 @@ def score_detections(
     }
     results = results_of(truth, predictions, chosen, frequency or truth.frequency, wanted, rules)
     for key, found in arrays.items():
-        results.images[key] = diagnose_detections(predictions[key], truth, found, chosen, wanted, rules)
+        diagnosis = DetectionDiagnosis(truth, wanted, rules)
+        diagnosis.update(truth.image_ids.tolist(), found)
+        results.images[key] = diagnosis.complete(predictions[key], chosen)
     results.data |= described_annotations(truth)
     results.data["notes"] = [
         *truth.file.notes,

@@ -22,6 +22,8 @@ from longtail.frequency.count_pixels import num_cores
 from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.frequency.label_image import class_ids, label_values, open_label
 from longtail.metrics.by_group import segmentation_prediction
+from longtail.metrics.label_bands import BandCounts, count_bands
+from longtail.metrics.label_diagnosis import LabelDiagnosis
 from longtail.metrics.results import Results
 from longtail.metrics.segmentation import confusion_matrix
 from longtail.progress import with_progress
@@ -106,7 +108,7 @@ def score_label_folders(
     truth = labels if isinstance(labels, Mapping) else _files(Path(labels), label_suffix)
     pairs = _pairs(truth, _files(predictions, prediction_suffix), folder, predictions)
     rule = _Rule(names, ignore_index, label_format)
-    confusion, ignored, fingerprint = _count(pairs, rule, workers, progress)
+    confusion, ignored, fingerprint, diagnosis = _count(pairs, rule, workers, progress)
     if names is None:
         names = tuple(f"class_{i}" for i in range(len(confusion)))
     doubt = ""
@@ -116,12 +118,16 @@ def score_label_folders(
         doubt = absent_classes(shown, ignore_index, folder)
     chosen, groups_from = _groups(groups, frequency, names, confusion)
     method = name or predictions.resolve().name
+    scores = segmentation_prediction(confusion, chosen, frequency)
+    if diagnosis is not None:
+        diagnosis.complete(scores, confusion, chosen)
     return Results(
         task="segmentation",
         method=method,
         class_names=list(names),
         groups=chosen.to_dict(),
-        predictions={method: segmentation_prediction(confusion, chosen, frequency)},
+        predictions={method: scores},
+        images={} if diagnosis is None else {method: diagnosis.images},
         frequency=None if frequency is None else frequency.to_dict(),
         data={"name": folder, "images": len(pairs), "fingerprint": fingerprint},
         settings={
@@ -167,8 +173,8 @@ class _Rule:
                 fix="store unlabelled pixels as another value, e.g. 65535 in 16-bit PNGs, and pass it as ignore_index",
             )
 
-    def count(self, pair: _Pair) -> tuple[Tensor, int, int]:
-        """Confusion matrix of one image, its number of pixels without class, and the checksum of its labels."""
+    def count(self, pair: _Pair) -> "_Counted":
+        """Count one image."""
         truth, prediction = self._truth(pair.label), label_values(open_label(pair.prediction))
         if self.num_classes is None and (truth.dtype != np.uint8 or prediction.dtype != np.uint8):
             wide = pair.label if truth.dtype != np.uint8 else pair.prediction
@@ -182,7 +188,10 @@ class _Rule:
                 )
         except DataError as error:
             raise DataError(f"{error.problem} ({pair.prediction} against {pair.label})", fix=error.fix) from error
-        return matrix, truth.size - int(matrix.sum()), zlib.crc32(truth.tobytes())
+        bands = (
+            None if self.num_classes is None else count_bands(prediction, truth, self.num_classes, self.ignore_index)
+        )
+        return _Counted(matrix, bands, truth.size - int(matrix.sum()), zlib.crc32(truth.tobytes()))
 
     def _truth(self, path: Path) -> np.ndarray:
         if self.format is PLAIN or self.names is None:
@@ -195,21 +204,35 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
-def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: bool) -> tuple[Tensor, int, str]:
-    """Confusion matrix of all images, number of their pixels without class, and fingerprint of their labels."""
+class _Counted(NamedTuple):
+    """Confusion matrix of one image, its bands (where the classes are known), pixels without class, checksum of labels."""
+
+    matrix: Tensor
+    bands: BandCounts | None
+    without_class: int
+    checksum: int
+
+
+def _count(
+    pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: bool
+) -> tuple[Tensor, int, str, LabelDiagnosis | None]:
+    """Confusion matrix of all images, their pixels without class, fingerprint of their labels, where pixels go."""
     size = rule.num_classes or _BYTE
     total = torch.zeros(size, size, dtype=torch.int64)
     ignored = 0
+    diagnosis = None if rule.num_classes is None else LabelDiagnosis(size, rule.ignore_index)
     digest = hashlib.sha256(repr((rule.ignore_index, rule.format.facts())).encode())
     workers = max(1, workers if workers is not None else num_cores())
     with ThreadPoolExecutor(workers) as pool:
         try:
             counted = _bounded_map(pool, rule, pairs, 4 * workers)
             shown = with_progress(counted, len(pairs), "scoring", shown=progress)
-            for pair, (matrix, without_class, checksum) in zip(pairs, shown, strict=True):
-                total += matrix
-                ignored += without_class
-                digest.update(f"{pair.name} {checksum}\n".encode())
+            for pair, found in zip(pairs, shown, strict=True):
+                total += found.matrix
+                ignored += found.without_class
+                digest.update(f"{pair.name} {found.checksum}\n".encode())
+                if diagnosis is not None and found.bands is not None:
+                    diagnosis.add(pair.name, found.matrix, found.bands)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -218,12 +241,10 @@ def _count(pairs: Sequence[_Pair], rule: _Rule, workers: int | None, progress: b
         if not len(used):
             raise DataError("no pixel of any image is labelled", fix="check ignore_index and the label files")
         total = total[: used.max() + 1, : used.max() + 1]
-    return total, ignored, digest.hexdigest()
+    return total, ignored, digest.hexdigest(), diagnosis
 
 
-def _bounded_map(
-    pool: ThreadPoolExecutor, rule: _Rule, pairs: Sequence[_Pair], ahead: int
-) -> Iterator[tuple[Tensor, int, int]]:
+def _bounded_map(pool: ThreadPoolExecutor, rule: _Rule, pairs: Sequence[_Pair], ahead: int) -> Iterator[_Counted]:
     """Counts in order of the pairs, with no more than ``ahead`` matrices waiting."""
     waiting = [pool.submit(rule.count, pair) for pair in pairs[:ahead]]
     for index in range(len(pairs)):

@@ -17,6 +17,7 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.mec.model import named_ensembles
 from longtail.mec.stages import map_stages
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_diagnosis import DetectionDiagnosis
 from longtail.metrics.detection_scorer import DetectionScorer, ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
@@ -80,20 +81,22 @@ def score_stages(
     else:
         chosen, groups_from = (groups, "argument") if isinstance(groups, CategoryGroups) else groups(truth)
     scorers = {name: DetectionScorer(truth, chosen, **rules) for name in readouts}
+    method = next(iter(readouts))
+    diagnosis = DetectionDiagnosis(truth, ("bbox",), rules)
     unlimited = any(rules.get(name, True) for name in ("fixed", "pooled"))
-    images = rescore(recording, readouts, postprocess, unlimited=unlimited)
-    for done, (image, found) in enumerate(images, start=1):
+    stages = rescore(recording, readouts, postprocess, unlimited=unlimited)
+    for done, (image, found) in enumerate(stages, start=1):
         for name, scorer in scorers.items():
-            every = found[name].unlimited
-            scorer.update(
-                [image],
-                DetectionArrays.collect([image], [found[name]]),
-                None if every is None else DetectionArrays.collect([image], [every]),
-            )
+            every, own = found[name].unlimited, DetectionArrays.collect([image], [found[name]])
+            scorer.update([image], own, None if every is None else DetectionArrays.collect([image], [every]))
+            if name == method:
+                diagnosis.update([image], own)
         if progress is not None:
             progress(done)
     predictions = {name: scorer.compute() for name, scorer in scorers.items()}
+    images = diagnosis.complete(predictions[method], chosen)
     results = results_of(truth, predictions, chosen, frequency or truth.frequency, ("bbox",), rules)
+    results.images = {method: images}
     results.data |= {**described_annotations(truth), "notes": list(truth.file.notes)}
     results.settings |= {"annotations": str(source), "recording": str(recording), "groups_from": groups_from}
     return results

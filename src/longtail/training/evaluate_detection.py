@@ -15,6 +15,7 @@ from longtail.distributed import all_gather_objects, broadcast_object, is_main_p
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_diagnosis import DetectionDiagnosis
 from longtail.metrics.detection_scorer import DetectionScorer, IouType, ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Prediction, Results
@@ -42,6 +43,7 @@ def evaluate_detection(
     truth: DetectionTruth | None = None,
     readouts: Iterable[str] | None = None,
     iou_types: Sequence[IouType] | None = None,
+    diagnose: bool = True,
     batch_size: int = 1,
     workers: int = 0,
     recording: str | Path | None = None,
@@ -68,6 +70,7 @@ def evaluate_detection(
         truth: The annotations of ``dataset``, where they are at hand.
         readouts: Names of the readouts wanted; all where not given.
         iou_types: ``bbox``, ``segm``; what the detector and the annotations have where not given.
+        diagnose: Whether to find why the method's own detections fail, and scores image by image for intervals.
         batch_size: Images at a time.
         workers: Processes that load images.
         recording: Folder to record every stage's outputs in, for `longtail score stages`; takes a second pass through
@@ -115,10 +118,15 @@ def evaluate_detection(
     wanted = iou_types or _iou_types(method, dataset, truth)
     rules["fixed"] = method.unlimited_kinds if rules.get("fixed", True) else ()
     scorers = {name: DetectionScorer(truth, groups, iou_types=wanted, **rules) for name in names}
-    _detect(detector, dataset, size, scorers, batch_size, workers, recording, book, progress)
+    diagnosis = DetectionDiagnosis(truth, wanted, rules) if diagnose else None
+    _detect(detector, dataset, size, scorers, diagnosis, batch_size, workers, recording, book, progress)
     if book is not None:
         book.write(dataset, names)
     predictions = {name: _prediction(scorer) for name, scorer in scorers.items()}
+    images = {}
+    if diagnosis is not None:
+        diagnosis.merge(all_gather_objects(diagnosis.state))
+        images = {names[0]: diagnosis.complete(predictions[names[0]], groups)}
     federated = rules.get("federated")
     return Results(
         task="detection",
@@ -126,6 +134,7 @@ def evaluate_detection(
         class_names=list(dataset.classes.names),
         groups=groups.to_dict(),
         predictions=predictions,
+        images=images,
         frequency=None if frequency is None else frequency.to_dict(),
         data={**(data or {}), "notes": list(truth.file.notes), "images": size, "fingerprint": dataset.fingerprint},
         settings={
@@ -171,13 +180,14 @@ def _detect(
     dataset: DetectionDataset,
     size: int,
     scorers: Mapping[str, DetectionScorer],
+    diagnosis: DetectionDiagnosis | None,
     batch_size: int,
     workers: int,
     recording: str | Path | None,
     book: DetectionPictures | None,
     progress: bool,
 ) -> None:
-    """Give every readout's detections of this rank's images to its scorer."""
+    """Give every readout's detections of this rank's images to its scorer, and the method's own to ``diagnosis`` as well."""
     method = detector if isinstance(detector, DetectionMethod) else detector.method
     if recording is not None and world_size() > 1:
         raise ConfigError("stages are recorded by one process", fix="evaluate on one device to record them")
@@ -202,12 +212,11 @@ def _detect(
                     labels = sample["labels"][~sample["crowd"]].numpy()
                     book.consider(index, sample["name"], labels, {name: seen[name][place] for name in names})
             for name, scorer in scorers.items():
-                every = [found.unlimited for found in seen[name]] if unlimited else []
-                scorer.update(
-                    ids,
-                    DetectionArrays.collect(ids, seen[name]),
-                    DetectionArrays.collect(ids, every) if unlimited else None,
-                )
+                every = [one.unlimited for one in seen[name]] if unlimited else []
+                found = DetectionArrays.collect(ids, seen[name])
+                scorer.update(ids, found, DetectionArrays.collect(ids, every) if unlimited else None)
+                if diagnosis is not None and name == names[0]:
+                    diagnosis.update(ids, found)
 
 
 def _network_input(

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.datasets.base import SegmentationDataset
+from longtail.distributed import all_gather_objects
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.bias import ClassBias
 from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.confusion import ConfusionMatrix
+from longtail.metrics.label_diagnosis import LabelDiagnosis
 from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter
 from longtail.segmentation.method import ExpertMaps, SegmentationMethod
@@ -48,6 +50,7 @@ def evaluate_segmentation(
     stride: Sequence[int] | None = None,
     workers: int = 0,
     bias: bool = True,
+    diagnose: bool = True,
     pictures: int = 6,
     pictures_dir: str | Path | None = None,
     limit: int | None = None,
@@ -72,6 +75,7 @@ def evaluate_segmentation(
         stride: Step of the windows, two thirds of them by default.
         workers: Processes that load images.
         bias: Whether to measure the bias of the method and of every expert (MEDOE Eq. 9), at the price of a softmax.
+        diagnose: Whether to find boundary IoU, where wrong pixels go, and scores image by image for intervals.
         pictures: How many images to write, those with most of the rarest classes.
         pictures_dir: Where to write them; none are written where not given.
         limit: Look at the first images only.
@@ -110,6 +114,8 @@ def evaluate_segmentation(
     book = None
     if pictures_dir is not None and pictures and method.num_classes <= 255:
         book = SegmentationPictures(Path(pictures_dir), pictures, groups)
+    own = next(iter(scores.readouts))
+    diagnosis = LabelDiagnosis(method.num_classes, method.ignore_index) if diagnose else None
     with evaluating(method):
         for batch in share_of_rank(dataset, size, batch_size, workers, progress):
             for indices, names, images, masks in _stacked(batch, preprocess, scaled):
@@ -117,17 +123,23 @@ def evaluate_segmentation(
                 maps = expert_maps(method, images.to(device), sliding_window, stride)
                 maps = _at_label_size(maps, target.shape[-2:])
                 labels = scores.add(maps, target)
+                for place, name in enumerate(names if diagnosis is not None else ()):
+                    diagnosis.add(name, *diagnosis.look(labels[own][place], target[place]))  # type: ignore[union-attr]
                 if book is not None:
                     book.consider(indices, names, target, labels)
     if book is not None:
         book.write(dataset, list(scores.readouts))
-    own = next(iter(scores.readouts))
+    predictions = scores.predictions(groups, frequency)
+    if diagnosis is not None:
+        diagnosis.merge(all_gather_objects(diagnosis))
+        diagnosis.complete(predictions[own], scores.confusion[own].compute(), groups)
     return Results(
         task="segmentation",
         method=own,
         class_names=list(dataset.classes.names),
         groups=groups.to_dict(),
-        predictions=scores.predictions(groups, frequency),
+        predictions=predictions,
+        images={} if diagnosis is None else {own: diagnosis.images},
         frequency=None if frequency is None else frequency.to_dict(),
         data={**(data or {}), "images": size, "fingerprint": dataset.fingerprint},
         settings={**(settings or {}), "groups_from": groups_from},

@@ -186,6 +186,7 @@ class DetectionTask(DataTask):
             readouts=[next(iter(self.method.readouts()))],
             fixed=False,
             pooled=False,
+            diagnose=False,
             pictures=0,
             limit=limit,
         )

@@ -162,7 +162,13 @@ class SegmentationTask(DataTask):
     def score_validation(self) -> Results:
         """Score the method's own prediction on the validation split."""
         own = next(iter(self.method.readouts()))
-        quick: dict[str, Any] = {"groups": self.groups, "readouts": [own], "bias": False, "pictures": 0}
+        quick: dict[str, Any] = {
+            "groups": self.groups,
+            "readouts": [own],
+            "bias": False,
+            "diagnose": False,
+            "pictures": 0,
+        }
         return self.evaluate(self.config, self.method, self.val_data, limit=self.config.data.limit, **quick)
 
     @classmethod
