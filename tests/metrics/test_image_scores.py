@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from longtail.errors import DataError
 from longtail.metrics.detection_arrays import DetectionArrays
@@ -28,7 +27,8 @@ def detections(label=0):
 
 
 def pixels(names=("x", "y")):
-    return ImageScores({"": ImageCounts.of(names, [torch.tensor([[3, 1], [0, 2]]), torch.tensor([[5, 0], [2, 0]])])})
+    counts = np.array([[[3, 2], [4, 2], [3, 3]], [[5, 0], [5, 2], [7, 0]]])
+    return ImageScores({"": ImageCounts(names, counts)})
 
 
 @pytest.mark.parametrize("scores", [detections(), pixels()])

@@ -65,10 +65,12 @@ def segmentation_prediction(
 
 def add_class_metric(prediction: Prediction, name: str, values: Tensor, groups: CategoryGroups) -> None:
     """Add a metric of the classes to the scores of a segmentation, and its means."""
-    prediction.per_class[name] = _nullable_list(values)
-    prediction.overall |= _nullable(_overall({name: values}))
-    for group, scores in _by_group({name: values}, groups).items():
-        prediction.groups[group] |= scores
+    scores = {"overall": _overall({name: values}), "groups": _by_group({name: values}, groups)}
+    scores = without_nan({**scores, "per_class": _listed({name: values})})
+    prediction.overall |= scores["overall"]
+    prediction.per_class |= scores["per_class"]
+    for group, of in scores["groups"].items():
+        prediction.groups[group] |= of
 
 
 def _uniform(confusion: Tensor, groups: CategoryGroups) -> dict[str, Any]:

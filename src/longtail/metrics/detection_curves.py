@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics.by_group import group_means
 from longtail.metrics.draws import ALL
+from longtail.metrics.group_means import group_means
 from longtail.metrics.matches import Matches
 
 #: Recalls at which precision is read, and thresholds at which F1 is.

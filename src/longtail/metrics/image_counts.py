@@ -1,11 +1,10 @@
 """Pixels of every image that are right, true and predicted: IoU and accuracy in draws of the images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,6 @@ class ImageCounts:
 
     names: tuple[str, ...]
     counts: Int64[np.ndarray, "images 3 classes"]
-
-    @classmethod
-    def of(cls, names: Sequence[str], confusions: Sequence[Tensor]) -> "ImageCounts":
-        """Counts from the confusion matrix of each image, rows the truth."""
-        counts = [np.stack([c.diagonal().numpy(), c.sum(1).numpy(), c.sum(0).numpy()]) for c in confusions]
-        return cls(tuple(names), np.stack(counts))
 
     def drawn(self, weights: Float32[np.ndarray, "images draws"]) -> Mapping[str, Float[np.ndarray, "classes draws"]]:
         """IoU and accuracy of every class in some draws; NaN where a draw has no pixel of the class.

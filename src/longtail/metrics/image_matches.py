@@ -1,13 +1,12 @@
-"""Detections matched to objects, with the image of each: AP in draws of the images."""
+"""Detections matched to objects, with the image of each: AP in draws of the images. This module does not import torch."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
 
 from longtail.metrics.detection_arrays import DetectionArrays, within_limit
@@ -63,6 +62,8 @@ class ImageMatches:
         Args:
             weights: How often each image occurs in each draw, see ``Draws``.
         """
+        import torch
+
         asked = self.positives.T.astype(np.float32) @ weights
         shape = (len(asked), weights.shape[1])
         scores = {"AP": np.zeros(shape), "AP50": np.zeros(shape)}
@@ -135,7 +136,7 @@ class _Hits(NamedTuple):
 
     label: int
     images: Int[np.ndarray, "hits"]
-    between: torch.Tensor
+    between: Any
     of_thresholds: list[tuple[np.ndarray, list[int]]]
 
     @classmethod
@@ -154,6 +155,8 @@ class _Hits(NamedTuple):
         gap = np.searchsorted(hits, np.arange(hits[-1] + 1))
         cells, counts = np.unique(gap * number + images[: len(gap)], return_counts=True)
         rows = np.searchsorted(cells, np.arange(len(hits) + 1) * number)
+        import torch
+
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse")  # a beta, whose products the tests compare
             values = torch.from_numpy(counts).float()
