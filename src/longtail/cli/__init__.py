@@ -13,7 +13,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from longtail.cli.dispatch import dispatch
 
     _find_own_modules()
+    _wait_passively()
     return dispatch(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _wait_passively() -> None:
+    """Let threads of OpenMP sleep while they wait for each other, unless the environment says otherwise.
+
+    On a busy machine, threads that spin take the cores that the others need, and a step costs many times its CPU time
+    (``benchmarks/busy_machine.py``). OpenMP reads the variable when torch is imported.
+    """
+    import os
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _find_own_modules() -> None:
