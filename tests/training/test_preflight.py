@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -5,10 +6,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from longtail.errors import CheckpointError
+from longtail.errors import CheckpointError, ConfigError
 from longtail.training import preflight
 from longtail.training.config import HardwareConfig, LoadingConfig, RunConfig
-from longtail.training.preflight import check_weights, doubts
+from longtail.training.preflight import check_batch_norm, check_weights, doubts
 from support.toy_run import ToyMethod
 
 
@@ -18,23 +19,39 @@ def config(batch_size: int, **hardware) -> RunConfig:
 
 def test_batches_of_one_under_batch_norm() -> None:
     method = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
-    assert "1 batch norm layers see one image" in doubts(method, config(1))[0]
-    assert "2 images over 1 ranks x 2 accumulated" in doubts(method, config(2, accumulate=2))[0]
-    assert "2 images over 2 ranks" in doubts(method, config(2), world_size=2)[0]
-    assert not doubts(method, config(2)) and not doubts(method.eval(), config(1))
-    assert not doubts(method.train(), config(2), world_size=2, device="cuda")  # statistics over both
-    assert doubts(method, config(2, sync_batch_norm=False), world_size=2, device="cuda")
-    assert not doubts(nn.Sequential(nn.GroupNorm(2, 4)), config(1))
+    for size, hardware, ranks, device in (
+        (1, {}, 1, "cpu"),
+        (2, {"accumulate": 2}, 1, "cpu"),
+        (2, {}, 2, "cpu"),
+        (4, {"accumulate": 2}, 2, "cuda"),
+        (2, {"sync_batch_norm": False}, 2, "cuda"),
+    ):
+        shared = hardware.get("sync_batch_norm", True) and ranks > 1 and device == "cuda"
+        with (
+            nullcontext()
+            if shared
+            else pytest.raises(ConfigError, match=f"1 batch norm .*batch_size {size} over {ranks}")
+        ):
+            check_batch_norm(method.eval(), config(size, **hardware), ranks, device)
+    check_batch_norm(method, config(2))
+    check_batch_norm(method, config(4), world_size=2)
+    check_batch_norm(nn.Sequential(nn.GroupNorm(2, 4)), config(1))
+
+
+def test_batch_norm_that_a_phase_freezes_may_see_one_image() -> None:
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode: bool = True) -> "Frozen":
+            return super().train(False)
+
+    check_batch_norm(nn.Sequential(Frozen(4)), config(1))
 
 
 @pytest.mark.parametrize(("able", "count"), [(True, 0), (False, 1)])
 def test_bfloat16_on_a_processor(able: bool, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_computes_in_bfloat16", lambda: able)
-    found = doubts(nn.Identity(), config(4, precision="bf16-mixed"))
+    found = doubts(config(4, precision="bf16-mixed"))
     assert len(found) == count and all("no bfloat16" in words for words in found)
-    assert not doubts(nn.Identity(), config(4)) and not doubts(
-        nn.Identity(), config(4, precision="bf16"), device="cuda"
-    )
+    assert not doubts(config(4)) and not doubts(config(4, precision="bf16"), device="cuda")
 
 
 def test_published_weights_count_as_trained_up_to_the_last_phase(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def _dry_run(config: Any, folder: Path, arguments: Namespace) -> int:
     from longtail.training.console import Console, table
     from longtail.training.loading import BatchPlan, pass_length
     from longtail.training.optimisers import count_parameters
-    from longtail.training.preflight import check_finished_model, check_weights, doubts
+    from longtail.training.preflight import check_batch_norm, check_finished_model, check_weights, doubts
     from longtail.training.run import build_task
     from longtail.training.run_folder import RunFolder
 
@@ -141,17 +141,23 @@ def _dry_run(config: Any, folder: Path, arguments: Namespace) -> int:
     RunFolder(folder).check(resume=arguments.resume, overwrite=arguments.overwrite)
     task = build_task(config)
     check_finished_model(task, arguments.start_from)
+    done: tuple[str, ...] = ()
     if arguments.start_from:
         phases, reset = task.method.phases, config.reset_classifier
-        _, adopted = check_weights(task.method, arguments.start_from, phases, reset_classifier=reset)
+        done, adopted = check_weights(task.method, arguments.start_from, phases, reset_classifier=reset)
         console.say(table("", [f"from {arguments.start_from}", "tensors", "origin"], adopted.rows()))
     for subject, words in task.describe():
         console.say(f"[bold]{subject:<9}[/] {words}")
+    hardware = config.hardware
+    ranks = hardware.num_nodes * (hardware.devices if isinstance(hardware.devices, int) else 1)
+    device = "cpu" if hardware.accelerator == "cpu" else chosen_device("auto").partition(":")[0]
     rows = []
     size = pass_length(task.order)
     config = config.resolved(task.method.phases, size)
     for phase in task.method.phases:
         task.method.start_phase(phase)
+        if phase not in done:
+            check_batch_norm(task.method, config, ranks, device)
         iterations, optimiser = config.iterations_of(phase), config.optimiser_of(phase)
         rows.append(
             (
@@ -162,11 +168,8 @@ def _dry_run(config: Any, folder: Path, arguments: Namespace) -> int:
                 f"{optimiser.name} {optimiser.recipe('lr'):g}",
             )
         )
-    hardware = config.hardware
-    ranks = hardware.num_nodes * (hardware.devices if isinstance(hardware.devices, int) else 1)
     BatchPlan(task.order, config.loading.batch_size, hardware.accumulate, ranks, 0, 1, config.seed, "")
-    device = "cpu" if hardware.accelerator == "cpu" else chosen_device("auto").partition(":")[0]
-    for doubt in doubts(task.method.train(), config, ranks, device):
+    for doubt in doubts(config, device):
         console.say(f"[yellow]warning[/]   {doubt}")
     console.say("")
     console.say(table("", ["phase", "iterations", "passes", "trained M", "optimiser"], rows))

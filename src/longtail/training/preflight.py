@@ -70,27 +70,39 @@ def check_finished_model(task: Task, start_from: str | Path | None) -> None:
         check_same_classes(str(start_from), names, "the data set", task.frequency.class_names, fix=fix)
 
 
-def doubts(method: nn.Module, config: RunConfig, world_size: int = 1, device: str = "cpu") -> list[str]:
-    """What whoever starts the run should know, with the way out.
+def check_batch_norm(method: nn.Module, config: RunConfig, world_size: int = 1, device: str = "cpu") -> None:
+    """Refuse batches of one image under batch norm, whose statistics would be other ones than those of evaluation.
 
     Args:
-        method: In the phase and mode that it trains in.
+        method: In the phase that it trains in.
         config: Settings of the run.
         world_size: Number of ranks.
         device: Type of the device.
+
+    Raises:
+        ConfigError: Batch norm is trained, and each rank sees one image at a time.
+    """
+    size, parts = config.loading.batch_size, config.hardware.accumulate
+    shared = config.hardware.sync_batch_norm and world_size > 1 and device == "cuda"
+    if size != world_size * parts or shared:
+        return
+    layers = [m for m in method.train().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if layers:
+        raise ConfigError(
+            f"{len(layers)} batch norm layers see one image at a time: loading.batch_size {size} over {world_size} ranks x "
+            f"hardware.accumulate {parts}",
+            fix="raise loading.batch_size, lower hardware.accumulate, or take a backbone with frozen norms",
+        )
+
+
+def doubts(config: RunConfig, device: str = "cpu") -> list[str]:
+    """What whoever starts the run should know, with the way out.
+
+    Args:
+        config: Settings of the run.
+        device: Type of the device.
     """
     hardware, found = config.hardware, []
-    alone = config.loading.batch_size == world_size * hardware.accumulate
-    shared = hardware.sync_batch_norm and world_size > 1 and device == "cuda"
-    layers = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    if alone and layers and not shared:
-        parts = (
-            f"{config.loading.batch_size} images over {world_size} ranks x {hardware.accumulate} accumulated batches"
-        )
-        found.append(
-            f"{len(layers)} batch norm layers see one image at a time ({parts}), whose statistics differ from those of "
-            "evaluation; raise loading.batch_size, lower hardware.accumulate, or take a backbone with frozen norms"
-        )
     if device == "cpu" and hardware.precision.startswith("bf16") and not _computes_in_bfloat16():
         found.append(
             "this processor has no bfloat16 arithmetic, so that hardware.precision bf16-mixed may be a hundred times "

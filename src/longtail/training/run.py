@@ -19,7 +19,7 @@ from longtail.training.loading import pass_length
 from longtail.training.loop import PhaseLoop
 from longtail.training.metrics_file import measured
 from longtail.training.optimisers import count_parameters
-from longtail.training.preflight import check_finished_model, check_weights, doubts
+from longtail.training.preflight import check_batch_norm, check_finished_model, check_weights, doubts
 from longtail.training.randomness import seed_generators
 from longtail.training.run_folder import RunFolder, environment_rank
 from longtail.training.signals import StopSignals
@@ -151,7 +151,8 @@ def _run_phase(
         f"[bold]phase[/]     {phase}: {iterations} iterations of {config.loading.batch_size} images, "
         f"{trainable / 1e6:.2f} M of {total / 1e6:.2f} M parameters"
     )
-    for doubt in doubts(method, config, fabric.world_size, fabric.device.type):
+    check_batch_norm(method, config, fabric.world_size, fabric.device.type)
+    for doubt in doubts(config, fabric.device.type):
         console.say(f"[yellow]warning[/]   {doubt}")
     if state and state["world_size"] != fabric.world_size:
         console.say(
