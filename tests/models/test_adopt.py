@@ -86,6 +86,11 @@ def test_what_was_loaded_is_told_by_module(trained):
     assert sum(count for (_, origin), count in rows.items() if origin.startswith("from")) + 2 == len(other.state_dict())
 
 
+def test_weights_that_have_nothing_in_common_are_refused(trained):
+    with pytest.raises(CheckpointError, match="none of 2 tensors is of this model"):
+        adopt(nn.Linear(2, 2), {"backbone.weight": torch.zeros(2), "rpn.bias": torch.zeros(2)}, "a detector")
+
+
 def test_another_network_is_refused(trained):
     weights = {k: v for k, v in trained.state_dict().items() if "encoder.second" not in k}
     other = method("medoe")

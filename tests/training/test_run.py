@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from longtail.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -187,6 +187,23 @@ def test_a_start_that_failed_leaves_the_folder_free_and_what_it_would_replace(tm
     with pytest.raises(ConfigError, match="nothing"):
         fit(wrong, run.path, task=ToyTask(), overwrite=True, quiet=True)
     assert run.weights.read_bytes() == kept
+
+
+def test_weights_that_do_not_fit_leave_the_folder_free_and_what_they_would_replace(tmp_path):
+    save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(CheckpointError, match="do not fit"):
+            fit(
+                toy_config(),
+                tmp_path / "run",
+                task=ToyTask(),
+                quiet=True,
+                start_from=tmp_path / "other.safetensors",
+                **options,
+            )
+        assert not options or (tmp_path / "run/best.safetensors").is_file()
+        if not options:
+            fit(toy_config(), tmp_path / "run", task=ToyTask(), quiet=True)
 
 
 def test_a_loss_that_is_not_finite_before_anything_is_saved(tmp_path):

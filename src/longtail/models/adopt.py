@@ -68,11 +68,17 @@ def adopt(
         trained: Names of the parameters that training will change; those that require a gradient where not given.
 
     Raises:
-        CheckpointError: A tensor has another shape, or one that is not trained is missing.
+        CheckpointError: No tensor has a name of the model's, one has another shape, or one that is not trained is
+            missing.
     """
     found, own = match(method, weights), method.state_dict()
     if trained is None:
         trained = (name for name, parameter in method.named_parameters() if parameter.requires_grad)
+    if not found.loaded:
+        raise CheckpointError(
+            f"weights of {source} do not fit: none of {len(weights)} tensors is of this model",
+            fix="use the weights of the same network",
+        )
     parents = {name.rpartition(".")[0] for name in trained}
     misfits = [name for name, source in found.loaded.items() if own[name].shape != weights[source].shape]
     missing = [name for name in found.anew if name.rpartition(".")[0] not in parents]

@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from longtail.distributed import barrier
 from longtail.errors import CheckpointError, ConfigError, DataError
 from longtail.metrics.results import Results
+from longtail.models.adopt import Adoption
 from longtail.settings import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.checkpoints import finished_phases, read_state
 from longtail.training.config import RunConfig
@@ -85,10 +86,15 @@ def fit(
     if state is not None:
         _check_unchanged(config, run)
         _check_same_data(task, state, run)
-    if overwrite:
-        run.clear()
     fabric = launch(config.hardware, build_loggers(config.logging, run))
     share_batch_statistics(task.method, config.hardware, fabric)
+    done, adopted = _begin(task, config, state, start_from)
+    for phase in phases:
+        if phase not in done:
+            task.method.start_phase(phase)  # type: ignore[operator]
+            check_batch_norm(task.method, config, fabric.world_size, fabric.device.type)
+    if overwrite:
+        run.clear()
     first = fabric.is_global_zero
     if first:
         write_yaml(config, run.settings)
@@ -98,7 +104,10 @@ def fit(
             stack.callback(logger.finalize, "success")
         for subject, words in task.describe():
             console.say(f"[bold]{subject:<9}[/] {words}")
-        done = _begin(task, config, run, state, start_from, console)
+        if adopted is not None:
+            console.say(table("", [f"from {start_from}", "tensors", "origin"], adopted.rows()))
+        elif state is not None and not state["finished"]:
+            console.say(f"[bold]resume[/]    {run.last}: {state['phase']} {state['iteration']}")
         for phase in phases:
             if phase in done:
                 console.say(f"[bold]phase[/]     {phase}: already trained")
@@ -111,26 +120,17 @@ def fit(
 
 
 def _begin(
-    task: Task,
-    config: RunConfig,
-    run: RunFolder,
-    state: dict[str, Any] | None,
-    start_from: str | Path | None,
-    console: Console,
-) -> tuple[str, ...]:
-    """Load the initial weights or state of the run; return the finished phases."""
+    task: Task, config: RunConfig, state: dict[str, Any] | None, start_from: str | Path | None
+) -> tuple[tuple[str, ...], Adoption | None]:
+    """Load the initial weights or those of a finished run; return the finished phases, and what became of the weights."""
     method, phases = task.method, phases_of(task.method)
     if state is not None:
         if state["finished"]:
             method.load_state_dict(state["method"])
-        else:
-            console.say(f"[bold]resume[/]    {run.last}: {state['phase']} {state['iteration']}")
-        return finished_phases(state)
+        return finished_phases(state), None
     if start_from is None:
-        return ()
-    done, adopted = check_weights(method, start_from, phases, reset_classifier=config.reset_classifier)
-    console.say(table("", [f"from {start_from}", "tensors", "origin"], adopted.rows()))
-    return done
+        return (), None
+    return check_weights(method, start_from, phases, reset_classifier=config.reset_classifier)
 
 
 def _run_phase(
@@ -151,7 +151,6 @@ def _run_phase(
         f"[bold]phase[/]     {phase}: {iterations} iterations of {config.loading.batch_size} images, "
         f"{trainable / 1e6:.2f} M of {total / 1e6:.2f} M parameters"
     )
-    check_batch_norm(method, config, fabric.world_size, fabric.device.type)
     for doubt in doubts(config, fabric.device.type):
         console.say(f"[yellow]warning[/]   {doubt}")
     if state and state["world_size"] != fabric.world_size:
