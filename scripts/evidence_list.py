@@ -43,8 +43,8 @@ _ADAMW = {"optimiser": {"name": "adamw", "lr": 0.0003, "head_lr_factor": 3.0, "w
 
 
 def _plain(name: str, method: dict[str, Any] | None = None, **others: Any) -> Run:
-    """A cascade on tinyin200_lt without further ensembles."""
-    changes = {"method": {"further": None, **(method or {})}, **others}
+    """A cascade on tinyin200_lt without other ensembles."""
+    changes = {"method": {"comparisons": None, **(method or {})}, **others}
     return Run("tinyin200_lt", name, "baseline", changes)
 
 
@@ -52,7 +52,7 @@ def _second(name: str, method: dict[str, Any], sampling: str = "shuffled", **opt
     """The cascade's classifier trained anew, for a third of its iterations."""
     changes: dict[str, Any] = {
         "train_only": "classifier",
-        "method": {"further": None, **method},
+        "method": {"comparisons": None, **method},
         "data": {"sampling": {"by": sampling}},
         "iterations": {"classifier": 600},
     }
@@ -63,7 +63,7 @@ def _second(name: str, method: dict[str, Any], sampling: str = "shuffled", **opt
 
 def _pixels(dataset: str, name: str, config: str = "baseline", **options: Any) -> Run:
     """A method on pixels with other options."""
-    return Run(dataset, name, config, {"method": {"options": options}})
+    return Run(dataset, name, config, {"method": options})
 
 
 #: What BAGS and SimCal have in their own configurations.

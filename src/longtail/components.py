@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from longtail.errors import CheckpointError, ConfigError
-from longtail.settings import nearest, read
+from longtail.settings import Chosen, Section, SettingsParser, check_fields, nearest, plain_fields, read
 
 #: Whose settings are read, where code outside this library must not run.
 _UNTRUSTED: ContextVar[str] = ContextVar("untrusted", default="")
@@ -86,11 +86,23 @@ class Components:
             ConfigError: No such component, or it has no such option or value.
         """
         name, options = split(spec)
-        target = self.find(name)
-        known = inspect.signature(target).parameters
-        arguments = read(target, options, subject=f"{self.kind} {name!r}", given=self.given)
+        chosen = self.choose(name)
+        target, known = chosen.target, inspect.signature(chosen.target).parameters
+        arguments = read(target, options, **chosen.reading())
         supplied = {key: value for key, value in {**(defaults or {}), **given}.items() if key in known}
         return target(**{**supplied, **arguments})
+
+    def choose(self, name: str) -> Chosen:
+        """The component of a name or dotted path, to check its options.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        return Chosen(self.find(name), f"{self.kind} {name!r}", self.given, self._owners)
+
+    def _owners(self, option: str) -> list[str]:
+        """Names of the components that have an option."""
+        return [name for name in self.names() if option in inspect.signature(self.find(name)).parameters]
 
     def _own(self, path: str) -> Callable[..., Any]:
         source = _UNTRUSTED.get()
@@ -138,6 +150,67 @@ def split(spec: Spec) -> tuple[str, dict[str, Any]]:
     """Name and options of a component."""
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     return str(options.pop("name", "")), options
+
+
+@dataclass(frozen=True)
+class ComponentSettings(Section):
+    """A component whose settings are a dataclass: its fields are the options, and it builds the thing itself.
+
+    ``of({"name": "medoe", "alpha": 0.3})`` makes the dataclass of that name; in Python one makes it oneself.
+
+    Raises:
+        ConfigError: A value that does not fit the field's annotation.
+    """
+
+    #: ``module:NAME`` of the ``Components`` that they are.
+    components: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def name(self) -> str:
+        """Name of the component, or its dotted path."""
+        kind, package = type(self), self._components().package
+        inside = kind.__module__.startswith(f"{package}.")
+        return kind.__module__.rpartition(".")[2] if inside else f"{kind.__module__}.{kind.__qualname__}"
+
+    @classmethod
+    def component(cls, values: Mapping[str, Any]) -> Chosen:
+        """See ``Section``."""
+        return cls._components().choose(str(values.get("name", "")))
+
+    @classmethod
+    def own_settings(cls) -> list[str]:
+        """See ``Section``."""
+        return ["name"]
+
+    @classmethod
+    def add_own_arguments(cls, parser: SettingsParser, key: str, default: Any) -> None:
+        """See ``Section``."""
+        words = f"{', '.join(cls._components().names())}, or the dotted path of your own"
+        group = parser.add_argument_group(f"{key}: {cls._components().kind}")
+        group.add_argument(f"--{key}.name", type=str, default=default.name, help=words)
+
+    @classmethod
+    def of(cls, values: Any, where: str = "", source: str = "", default: Any = None) -> Any:
+        """See ``Section``."""
+        if isinstance(values, cls):
+            return values
+        if not isinstance(values, (str, Mapping)):
+            raise ConfigError(f"{where} is {values!r}", fix="give a name, or a mapping of settings")
+        name, options = split(values)
+        chosen = cls._components().choose(name or getattr(default, "name", ""))
+        return chosen.target(**read(chosen.target, options, where=where, source=source, **chosen.reading()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """See ``Section``."""
+        return {"name": self.name, **plain_fields(self)}
+
+    @classmethod
+    def _components(cls) -> Components:
+        module, _, name = cls.components.partition(":")
+        return getattr(import_module(module), name)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -23,6 +23,102 @@ Kind = TypeVar("Kind")
 Word = TypeVar("Word")
 
 
+class Chosen(NamedTuple):
+    """A component that settings name.
+
+    Args:
+        target: Its class or builder function.
+        subject: What it is called in messages, such as "network 'pspnet'".
+        given: Arguments that the program supplies; all others are options.
+        owners: Option -> names of the components of its kind that have it.
+    """
+
+    target: Callable[..., Any]
+    subject: str
+    given: tuple[str, ...] = ()
+    owners: Callable[[str], Collection[str]] = lambda option: ()
+
+    def reading(self, others: Collection[str] = ()) -> dict[str, Any]:
+        """Arguments of ``read`` for its options; ``others`` are settings that stand beside them."""
+        return {"subject": self.subject, "given": self.given, "owners": self.owners, "others": others}
+
+
+class Section:
+    """Settings that name a component, with the options of that component beside the name: ``{name: focal, gamma: 1}``.
+
+    A dataclass derives from it. Its fields are settings of their own; all other keys are options of the component, and
+    its field ``options`` holds them.
+    """
+
+    #: Key that names the component.
+    key: ClassVar[str] = "name"
+    #: Whether ``--help`` shows the options of the default component: not where it takes seconds to import.
+    quick: ClassVar[bool] = True
+
+    @classmethod
+    def component(cls, values: Mapping[str, Any]) -> Chosen | None:
+        """The component that the values name; None where its builder alone checks its options.
+
+        Args:
+            values: Key -> plain value.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def own_settings(cls) -> list[str]:
+        """Names of the settings that are no options of the component."""
+        return [f.name for f in fields(cls) if f.name != "options"]  # type: ignore[arg-type]
+
+    @classmethod
+    def add_own_arguments(cls, parser: "SettingsParser", key: str, default: Any) -> None:
+        """Add the settings that are no options of the component to a command.
+
+        Args:
+            parser: Of the command.
+            key: Key of the section.
+            default: The settings where none are given.
+        """
+        parser.add_class_arguments(cls, key, skip={"options", *sections_of(cls)}, fail_untyped=False)
+        parser.set_defaults({f"{key}.{name}": getattr(default, name) for name in cls.own_settings()})
+
+    @classmethod
+    def of(cls, values: Any, where: str = "", source: str = "", default: Any = None) -> Any:
+        """The settings from plain values, or from the component's name alone.
+
+        Args:
+            values: Key -> plain value; the name; or the settings themselves.
+            where: See ``SettingsParser``.
+            source: See ``SettingsParser``.
+            default: Settings whose component is meant where none is named.
+
+        Raises:
+            ConfigError: A key is neither a setting nor an option of the component, or a value is of another type.
+        """
+        if isinstance(values, cls):
+            return values
+        values = {cls.key: values} if isinstance(values, str) else values
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where} is {values!r}", fix="give a name, or a mapping of settings")
+        own = {name: value for name, value in values.items() if name in cls.own_settings()}
+        options = {name: _plain(value) for name, value in values.items() if name not in own}
+        made = cls(**read(cls, own, where=where, source=source, given=["options"]), options=options)
+        if options and (chosen := cls.component(own)):
+            read(chosen.target, options, where=where, source=source, **chosen.reading(cls.own_settings()))
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain values; ``of`` gives equal settings back."""
+        own = {name: _plain(getattr(self, name)) for name in self.own_settings()}
+        return {**own, **_plain(getattr(self, "options", {}))}
+
+
+def sections_of(target: Callable[..., Any]) -> dict[str, type[Section]]:
+    """Name -> section of the arguments of a class or function that are sections."""
+    known = inspect.signature(target).parameters
+    kinds = {name: p.annotation for name, p in known.items()}
+    return {name: kind for name, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, Section)}
+
+
 class SettingsParser(ArgumentParser):
     """jsonargparse's parser, without abbreviations; errors are a ``ConfigError`` that names key and value.
 
@@ -31,6 +127,8 @@ class SettingsParser(ArgumentParser):
         source: File that they come from.
         where: Dotted path of the settings in the whole configuration.
         values: The settings, to show a refused one as it was given.
+        owners: Option -> whose it is, for options that the owner does not have.
+        others: Settings that stand among these, to suggest.
         options: Other arguments of jsonargparse's parser.
     """
 
@@ -41,11 +139,15 @@ class SettingsParser(ArgumentParser):
         source: str = "",
         where: str = "",
         values: Mapping[str, Any] | None = None,
+        owners: Callable[[str], Collection[str]] | None = None,
+        others: Collection[str] = (),
         **options: Any,
     ) -> None:
         super().__init__(allow_abbrev=False, **options)
         self.subject, self.source, self.where = subject, source, where
-        self.values = values or {}
+        self.values, self.owners, self.others = values or {}, owners, others
+        #: Key of a section -> the component whose options are among its settings.
+        self.chosen: dict[str, Chosen] = {}
 
     def add_target(self, target: Callable[..., Any], given: Collection[str] = (), nested: str | None = None) -> None:
         """Add the arguments of a class or function.
@@ -57,7 +159,8 @@ class SettingsParser(ArgumentParser):
         """
         known = inspect.signature(target).parameters
         add = self.add_class_arguments if inspect.isclass(target) else self.add_function_arguments
-        add(target, nested, skip={name for name in given if name in known}, fail_untyped=False, as_group=True)
+        skipped = {name for name in given if name in known} | set(sections_of(target))
+        add(target, nested, skip=skipped, fail_untyped=False, as_group=True)
 
     def options(self) -> dict[str, Any]:
         """Key -> argparse's action of every setting."""
@@ -105,8 +208,13 @@ class SettingsParser(ArgumentParser):
         close = close or [k for k in here if "_" in name and name.replace("_", " ") in str(known[k].help)][:1]
         hint = f"did you mean {dashes}{dotted(self.where, close[0])}? " if close else ""
         if self.subject:
+            close = close or difflib.get_close_matches(name, self.others, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
+            if self.owners and (owners := self.owners(name)):
+                hint = f"{name} is an option of {', '.join(owners)}; "
             return f"{self.subject} has no option {key!r}", f"{hint}it takes {', '.join(here) or 'none'}"
+        if group in self.chosen and (owners := self.chosen[group].owners(name)):
+            return f"{self.chosen[group].subject} has no option {key!r}", f"{name} is an option of {', '.join(owners)}"
         lists = f"`{self.prog} --help` lists the options" if dashes else f"choose from {', '.join(here)}"
         return f"unknown setting {dashes}{dotted(self.where, key)}", hint.strip() or lists
 
@@ -119,6 +227,8 @@ def read(
     source: str = "",
     where: str = "",
     given: Collection[str] = (),
+    owners: Callable[[str], Collection[str]] | None = None,
+    others: Collection[str] = (),
 ) -> dict[str, Any]:
     """Settings as the arguments of a class or function.
 
@@ -129,15 +239,24 @@ def read(
         source: See ``SettingsParser``.
         where: See ``SettingsParser``.
         given: Names of arguments that are no settings.
+        owners: See ``SettingsParser``.
+        others: See ``SettingsParser``.
 
     Raises:
         ConfigError: An unknown name, a value of another type, or a missing one.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where or subject or 'the configuration'} is {values!r}", fix="give a mapping of settings")
-    parser = SettingsParser(add_help=False, subject=subject, source=source, where=where, values=values)
+    known = {"subject": subject, "source": source, "where": where, "owners": owners, "others": others}
+    parser = SettingsParser(add_help=False, values=values, **known)
     parser.add_target(target, given)
-    values = {name: _plain(value) for name, value in values.items()}
+    kinds = {name: kind for name, kind in sections_of(target).items() if name not in given}
+    sections = {
+        name: kind.of(values[name], dotted(where, name), source, _default(target, name))
+        for name, kind in kinds.items()
+        if name in values
+    }
+    values = {name: _plain(value) for name, value in values.items() if name not in kinds}
     _refuse_plain_groups(target, values, where)
     heads = {key.partition(".")[0] for key in parser.options()}
     unlisted: dict[str, Any] = {}
@@ -148,7 +267,13 @@ def read(
             parser.error(f"Option '{name}' is not accepted")
     listed = {str(name): value for name, value in values.items() if name not in unlisted}
     found = parser.instantiate(parser.parse_object(listed, defaults=False))
-    return {**vars(found), **unlisted}
+    return {**vars(found), **unlisted, **sections}
+
+
+def _default(target: Callable[..., Any], name: str) -> Any:
+    """Default of a dataclass's field; None where it has none."""
+    made = [f.default_factory for f in fields(target) if f.name == name] if is_dataclass(target) else []
+    return made[0]() if made and callable(made[0]) else None
 
 
 def _refuse_plain_groups(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
@@ -186,6 +311,11 @@ def from_dict(kind: type[Kind], values: Mapping[str, Any], where: str = "", sour
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain values of a configuration: ``from_dict`` gives an equal one back."""
+    return config.to_dict() if isinstance(config, Section) else plain_fields(config)
+
+
+def plain_fields(config: Any) -> dict[str, Any]:
+    """Field name -> plain value of a dataclass."""
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 

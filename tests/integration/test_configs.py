@@ -54,14 +54,14 @@ def test_method_of_a_config_is_built(path):
     if settings["task"] == "segmentation":
         groups = CategoryGroups.by_rank(frequency.counts("pixels"), (5, 5, 10))
         model = {"name": config.model.name, **config.model.options}
-        method = {"name": config.method.name, **config.method.options}
     else:
         groups = CategoryGroups.by_count(frequency.counts("instances"), config.data.groups.edges)
         chosen = ("name", "dialect", "backbone", "backbone_options", "classifier")
         model = {name: getattr(config.model, name) for name in chosen} | config.model.options
         model |= {} if config.model.ious is None else {"ious": list(config.model.ious)}
-        method = config.method.settings()
         record["classes"]["ids"] = list(range(20))
     record["groups"] = {"names": list(groups.names), "members": [list(m) for m in groups.members]}
-    made = (Segmenter if settings["task"] == "segmentation" else Detector)(model=model, method=method, **record)
+    made = (Segmenter if settings["task"] == "segmentation" else Detector)(
+        model=model, method=config.method.to_dict(), **record
+    )
     assert made.method.phases == tuple(config.iterations)

@@ -31,7 +31,13 @@ DETECTOR = {
 def build(name: str, loss, **options):
     torch.manual_seed(0)
     return build_detection_method(
-        name, groups=GROUPS, frequency=FREQUENCY, detector=DETECTOR, loss=loss, further={"mixed": "dynamic"}, **options
+        name,
+        groups=GROUPS,
+        frequency=FREQUENCY,
+        detector=DETECTOR,
+        loss=loss,
+        comparisons={"mixed": "dynamic"},
+        **options,
     )
 
 

@@ -67,11 +67,11 @@ def test_the_aligned_average_differs_from_the_plain_one_by_alignment_alone(diale
 
 
 def test_an_ensemble_that_cannot_read_the_loss_is_found_before_training() -> None:
-    further = {"own": {"name": "dynamic", "background": "last_group"}}
+    comparisons = {"own": {"name": "dynamic", "background": "last_group"}}
     for method in ("mec", "baseline"):
         with pytest.raises(ConfigError, match="ensemble 'own': "):
             build_detection_method(
-                method, groups=GROUPS, detector=TINY, loss="federated", frequency=FREQUENCY, further=further
+                method, groups=GROUPS, detector=TINY, loss="federated", frequency=FREQUENCY, comparisons=comparisons
             )
 
 
@@ -114,7 +114,7 @@ def test_stages_and_groups_must_fit() -> None:
     with pytest.raises(ConfigError, match="groups of 4 classes for a detector of 3"):
         make_multi_expert(tiny_cascade(), CategoryGroups(("a", "b", "c"), ((0,), (1,), (2, 3))))
     with pytest.raises(ConfigError, match="taken"):
-        make_multi_expert(tiny_cascade(), GROUPS, further={"stage_1": "sparse"})
+        make_multi_expert(tiny_cascade(), GROUPS, comparisons={"stage_1": "sparse"})
 
 
 def test_ensembles_by_name() -> None:
@@ -148,10 +148,10 @@ def test_values_that_do_not_fit_are_refused(spec, message) -> None:
 
 @pytest.mark.parametrize("method", ["mec", "baseline"])
 @pytest.mark.parametrize("name", ["own", "average", "stage_1", "a.b", "keys"])
-def test_names_of_further_ensembles_that_are_taken_are_refused(method, name) -> None:
-    further = {method if name == "own" else name: "sparse"}
+def test_names_of_other_ensembles_that_are_taken_are_refused(method, name) -> None:
+    comparisons = {method if name == "own" else name: "sparse"}
     with pytest.raises(ConfigError, match="name"):
-        build_detection_method(method, groups=GROUPS, detector=TINY, further=further)
+        build_detection_method(method, groups=GROUPS, detector=TINY, comparisons=comparisons)
 
 
 FREQUENCY = ClassFrequency.from_dict(
@@ -180,8 +180,8 @@ def test_calibrated_by_name(batch, tmp_path) -> None:
 
 
 def test_calibrated_readouts_of_a_detector(batch) -> None:
-    further = {"norcal": {"name": "norcal", "inner": "dynamic"}}
-    detector = make_multi_expert(tiny_cascade(), GROUPS, further=further, frequency=FREQUENCY).eval()
+    comparisons = {"norcal": {"name": "norcal", "inner": "dynamic"}}
+    detector = make_multi_expert(tiny_cascade(), GROUPS, comparisons=comparisons, frequency=FREQUENCY).eval()
     outputs = detector.stage_outputs(batch[0])[0]
     plain, found = (detector.readouts()[name](outputs) for name in ("mec", "norcal"))
     # the class of no image is divided by 1, the others and the total by more
@@ -227,8 +227,8 @@ def test_methods_from_settings() -> None:
     assert [loss.group for loss in losses] == [(0, 4), (1,), (2,), (3,)] and losses[0].overall_weight == 0.3
     baseline = build_detection_method("baseline", groups=GROUPS, detector=TINY)
     assert list(baseline.readouts()) == ["baseline", "stage_1", "stage_2", "stage_3"]
-    further = build_detection_method("baseline", groups=GROUPS, detector=TINY, further={"dynamic": "dynamic"})
-    assert list(further.readouts())[:2] == ["baseline", "dynamic"]
+    compared = build_detection_method("baseline", groups=GROUPS, detector=TINY, comparisons={"dynamic": "dynamic"})
+    assert list(compared.readouts())[:2] == ["baseline", "dynamic"]
     with pytest.raises(ConfigError, match="no detection method"):
         build_detection_method("moe", groups=GROUPS, detector=TINY)
     with pytest.raises(ConfigError, match="3 groups"):
@@ -260,12 +260,12 @@ def test_a_detector_that_lacks_members_is_told_which() -> None:
 
 @pytest.mark.parametrize("loss", [None, "seesaw", {"name": "focal", "kind": "sigmoid"}])
 def test_every_ensemble_without_parameters_serves_stages(loss) -> None:
-    further = {name: name for name in ("argmax", "softmax_threshold", "sparse", "dynamic", "norcal")}
+    comparisons = {name: name for name in ("argmax", "softmax_threshold", "sparse", "dynamic", "norcal")}
     detector = build_detection_method(
-        "mec", groups=GROUPS, detector=TINY, loss=loss, frequency=FREQUENCY, further=further
+        "mec", groups=GROUPS, detector=TINY, loss=loss, frequency=FREQUENCY, comparisons=comparisons
     ).eval()
     logits = torch.randn(3, 5, detector.heads.class_losses.num_logits)
-    for name in further:
+    for name in comparisons:
         scores = detector.readouts()[name](StageOutputs(logits, torch.zeros(5, 4), (9, 9)))
         assert scores.shape == (5, 4) and torch.isfinite(scores).all(), name
 
@@ -277,7 +277,7 @@ def test_every_ensemble_without_parameters_serves_stages(loss) -> None:
 def test_ensembles_that_do_not_serve_stages_say_so(name, message) -> None:
     with pytest.raises(ConfigError, match=message):
         build_detection_method(
-            "mec", groups=GROUPS, detector=TINY, loss="seesaw", frequency=FREQUENCY, further={"other": name}
+            "mec", groups=GROUPS, detector=TINY, loss="seesaw", frequency=FREQUENCY, comparisons={"other": name}
         )
 
 

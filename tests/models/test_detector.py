@@ -52,7 +52,7 @@ def test_pictures_that_are_none(detector):
 
 @pytest.mark.parametrize("form", ["run", "hub"])
 def test_round_trip(tmp_path, form):
-    detector = build(overall_weight=0.4, ensemble={"name": "dynamic", "align": False}, further={"thin": "sparse"})
+    detector = build(overall_weight=0.4, ensemble={"name": "dynamic", "align": False}, comparisons={"thin": "sparse"})
     save = detector.save_run if form == "run" else detector.save_pretrained
     save(tmp_path)
     assert saved_task(tmp_path) == "detection"
@@ -95,7 +95,7 @@ def test_what_is_foreign_or_broken_is_refused(detector, tmp_path):
         {"loss": "os.system"},
         {"loss": {"name": "class_balanced", "loss": "os.system"}},
         {"ensemble": "os.system"},
-        {"further": {"other": {"name": "norcal", "inner": "os:system"}}},
+        {"comparisons": {"other": {"name": "norcal", "inner": "os:system"}}},
     ):
         method = {**config["method"], **setting}
         (tmp_path / "config.json").write_text(json.dumps({**config, "method": method}))

@@ -16,7 +16,7 @@ def test_yaml_gives_the_same_configuration_back(tmp_path):
             "data": {"dataset": "ccp51", "groups": {"by": "rank", "sizes": [1, 2, 3]}},
             "augmentation": {"crop": [64, 32]},
             "iterations": {"experts": 5},
-            "method": {"options": {"alpha": 0.2}},
+            "method": {"alpha": 0.2},
             "hardware": {"devices": 2},
         },
     )

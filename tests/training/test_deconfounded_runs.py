@@ -9,12 +9,12 @@ from longtail.training.detection_config import DetectionConfig
 from longtail.training.run import build_task, fit, score_run
 from support.tiny_detection import tiny_settings
 
-FURTHER = {"norcal": {"name": "norcal", "inner": "dynamic"}}
+COMPARISONS = {"norcal": {"name": "norcal", "inner": "dynamic"}}
 
 
 def config(**changes) -> DetectionConfig:
     settings = tiny_settings(
-        method={"name": "mec", "loss": "equalization_v2", "ensemble": "average", "further": FURTHER},
+        method={"name": "mec", "loss": "equalization_v2", "ensemble": "average", "comparisons": COMPARISONS},
         logging={**tiny_settings()["logging"], "checkpoint_interval": 1},
         **changes,
     )

@@ -101,8 +101,8 @@ def test_bias_is_that_of_the_method_and_of_each_expert(medoe):
             error, pixels = error + one, pixels + number
         assert results.predictions[name].per_class["bias"] == pytest.approx((error / pixels).tolist(), rel=1e-5)
     assert "bias" not in results.predictions["oracle"].per_class
-    further = {"comparisons": {"adjusted": {"name": "logit_adjustment"}}}
-    for options in ({}, further):
+    with_comparisons = {"comparisons": {"adjusted": {"name": "logit_adjustment"}}}
+    for options in ({}, with_comparisons):
         baseline = build_method("baseline", tiny_model(), frequency=FREQUENCY, groups=GROUPS, **options)
         assert "bias" in evaluate_segmentation(baseline, photos, groups=GROUPS).own.per_class
 

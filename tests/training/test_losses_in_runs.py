@@ -36,7 +36,7 @@ def _cache(tmp_path_factory):
 
 
 def segmentation(loss, iterations: int = 3, **changes):
-    method = {"name": "baseline", "options": {"loss": loss}}
+    method = {"name": "baseline", "loss": loss}
     return tiny_runs.tiny_config(method=method, iterations={"train": iterations}, **changes)
 
 
@@ -118,8 +118,8 @@ def test_detection_run_with_seesaw(name, tmp_path):
 def test_losses_from_the_command_line(tmp_path, capsys):
     arguments = ["--data.dataset", "longtail-scenes", "--dry_run", "--method.name", "baseline"]
     small = ["--model.options.encoder", "torchvision/mobilenet_v2"]
-    assert main(["train", "segmentation", *arguments, *small, "--method.options.loss", "{name: focal, gamma: 1}"]) == 0
-    assert main(["train", "segmentation", *arguments, *small, "--method.options.loss", "{name: focal, gama: 1}"]) == 2
+    assert main(["train", "segmentation", *arguments, *small, "--method.loss", "{name: focal, gamma: 1}"]) == 0
+    assert main(["train", "segmentation", *arguments, *small, "--method.loss", "{name: focal, gama: 1}"]) == 2
     assert "did you mean 'gamma'" in capsys.readouterr().err
     assert main(["train", "detection", *arguments, "--method.loss", "seesaw"]) == 0
     assert main(["info", "ldam"]) == 0

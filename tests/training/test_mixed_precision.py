@@ -13,7 +13,7 @@ from support import tiny_detection, tiny_runs
 HARDWARE = {"accelerator": "cpu", "devices": 1, "precision": "bf16-mixed"}
 SEGMENTATION: dict[str, dict[str, Any]] = {
     "baseline": {"method": {"name": "baseline"}, "iterations": {"train": 2}},
-    "seesaw": {"method": {"name": "baseline", "options": {"loss": "seesaw"}}, "iterations": {"train": 2}},
+    "seesaw": {"method": {"name": "baseline", "loss": "seesaw"}, "iterations": {"train": 2}},
     "medoe": {},
     "mcn": {"method": {"name": "mcn"}},
     "model_ensemble": {"method": {"name": "model_ensemble"}, "iterations": {"train": 2}},

@@ -38,7 +38,7 @@ def detection(method, sampling="shuffled", **changes):
 
 
 def segmentation(loss, by="shuffled", **changes):
-    method = {"name": "baseline", "options": {"loss": loss} if loss else {}}
+    method = {"name": "baseline", "loss": loss or None}
     data = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 6}, "sampling": {"by": by}}
     settings = {"data": data, "iterations": {"classifier": 2}, **changes}
     return tiny_runs.tiny_config(method=method, train_only="classifier", **settings)
@@ -221,11 +221,11 @@ def test_what_cannot_be_trained_alone_is_refused():
         DetectionTask(detection({"name": "calibration_head"}, model=model))
     counts = np.array([1.0, 20.0, 300.0])
     frequency = ClassFrequency(("a", "b", "c"), images=counts, instances=counts)
-    with pytest.raises(ConfigError, match="further"):
+    with pytest.raises(ConfigError, match="comparisons"):
         build_detection_method(
             "calibration_head",
             groups=CategoryGroups.by_count(counts),
             frequency=frequency,
             detector={"name": "cascade", "backbone": "torchvision/mobilenet_v2"},
-            further={"dynamic": "dynamic"},
+            comparisons={"dynamic": "dynamic"},
         )

@@ -2,7 +2,6 @@
 
 import inspect
 import textwrap
-from collections.abc import Mapping
 
 from longtail.components import Components
 from longtail.ensembles.build import ENSEMBLES
@@ -32,20 +31,6 @@ def describe(name: str) -> str:
     return "\n".join(f"{kind.kind} {name}\n\n{_explained(kind, name)}" for kind in found)
 
 
-def sections(kinds: Mapping[Components, str]) -> str:
-    """The options of all components of some kinds, as ``--help`` of a command shows them.
-
-    Args:
-        kinds: Kind -> key under which its options are set, such as ``--method.options.``.
-    """
-    shown = []
-    for kind, key in kinds.items():
-        for name in kind.names():
-            lines = _options(kind, name, key)
-            shown += [f"{kind.kind} {name}:", *(lines or ["  no options"]), ""]
-    return "\n".join(shown)
-
-
 def _explained(kind: Components, name: str) -> str:
     target = kind.find(name)
     text = inspect.getdoc(target) or ""
@@ -55,14 +40,14 @@ def _explained(kind: Components, name: str) -> str:
     return "\n\n".join(part for part in (summary.strip(), options, source.strip()) if part) + "\n"
 
 
-def _options(kind: Components, name: str, key: str = "") -> list[str]:
+def _options(kind: Components, name: str) -> list[str]:
     """A line for each option: its name, default and help."""
     parser = SettingsParser(add_help=False, usage=" ")
     parser.add_target(kind.find(name), kind.given)
     lines = []
     for option, action in parser.options().items():
         default = "required" if action.required else f"[{action.default}]"
-        words = f"{key}{option} {default}: {action.help or ''}"
+        words = f"{option} {default}: {action.help or ''}"
         lines.append(textwrap.fill(words, 100, initial_indent="  ", subsequent_indent="      "))
     return lines
 

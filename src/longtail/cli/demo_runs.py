@@ -88,7 +88,7 @@ def detection_runs(iterations: int, seed: int) -> dict[str, DetectionConfig]:
     readouts = ["baseline", "dynamic_aligned", "stage_1", "stage_2", "stage_3"]
     runs: dict[str, dict[str, Any]] = {
         "baseline": {
-            "method": {"name": "baseline", "further": {"dynamic_aligned": "dynamic"}},
+            "method": {"name": "baseline", "comparisons": {"dynamic_aligned": "dynamic"}},
             "evaluation": {**DETECTION["evaluation"], "readouts": readouts},
         },
         "mec": {"method": {"name": "mec"}},

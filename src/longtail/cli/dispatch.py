@@ -62,12 +62,12 @@ def _run(words: list[str]) -> int:
 
 
 def _run_command(module: ModuleType, words: list[str]) -> int:
-    parser = Parser(prog=f"longtail {module.NAME}", description=module.__doc__)
-    module.add_arguments(parser)
     if hasattr(module, "prepare"):
         words = module.prepare(words)
-    parser.check_files(words)
-    arguments = parser.parse_args(words)
+    parser = Parser(words, prog=f"longtail {module.NAME}", description=module.__doc__)
+    module.add_arguments(parser)
+    parser.check_files(parser.words)
+    arguments = parser.parse_args(parser.words)
     keep_freed_memory()
     return int(module.run(arguments) or 0)
 

@@ -1,7 +1,7 @@
 """Argument parsing whose errors suggest the intended option."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
@@ -11,10 +11,19 @@ from longtail.settings import SettingsParser, read_yaml
 
 
 class Parser(SettingsParser):
-    """The parser of a command; what it refuses is printed, and the process left with exit code 2."""
+    """The parser of a command; what it refuses is printed, and the process left with exit code 2.
 
-    #: Gives what ``--help`` says after the command's own options.
-    more_help: Callable[[], str] | None = None
+    Args:
+        words: The words after the command: components that they name add their options.
+        options: See ``SettingsParser``.
+    """
+
+    def __init__(self, words: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.words = list(words)
+
+    #: What ``--help`` says after the command's own options.
+    more_help: str = ""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and leave."""
@@ -37,7 +46,7 @@ class Parser(SettingsParser):
 
     def format_help(self, *formatter: Any) -> str:
         """The options, then ``more_help``."""
-        return super().format_help(*formatter) + (f"\n{self.more_help()}" if self.more_help else "")
+        return super().format_help(*formatter) + (f"\n{self.more_help}" if self.more_help else "")
 
 
 def say_error(problem: str, fix: str) -> None:

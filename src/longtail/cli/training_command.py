@@ -2,16 +2,22 @@
 
 import json
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from longtail.cli.parser import Namespace, Parser, chosen_device
+from longtail.cli.settings_arguments import add_settings
 from longtail.errors import ConfigError
 from longtail.settings import from_dict, read_yaml
 
 #: Settings that a run takes from the one whose weights it begins with.
 _SHARED = ("data", "augmentation", "model", "optimiser", "loading", "hardware", "logging", "evaluation")
+
+
+_MORE_HELP = """The options of a component stand beside its name: --method.name mcn --help shows those of mcn.
+Losses and ensembles are given as NAME or as {name: NAME, OPTION: VALUE}; `longtail info` lists all components,
+`longtail info NAME` prints the options of one.
+"""
 
 
 def add_training_arguments(parser: Parser, task: str, config: type) -> None:
@@ -32,24 +38,8 @@ def add_training_arguments(parser: Parser, task: str, config: type) -> None:
     parser.add_argument("--fast_dev_run", action="store_true", help="two iterations of each phase on a few images")
     parser.add_argument("--dry_run", action="store_true", help="print the plan and its sizes, and train nothing")
     parser.add_argument("--evaluate", type=bool, default=True, help="score the best weights at the end")
-    parser.add_class_arguments(config)
-    parser.more_help = partial(_component_help, task)
-
-
-def _component_help(task: str) -> str:
-    """Options of the components that a run names."""
-    from longtail.cli.component_help import sections
-    from longtail.ensembles.build import ENSEMBLES
-    from longtail.losses.build import LOSSES
-
-    shared = {LOSSES: "", ENSEMBLES: ""}
-    words = "options of components, given as {name: NAME, OPTION: VALUE}; `longtail info NAME` says more\n\n"
-    if task == "detection":
-        return words + sections(shared)
-    from longtail.models.segmentation_methods import SEGMENTATION_METHODS
-    from longtail.segmentation.models import NETWORKS
-
-    return words + sections({SEGMENTATION_METHODS: "--method.options.", NETWORKS: "--model.options.", **shared})
+    add_settings(parser, config)
+    parser.more_help = _MORE_HELP
 
 
 def settings_of_earlier_run(words: list[str]) -> list[str]:

@@ -61,7 +61,7 @@ def make_multi_expert(
     outside: Outside = "plain",
     base: Callable[[], ClassificationLoss] | None = None,
     ensemble: EnsembleSpec = "dynamic",
-    further: Mapping[str, EnsembleSpec] | None = None,
+    comparisons: Mapping[str, EnsembleSpec] | None = None,
     frequency: ClassFrequency | None = None,
 ) -> Detector:
     """Make every stage of a detector the expert of a group, in training and in inference.
@@ -78,7 +78,7 @@ def make_multi_expert(
         base: Makes the classification loss of one stage that the expert loss is mixed with; None for cross-entropy.
         ensemble: The detector's own prediction, ``mec``: ``dynamic`` (with group alignment), ``sparse``, ``average``,
             or a dict of that name and options of its class.
-        further: Other ensembles to read; None for those of the paper's Table 2c.
+        comparisons: Other ensembles to read; None for those of the paper's Table 2c.
         frequency: Counts of the training split, for ensembles that calibrate.
 
     Raises:
@@ -108,10 +108,10 @@ def make_multi_expert(
             for group in stages
         ]
     detector.set_class_losses(losses)
-    if further is None:
-        further = table_2c(getattr(getattr(detector, "config", None), "average", "probabilities"))
+    if comparisons is None:
+        comparisons = table_2c(getattr(getattr(detector, "config", None), "average", "probabilities"))
     read_by = losses[0] if reading is None else reading
-    specs = with_further("mec", ensemble, further)
+    specs = with_comparisons("mec", ensemble, comparisons)
     ensembles = named_ensembles(specs, groups, read_by, frequency, stages)
     check_reading(ensembles, torch.zeros(len(stages), 1, read_by.num_logits), groups.num_classes + 1)
     for found in ensembles.values():
@@ -232,18 +232,18 @@ def table_2c(average: Averaged) -> dict[str, EnsembleSpec]:
     }
 
 
-def with_further(name: str, own: EnsembleSpec, further: Mapping[str, EnsembleSpec]) -> dict[str, EnsembleSpec]:
+def with_comparisons(name: str, own: EnsembleSpec, comparisons: Mapping[str, EnsembleSpec]) -> dict[str, EnsembleSpec]:
     """A detector's own ensemble by its name, and others after it.
 
     Raises:
         ConfigError: One of them has a name that is taken.
     """
-    if name in further or any(other.startswith("stage_") or other == "average" for other in further):
+    if name in comparisons or any(other.startswith("stage_") or other == "average" for other in comparisons):
         raise ConfigError(
-            f"further ensembles {sorted(further)} use a name that is taken",
+            f"other ensembles {sorted(comparisons)} use a name that is taken",
             fix=f"{name!r}, 'average' and 'stage_1' … are the detector's own; choose others",
         )
-    return {name: own, **further}
+    return {name: own, **comparisons}
 
 
 _MEMBERS = ("num_classes", "num_stages", "set_class_losses", "set_ensembles")

@@ -4,18 +4,17 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.errors import ConfigError
+from longtail.medoe.options import Gradient, Initialise
 from longtail.segmentation.encoder_decoder import Expert, ExpertOutput, Features, decode
 from longtail.settings import one_of
 
-Initialise = Literal["copy", "reset"]
-Gradient = Literal["first", "all"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 

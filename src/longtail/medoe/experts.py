@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Integer
@@ -11,9 +11,8 @@ from torch import Tensor
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups
 from longtail.losses.positions import check_labels
+from longtail.medoe.options import Overlap
 from longtail.settings import one_of
-
-Overlap = Literal["nested", "disjoint_tail", "fully_disjoint"]
 
 
 @dataclass(frozen=True)

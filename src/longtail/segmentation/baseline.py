@@ -27,7 +27,7 @@ class Baseline(SegmentationMethod):
         model: Any encoder-decoder; its classifier is given the outputs and the bias that the loss wants.
         loss: Loss of the main head; cross-entropy over the labelled pixels where None.
         ignore_index: Target value of pixels without a label.
-        further: Other ways to read the logits, by name: ensembles of this one expert, such as a calibration.
+        comparisons: Other ways to read the logits, by name: ensembles of this one expert, such as a calibration.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class Baseline(SegmentationMethod):
         model: EncoderDecoder,
         loss: ClassificationLoss | None = None,
         ignore_index: int = 255,
-        further: Mapping[str, Ensemble] | None = None,
+        comparisons: Mapping[str, Ensemble] | None = None,
     ) -> None:
         super().__init__(model.num_classes, ignore_index)
         self.model = model
         self.loss = loss or CrossEntropy(LabelSpace(model.num_classes, ignore_index=ignore_index))
         model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
-        self.further = named(further, taken=["baseline"])
+        self.comparisons = named(comparisons, taken=["baseline"])
 
     def freezable(self) -> dict[str, tuple[str, ...]]:
         auxiliary = () if self.model.auxiliary_head is None else ("model.auxiliary_head",)
@@ -115,7 +115,7 @@ class Baseline(SegmentationMethod):
 
     def readouts(self) -> dict[str, Readout]:
         own = read_probabilities(lambda logits, _: self.probabilities(logits[0]))
-        return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.further.items()}
+        return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.comparisons.items()}
 
     def forward(self, image: Images) -> ClassMaps:
         return self.probabilities(self.logits(image))

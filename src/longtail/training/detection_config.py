@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from longtail.errors import ConfigError
-from longtail.settings import one_of, to_dict
+from longtail.models.detection_methods.base import DetectionMethodConfig
+from longtail.models.detection_methods.mec import MecConfig
+from longtail.settings import one_of
 from longtail.training.config import OptimiserConfig, RunConfig, not_negative, positive, within
 
 #: How the groups to score by are chosen, see ``DetectionEvaluationConfig``.
@@ -213,59 +215,6 @@ class DetectorConfig:
 
 
 @dataclass
-class DetectionMethodConfig:
-    """How the detector is made long-tail aware. What is not given has the method's default (`longtail info mec`).
-
-    Args:
-        name: baseline, calibration_head (second classifiers for the rare classes of a finished baseline, see --from), mec, or
-            the dotted path of your own method
-        loss: classification loss of every stage, by name (see `longtail info`), the dotted path of your own, or such as
-            {name: focal, gamma: 1} [cross_entropy]
-        overall_weight: lambda, the weight of the loss over all classes in an expert's group; of mec [0.7]
-        outside: weight of foreground classes outside of the expert's group: plain (1) or lambda; of mec [plain]
-        ensemble: the method's own prediction, such as dynamic (with group alignment), sparse, average, or {name:
-            dynamic, align: false, temperature: 2}; of mec [dynamic]
-        further: other ensembles to evaluate, by name, such as {norcal: {name: norcal, inner: dynamic}}; those of the
-            paper's Table 2c for mec when not given
-        second_loss: loss of the second classifiers, as loss; of calibration_head [that of the first]
-        threshold: number of instances up to which a class is the second classifiers'; of calibration_head [300]
-    """
-
-    name: str = "mec"
-    loss: str | dict[str, Any] | None = None
-    overall_weight: float | None = None
-    outside: Literal["plain", "lambda"] | None = None
-    ensemble: str | dict[str, Any] | None = None
-    further: dict[str, Any] | None = None
-    second_loss: str | dict[str, Any] | None = None
-    threshold: int | None = None
-
-    def __post_init__(self) -> None:
-        of_mec = ("overall_weight", "outside", "ensemble")
-        of_calibration = ("second_loss", "threshold")
-        others = {
-            "baseline": (*of_mec, *of_calibration),
-            "calibration_head": (*of_mec, "further"),
-            "mec": of_calibration,
-        }
-        if "." not in self.name and ":" not in self.name:
-            one_of("method.name", self.name, tuple(others))
-        within("method.overall_weight", self.overall_weight, 0, 1)
-        not_negative("method.threshold", self.threshold)
-        for option in others.get(self.name, ()):
-            if getattr(self, option) is not None:
-                fitting = [name for name, of_others in others.items() if option not in of_others]
-                raise ConfigError(
-                    f"method.{option} with method.name {self.name}",
-                    fix=f"leave it out, or set method.name to {' or '.join(fitting)}",
-                )
-
-    def settings(self) -> dict[str, Any]:
-        """The method's settings that are given, as ``models.build_detection_method`` takes them."""
-        return {name: value for name, value in to_dict(self).items() if value is not None}
-
-
-@dataclass
 class DetectionEvaluationConfig:
     """How weights are validated and the run is scored.
 
@@ -329,6 +278,6 @@ class DetectionConfig(RunConfig):
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
     augmentation: DetectionAugmentationConfig = field(default_factory=DetectionAugmentationConfig)
     model: DetectorConfig = field(default_factory=DetectorConfig)
-    method: DetectionMethodConfig = field(default_factory=DetectionMethodConfig)
+    method: DetectionMethodConfig = field(default_factory=MecConfig)
     evaluation: DetectionEvaluationConfig = field(default_factory=DetectionEvaluationConfig)
     optimiser: DetectionOptimiserConfig = field(default_factory=DetectionOptimiserConfig)

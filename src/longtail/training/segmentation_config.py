@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longtail.errors import ConfigError
+from longtail.models.segmentation_methods.base import SegmentationMethodConfig
+from longtail.models.segmentation_methods.medoe import MedoeConfig
 from longtail.settings import one_of
 from longtail.training.config import RunConfig, not_negative, positive, within
 
@@ -149,21 +151,6 @@ class ModelConfig:
 
 
 @dataclass
-class MethodConfig:
-    """How the model is made long-tail aware.
-
-    Args:
-        name: baseline, medoe, mcn, model_ensemble …
-        options: further arguments of the method; of baseline, loss: focal, ldam, class_balanced, logit_adjustment,
-            balanced_softmax, blv, seesaw, equalization, equalization_v2, under_sampling, the dotted path of your own,
-            or such as {loss: {name: focal, gamma: 1}}
-    """
-
-    name: str = "medoe"
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
 class EvaluationConfig:
     """How weights are validated and the run is scored.
 
@@ -216,7 +203,7 @@ class SegmentationConfig(RunConfig):
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: SegmentationMethodConfig = field(default_factory=MedoeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     freeze: Literal["encoder", "encoder+expert_1"] | None = None
 

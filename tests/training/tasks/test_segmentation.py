@@ -127,7 +127,7 @@ def test_given_frequencies_and_groups(tmp_path):
         ({"augmentation": {"options": {"blur": 1}}}, ConfigError, "blur"),
         ({"model": {"name": "deeplab"}}, ConfigError, "deeplab"),
         ({"method": {"name": "moe"}}, ConfigError, "moe"),
-        ({"method": {"name": "medoe", "options": {"alfa": 1}}}, ConfigError, "did you mean .alpha"),
+        ({"method": {"name": "medoe", "alfa": 1}}, ConfigError, "did you mean .alpha"),
     ],
 )
 def test_settings_that_cannot_work_name_themselves(tmp_path, changes, error, message):

@@ -1,13 +1,18 @@
-"""Detection methods: a file for each, which holds its settings and builds it from a detector's."""
+"""Detection methods: a file for each, which holds its settings and builds it from a detector's.
+
+The settings do not import torch; ``build`` does.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longtail.components import Components, Spec, split
-from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.detection_methods.base import DetectionMethodConfig, detector_settings
+
+if TYPE_CHECKING:
+    from longtail.detection.staged import StagedDetector
 
 DETECTION_METHODS = Components(
     "detection method",
@@ -23,7 +28,7 @@ def build_detection_method(
     detector: Mapping[str, Any] | None = None,
     frequency: ClassFrequency | None = None,
     **options: Any,
-) -> CascadeDetector:
+) -> "StagedDetector":
     """A detection method: the plain cascade, or the multi-expert one.
 
     Args:
@@ -38,12 +43,11 @@ def build_detection_method(
     Raises:
         ConfigError: An unknown name or setting, or numbers of stages and groups that do not fit.
     """
-    if isinstance(method, (str, Mapping)):
+    if isinstance(method, DetectionMethodConfig) and options:
+        raise ConfigError(f"options {sorted(options)} with a {type(method).__name__}", fix="set them in it")
+    if not isinstance(method, DetectionMethodConfig):
         name, given = split(method)
-        method = DETECTION_METHODS.build({"name": name, **given, **options})
-    elif options:
-        raise ConfigError(f"options {sorted(options)} beside {type(method).__name__}", fix="set them in it")
-    assert isinstance(method, DetectionMethodConfig)
+        method = DetectionMethodConfig.of({"name": name, **given, **options})
     built = method.build(detector_settings(detector or {}, groups), groups, frequency)
     built.count_positives(groups)
     return built

@@ -1,37 +1,32 @@
-"""The settings of a detection method."""
+"""The settings of a detection method. This module does not import torch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.components import ComponentSettings, Spec
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.losses.base import ClassificationLoss
-from longtail.losses.build import LossSpec, build_loss
-from longtail.losses.label_space import LabelSpace
-from longtail.settings import check_fields
+
+if TYPE_CHECKING:
+    from longtail.detection.staged import StagedDetector
+    from longtail.losses.base import ClassificationLoss
 
 _IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
-class DetectionMethodConfig(ABC):
-    """A dataclass whose fields are the method's options, and which builds it.
+class DetectionMethodConfig(ComponentSettings, ABC):
+    """A dataclass whose fields are the method's options, and which builds it."""
 
-    Raises:
-        ConfigError: A value that does not fit the field's annotation.
-    """
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    components: ClassVar[str] = "longtail.models.detection_methods:DETECTION_METHODS"
 
     @abstractmethod
     def build(
         self, detector: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency | None
-    ) -> CascadeDetector:
+    ) -> "StagedDetector":
         """The method.
 
         Args:
@@ -61,7 +56,7 @@ def detector_settings(detector: Mapping[str, Any], groups: CategoryGroups) -> di
     return settings
 
 
-def stage_loss(loss: LossSpec | None, frequency: ClassFrequency | None) -> Callable[[], ClassificationLoss] | None:
+def stage_loss(loss: Spec | None, frequency: ClassFrequency | None) -> "Callable[[], ClassificationLoss] | None":
     """What makes the loss of one stage, since a loss may hold state; None for cross-entropy.
 
     Raises:
@@ -69,6 +64,9 @@ def stage_loss(loss: LossSpec | None, frequency: ClassFrequency | None) -> Calla
     """
     if loss is None:
         return None
+    from longtail.losses.build import build_loss
+    from longtail.losses.label_space import LabelSpace
+
     if frequency is None:
         raise ConfigError(
             f"the loss {loss!r} comes without a frequency", fix="pass frequency=, the counts of the training split"

@@ -2,18 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from longtail.detection.build import build_detector
-from longtail.detection.staged import StagedDetector
-from longtail.ensembles.build import EnsembleSpec, check_reading
+from longtail.components import Spec
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.losses.build import LossSpec
-from longtail.mec.model import named_ensembles, with_further
-from longtail.mec.stages import map_stages
 from longtail.models.detection_methods.base import DetectionMethodConfig, stage_loss
+
+if TYPE_CHECKING:
+    from longtail.detection.staged import StagedDetector
 
 
 @dataclass(frozen=True)
@@ -22,25 +18,32 @@ class BaselineConfig(DetectionMethodConfig):
 
     Args:
         loss: classification loss of every stage, by name or as {name: focal, gamma: 1}; cross-entropy when not given
-        further: other ensembles of the stages to evaluate, by name, such as {norcal: {name: norcal, gamma: 0.4}}
+        comparisons: other ensembles of the stages to evaluate, by name, such as {norcal: {name: norcal, gamma: 0.4}}
     """
 
-    loss: LossSpec | None = None
-    further: Mapping[str, EnsembleSpec] | None = None
+    loss: Spec | None = None
+    comparisons: Mapping[str, Spec] | None = None
 
     def build(
         self, detector: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency | None
-    ) -> StagedDetector:
+    ) -> "StagedDetector":
         """The detector."""
+        import torch
+
+        from longtail.detection.build import build_detector
+        from longtail.ensembles.build import check_reading
+        from longtail.mec.model import named_ensembles, with_comparisons
+        from longtail.mec.stages import map_stages
+
         base = stage_loss(self.loss, frequency)
         losses = None if base is None else [base() for _ in detector["ious"]]
         plain = build_detector(**detector, losses=losses)
-        if self.further:
+        if self.comparisons:
             reading = plain.logit_reading()
             even = plain.num_stages % groups.num_groups == 0
             stages = map_stages(plain.num_stages, groups) if even else None
             others = named_ensembles(
-                with_further("baseline", "average", self.further), groups, reading, frequency, stages
+                with_comparisons("baseline", "average", self.comparisons), groups, reading, frequency, stages
             )
             # the detector's own reading stays the method's prediction
             ensembles = {**others, "baseline": plain.plain_ensemble()}

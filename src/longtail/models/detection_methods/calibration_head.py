@@ -3,22 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from longtail.detection.build import build_detector
-from longtail.detection.calibration_head import CalibrationHead
-from longtail.detection.cascade_rcnn import CascadeDetector
-from longtail.detection.stage import CLASSIFIERS, StageLosses
-from longtail.detection.two_heads import TwoHeadsLoss
+from longtail.components import Spec
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.losses.build import LossSpec
-from longtail.losses.classifier import start_bias
-from longtail.losses.cross_entropy import CrossEntropy
-from longtail.losses.label_space import LabelSpace
 from longtail.models.detection_methods.base import DetectionMethodConfig, stage_loss
+
+if TYPE_CHECKING:
+    from longtail.detection.cascade_rcnn import CascadeDetector
 
 
 @dataclass(frozen=True)
@@ -35,18 +28,28 @@ class CalibrationHeadConfig(DetectionMethodConfig):
     Source: SimCal (Wang 2020), §4; MEC's comparison 9; PEERS part 2 §4.
     """
 
-    loss: LossSpec | None = None
-    second_loss: LossSpec | None = None
+    loss: Spec | None = None
+    second_loss: Spec | None = None
     threshold: int = 300
 
     def build(
         self, detector: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency | None
-    ) -> CascadeDetector:
+    ) -> "CascadeDetector":
         """The cascade with calibration heads.
 
         Raises:
             ConfigError: There are no counts, or a classifier that gathers statistics of its own.
         """
+        import torch
+
+        from longtail.detection.build import build_detector
+        from longtail.detection.calibration_head import CalibrationHead
+        from longtail.detection.stage import CLASSIFIERS, StageLosses
+        from longtail.detection.two_heads import TwoHeadsLoss
+        from longtail.losses.classifier import start_bias
+        from longtail.losses.cross_entropy import CrossEntropy
+        from longtail.losses.label_space import LabelSpace
+
         kind = detector.get("classifier", "linear")
         if frequency is None:
             raise ConfigError(

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from longtail.detection.build import build_detector
-from longtail.detection.cascade_rcnn import CascadeDetector
-from longtail.ensembles.build import EnsembleSpec
+from longtail.components import Spec
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.losses.build import LossSpec
-from longtail.mec.losses import Outside, expert_losses
-from longtail.mec.model import make_multi_expert
 from longtail.models.detection_methods.base import DetectionMethodConfig, stage_loss
+
+if TYPE_CHECKING:
+    from longtail.detection.staged import StagedDetector
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class MecConfig(DetectionMethodConfig):
             1}; cross-entropy when not given
         ensemble: the method's own prediction: dynamic (with group alignment), sparse, average …, or such as {name:
             dynamic, align: false, temperature: 2}
-        further: other ensembles of the stages to evaluate, by name, such as {norcal: {name: norcal, inner: dynamic}};
+        comparisons: other ensembles of the stages to evaluate, by name, such as {norcal: {name: norcal, inner: dynamic}};
             those of the paper's Table 2c when not given
 
     Raises:
@@ -36,10 +34,10 @@ class MecConfig(DetectionMethodConfig):
     """
 
     overall_weight: float = 0.7
-    outside: Outside = "plain"
-    loss: LossSpec | None = None
-    ensemble: EnsembleSpec = "dynamic"
-    further: Mapping[str, EnsembleSpec] | None = None
+    outside: Literal["plain", "lambda"] = "plain"
+    loss: Spec | None = None
+    ensemble: Spec = "dynamic"
+    comparisons: Mapping[str, Spec] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,8 +48,12 @@ class MecConfig(DetectionMethodConfig):
 
     def build(
         self, detector: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency | None
-    ) -> CascadeDetector:
+    ) -> "StagedDetector":
         """The multi-expert cascade."""
+        from longtail.detection.build import build_detector
+        from longtail.mec.losses import expert_losses
+        from longtail.mec.model import make_multi_expert
+
         base = stage_loss(self.loss, frequency)
         # built with these losses at once: they say how many logits the classifiers have
         losses = expert_losses(groups, base=base) if len(detector["ious"]) == groups.num_groups else None
@@ -62,6 +64,6 @@ class MecConfig(DetectionMethodConfig):
             outside=self.outside,
             base=base,
             ensemble=self.ensemble,
-            further=self.further,
+            comparisons=self.comparisons,
             frequency=frequency,
         )

@@ -1,14 +1,18 @@
-"""Segmentation methods: a file for each, which holds its settings and builds it around a model."""
+"""Segmentation methods: a file for each, which holds its settings and builds it around a model.
 
-from collections.abc import Mapping
-from typing import Any
+The settings do not import torch; ``build`` does.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from longtail.components import Components, Spec, split
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
-from longtail.segmentation.encoder_decoder import EncoderDecoder
-from longtail.segmentation.method import SegmentationMethod
+
+if TYPE_CHECKING:
+    from longtail.segmentation.encoder_decoder import EncoderDecoder
+    from longtail.segmentation.method import SegmentationMethod
 
 SEGMENTATION_METHODS = Components(
     "segmentation method",
@@ -19,13 +23,13 @@ SEGMENTATION_METHODS = Components(
 
 def build_method(
     method: Spec | SegmentationMethodConfig,
-    model: EncoderDecoder,
+    model: "EncoderDecoder",
     *,
     frequency: ClassFrequency,
     groups: CategoryGroups,
     ignore_index: int = 255,
     **options: Any,
-) -> SegmentationMethod:
+) -> "SegmentationMethod":
     """A segmentation method around a model.
 
     Args:
@@ -40,18 +44,17 @@ def build_method(
     Raises:
         ConfigError: Unknown name, option or value, or numbers of classes that differ.
     """
-    if isinstance(method, (str, Mapping)):
+    if isinstance(method, SegmentationMethodConfig) and options:
+        raise ConfigError(f"options {sorted(options)} with a {type(method).__name__}", fix="set them in it")
+    if not isinstance(method, SegmentationMethodConfig):
         name, given = split(method)
-        method = SEGMENTATION_METHODS.build({"name": name, **given, **options})
-    elif options:
-        raise ConfigError(f"options {sorted(options)} beside {type(method).__name__}", fix="set them in it")
+        method = SegmentationMethodConfig.of({"name": name, **given, **options})
     for what, count in (("frequency", frequency.num_classes), ("groups", groups.num_classes)):
         if count != model.num_classes:
             raise ConfigError(
                 f"the {what} know {count} classes, the model {model.num_classes}",
                 fix="count, group and predict the same classes",
             )
-    assert isinstance(method, SegmentationMethodConfig)
     return method.build(model, frequency, groups, ignore_index)
 
 

@@ -1,29 +1,27 @@
-"""The settings of a segmentation method."""
+"""The settings of a segmentation method. This module does not import torch."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
+from longtail.components import ComponentSettings
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.segmentation.encoder_decoder import EncoderDecoder
-from longtail.segmentation.method import SegmentationMethod
-from longtail.settings import check_fields
+
+if TYPE_CHECKING:
+    from longtail.segmentation.encoder_decoder import EncoderDecoder
+    from longtail.segmentation.method import SegmentationMethod
 
 
 @dataclass(frozen=True)
-class SegmentationMethodConfig(ABC):
-    """A dataclass whose fields are the method's options, and which builds it.
+class SegmentationMethodConfig(ComponentSettings, ABC):
+    """A dataclass whose fields are the method's options, and which builds it."""
 
-    Raises:
-        ConfigError: A value that does not fit the field's annotation.
-    """
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    components: ClassVar[str] = "longtail.models.segmentation_methods:SEGMENTATION_METHODS"
 
     @abstractmethod
     def build(
-        self, model: EncoderDecoder, frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
-    ) -> SegmentationMethod:
+        self, model: "EncoderDecoder", frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
+    ) -> "SegmentationMethod":
         """The method around a model, which becomes part of it.
 
         Args:

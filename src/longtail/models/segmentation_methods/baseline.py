@@ -2,21 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from longtail.ensembles.base import Ensemble
-from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, check_reading
+from longtail.components import Spec
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.losses.base import ClassificationLoss
-from longtail.losses.build import LossSpec, build_loss
-from longtail.losses.cross_entropy import CrossEntropy, Normalizer
-from longtail.losses.label_space import LabelSpace
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
-from longtail.segmentation.baseline import Baseline
-from longtail.segmentation.encoder_decoder import EncoderDecoder
-from longtail.segmentation.method import SegmentationMethod
+
+if TYPE_CHECKING:
+    from longtail.ensembles.base import Ensemble
+    from longtail.losses.base import ClassificationLoss
+    from longtail.losses.label_space import LabelSpace
+    from longtail.segmentation.encoder_decoder import EncoderDecoder
+    from longtail.segmentation.method import SegmentationMethod
 
 
 @dataclass(frozen=True)
@@ -30,33 +28,44 @@ class BaselineConfig(SegmentationMethodConfig):
         comparisons: other readings of the logits, by name, such as {adjusted: {name: logit_adjustment, tau: 0.5}}
 
     Raises:
-        ConfigError: A ``normalizer`` beside a loss.
+        ConfigError: A ``normalizer`` and a loss.
     """
 
-    loss: LossSpec | None = None
-    normalizer: Normalizer = "valid"
-    comparisons: Mapping[str, EnsembleSpec] | None = None
+    loss: Spec | None = None
+    normalizer: Literal["valid", "all", "sum"] = "valid"
+    comparisons: Mapping[str, Spec] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.loss is not None and self.normalizer != "valid":
             raise ConfigError(
-                f"the baseline has normalizer={self.normalizer!r} beside a loss of its own",
+                f"the baseline has normalizer={self.normalizer!r} and a loss of its own",
                 fix="give it to the loss: {name: …, normalizer: …}",
             )
 
     def build(
-        self, model: EncoderDecoder, frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
-    ) -> SegmentationMethod:
+        self, model: "EncoderDecoder", frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
+    ) -> "SegmentationMethod":
         """The baseline."""
+        from longtail.losses.build import build_loss
+        from longtail.losses.cross_entropy import CrossEntropy
+        from longtail.losses.label_space import LabelSpace
+        from longtail.segmentation.baseline import Baseline
+
         labels = LabelSpace.of_pixels(frequency, ignore_index)
         loss = CrossEntropy(labels, normalizer=self.normalizer) if self.loss is None else build_loss(self.loss, labels)
         return Baseline(model, loss, ignore_index, self._comparisons(loss, labels, groups))
 
-    def _comparisons(self, loss: ClassificationLoss, labels: LabelSpace, groups: CategoryGroups) -> dict[str, Ensemble]:
+    def _comparisons(
+        self, loss: "ClassificationLoss", labels: "LabelSpace", groups: CategoryGroups
+    ) -> "dict[str, Ensemble]":
         """Other readings of the logits, as ensembles of a single expert."""
         if not self.comparisons:
             return {}
+        import torch
+
+        from longtail.ensembles.build import Experts, build_ensemble, check_reading
+
         everything = torch.ones(1, loss.num_classes, dtype=torch.bool)
         expert = Experts(
             num_experts=1,

@@ -1,11 +1,14 @@
 """MCN: MEDOE's experts with one decoder, K classifiers."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from longtail.medoe.bank import ExpertBank, Gradient, SharedDecoderHeads
+from longtail.medoe.options import Gradient
 from longtail.models.segmentation_methods.medoe import MedoeConfig
-from longtail.segmentation.encoder_decoder import Expert
+
+if TYPE_CHECKING:
+    from longtail.medoe.bank import ExpertBank
+    from longtail.segmentation.encoder_decoder import Expert
 
 
 @dataclass(frozen=True)
@@ -22,5 +25,7 @@ class McnConfig(MedoeConfig):
 
     readout: ClassVar[str] = "mcn"
 
-    def _bank(self, expert: Expert, num_experts: int) -> ExpertBank:
+    def _bank(self, expert: "Expert", num_experts: int) -> "ExpertBank":
+        from longtail.medoe.bank import SharedDecoderHeads
+
         return SharedDecoderHeads(expert, num_experts, self.initialise, self.gradient)

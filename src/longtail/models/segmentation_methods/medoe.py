@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
-from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, check_reading
+from longtail.components import Spec
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.medoe.bank import ExpertBank, ExpertDecoders, Initialise
-from longtail.medoe.experts import LabelSets, Overlap
-from longtail.medoe.losses import ExpertLossOptions
-from longtail.medoe.model import Medoe
+from longtail.medoe.options import ExpertLossOptions, Initialise, Overlap
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
-from longtail.segmentation.encoder_decoder import EncoderDecoder, Expert
+
+if TYPE_CHECKING:
+    from longtail.medoe.bank import ExpertBank
+    from longtail.medoe.model import Medoe
+    from longtail.segmentation.encoder_decoder import EncoderDecoder, Expert
 
 #: Ensembles of the paper's Table 6 and the plain average: read after the method's own unless others are given.
-TABLE_6: dict[str, EnsembleSpec] = {
+TABLE_6: dict[str, Spec] = {
     "mean": "average",
     "argmax": "argmax",
     "softmax_threshold": "softmax_threshold",
@@ -36,7 +35,7 @@ class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
         initialise: weights of experts 2 … K: copy (those of the first) or reset (random)
         ensemble: how the experts' outputs become the prediction: learned (MOE), average, argmax, softmax_threshold,
             group_average, nested_chain …, or such as {name: learned, bias: shared}
-        comparisons: further ensembles to evaluate, by name, or a list of names; those of Table 6 when not given
+        comparisons: other ensembles to evaluate, by name, or a list of names; those of Table 6 when not given
         restrict_oracle: whether the oracle's softmax runs over the expert's label set alone
 
     Source: MEDOE §3.
@@ -45,8 +44,8 @@ class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
     overlap: Overlap = "nested"
     label_sets: list[list[int]] | None = None
     initialise: Initialise = "copy"
-    ensemble: EnsembleSpec = "learned"
-    comparisons: Mapping[str, EnsembleSpec] | list[str] | None = None
+    ensemble: Spec = "learned"
+    comparisons: Mapping[str, Spec] | list[str] | None = None
     restrict_oracle: bool = False
 
     #: Name of the method's own prediction.
@@ -56,9 +55,15 @@ class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
         ExpertLossOptions.__post_init__(self)
 
     def build(
-        self, model: EncoderDecoder, frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
-    ) -> Medoe:
+        self, model: "EncoderDecoder", frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
+    ) -> "Medoe":
         """MEDOE around the model."""
+        import torch
+
+        from longtail.ensembles.build import Experts, build_ensemble, check_reading
+        from longtail.medoe.experts import LabelSets
+        from longtail.medoe.model import Medoe
+
         if self.label_sets is None:
             sets = LabelSets.from_groups(groups, self.overlap)
         else:
@@ -92,5 +97,7 @@ class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
             ignore_index=ignore_index,
         )
 
-    def _bank(self, expert: Expert, num_experts: int) -> ExpertBank:
+    def _bank(self, expert: "Expert", num_experts: int) -> "ExpertBank":
+        from longtail.medoe.bank import ExpertDecoders
+
         return ExpertDecoders(expert, num_experts, self.initialise)

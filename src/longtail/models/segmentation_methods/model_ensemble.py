@@ -1,14 +1,16 @@
 """ME: whole networks whose predictions are averaged."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from longtail.components import Spec
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.losses.build import LossSpec
-from longtail.medoe.bank import copies
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
 from longtail.models.segmentation_methods.baseline import BaselineConfig
-from longtail.segmentation.encoder_decoder import EncoderDecoder
-from longtail.segmentation.model_ensemble import ModelEnsemble
+
+if TYPE_CHECKING:
+    from longtail.segmentation.encoder_decoder import EncoderDecoder
+    from longtail.segmentation.model_ensemble import ModelEnsemble
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,15 @@ class ModelEnsembleConfig(SegmentationMethodConfig):
     """
 
     members: int = 3
-    loss: LossSpec | None = None
+    loss: Spec | None = None
 
     def build(
-        self, model: EncoderDecoder, frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
-    ) -> ModelEnsemble:
+        self, model: "EncoderDecoder", frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
+    ) -> "ModelEnsemble":
         """The networks, as baselines."""
+        from longtail.medoe.bank import copies
+        from longtail.segmentation.model_ensemble import ModelEnsemble
+
         models = [model, *copies(model, self.members - 1, "copy")]
         for other in models[1:]:
             other.expert = copies(other.expert, 1, "reset")[0]

@@ -147,7 +147,7 @@ class DetectionTask(DataTask):
                 **({} if model.ious is None else {"ious": list(model.ious)}),
                 **options,
             },
-            method=config.method.settings(),
+            method=config.method.to_dict(),
             input={
                 **_normalisation(config),
                 **photos_of(vars(config.data)).options(),

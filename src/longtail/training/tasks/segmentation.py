@@ -137,7 +137,7 @@ class SegmentationTask(DataTask):
         weights = {} if config.model.weights is None else {"weights": config.model.weights}
         segmenter = Segmenter(
             model={"name": config.model.name, **options, **weights},
-            method={"name": config.method.name, **config.method.options},
+            method=config.method.to_dict(),
             input=_network_input(config) | photos_of(vars(config.data)).options(),
             ignore_index=dataset.ignore_index,
             **facts_of(dataset, self.frequency, self.groups),
