@@ -6,6 +6,7 @@ from harness import arguments, measure
 from torch import Tensor
 
 from longtail.ensembles.learned import LearnedEnsemble
+from longtail.ensembles.nested_chain import NestedChain
 from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss
 
 EXPERTS, CLASSES, LOW, SIZE = 3, 150, 128, 512
@@ -67,6 +68,17 @@ def main() -> None:
             options,
             note=f"{note}; {what}",
         )
+    sets = torch.arange(CLASSES).expand(EXPERTS, -1) >= torch.tensor([[0], [21], [76]])
+    chain = NestedChain(sets, torch.full((CLASSES,), 1 / CLASSES)).to(options.device)
+    measure(
+        "nested_chain_labels",
+        {
+            "learned ensemble, in bands": our_labels,
+            "nested chain, in bands": lambda: ensemble_labels(chain, low, upsampling),
+        },
+        options,
+        note=f"{note}; labels of groups of 21, 55 and 74 classes",
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Commands of someone who has a trained model already."""
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from longtail.cli import main
+from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter
 from support.tiny_runs import tiny_settings
 
@@ -53,3 +56,30 @@ def test_an_expert_that_nothing_has_trained_is_not_frozen(baseline, tmp_path, ca
     words = ["--config", str(baseline / "config.yaml"), "--method.name", "medoe", "--iterations", "{}"]
     assert main(["train", "segmentation", *words, "--freeze", "encoder+expert_1", "--run", str(tmp_path / "run")]) == 2
     assert "an expert is frozen, without a finished model" in capsys.readouterr().err
+
+
+def test_recorded_experts_are_scored_in_other_ways(medoe, tmp_path, capsys):
+    val, train, out = tmp_path / "val", tmp_path / "train", tmp_path / "scores"
+    evaluate = ["evaluate", str(medoe), "--workers", "0", "--pictures", "0"]
+    assert main([*evaluate, "--record", str(val), "--out", str(out), "--taus", "[0, 0.3]"]) == 0
+    assert main([*evaluate, "--record", str(train), "--split", "train", "--out", str(tmp_path / "other")]) == 0
+    words = ["--ensembles", "{fitted: {name: learned, outer: convex}}", "--taus", "[0.3]", "--fit", str(train)]
+    capsys.readouterr()
+    assert main(["score", "experts", str(val), *words, "--out", str(tmp_path / "scores.json")]) == 0
+    assert "fitted" in capsys.readouterr().out
+    found, expected = Results.load(tmp_path / "scores.json"), Results.load(out / "results.json")
+    assert list(found.predictions) == ["medoe", "fitted", "tau_0.3"]
+    for name in ("medoe", "tau_0.3"):
+        assert found.predictions[name].overall["mIoU"] == expected.predictions[name].overall["mIoU"]
+    assert main(["score", "experts", str(val), "--ensembles", "{fitted: learned}"]) == 2
+    assert "nothing to fit it on" in capsys.readouterr().err
+
+
+def test_predictions_turn_with_tau(baseline, medoe, tmp_path, capsys):
+    Image.fromarray(np.zeros((33, 40, 3), np.uint8)).save(tmp_path / "photo.png")
+    for run in (baseline, medoe):
+        words = ["predict", str(run), str(tmp_path / "photo.png"), "--out", str(tmp_path / run.name)]
+        assert main([*words, "--tau", "0.3"]) == 0
+        capsys.readouterr()
+        assert main([*words, "--tau", "0.5"]) == 2
+        assert "another model or with other options" in capsys.readouterr().err

@@ -75,8 +75,8 @@ def refuse_misplaced(arguments: Namespace, detection: bool, of_detection: Sequen
     Raises:
         ConfigError: One is given.
     """
-    for name in ("window", "stride") if detection else of_detection:
-        value = getattr(arguments, name)
+    for name in ("window", "stride", "tau", "taus") if detection else of_detection:
+        value = getattr(arguments, name, None)
         if value is not None and value is not False:
             raise ConfigError(f"--{name} is not for {'detection' if detection else 'segmentation'}", fix="leave it out")
     if arguments.stride is not None and arguments.window is None:

@@ -59,9 +59,11 @@ class NestedChain(Ensemble):
             )
         self.tau = tau
         following = torch.cat([label_sets[1:], torch.zeros_like(label_sets[:1])])
-        self._groups = [group.nonzero().flatten().tolist() for group in label_sets & ~following]
-        order = torch.tensor([c for group in self._groups for c in group])
-        masses = torch.stack([share[group].sum() for group in self._groups]).double()
+        groups = [group.nonzero().flatten() for group in label_sets & ~following]
+        #: Number of classes of every group.
+        self.group_sizes = [len(group) for group in groups]
+        order = torch.cat(groups)
+        masses = torch.stack([share[group].sum() for group in groups]).double()
         if tau > 0 and not bool((masses > 0).all()):
             raise ConfigError(
                 f"tau = {tau}, but the classes of expert {int(masses.argmin()) + 1} have no training pixels",
@@ -71,6 +73,7 @@ class NestedChain(Ensemble):
         odds = (masses[:-1].log() - rest[:-1].log()).float() if tau > 0 else torch.zeros(len(masses) - 1)
         #: log (π_i / ρ_i)^τ of every decision.
         self.register_buffer("log_prior_odds", tau * odds, persistent=False)
+        #: Classes in the order of the groups, and the place of every class in it.
         self.register_buffer("members", order, persistent=False)
         self.register_buffer("places", order.argsort(), persistent=False)
         self.log_prior_odds: Tensor
@@ -83,12 +86,12 @@ class NestedChain(Ensemble):
         Raises:
             ConfigError: There are more or fewer experts than label sets.
         """
-        if len(logits) != len(self._groups):
+        if len(logits) != len(self.group_sizes):
             raise ConfigError(
-                f"the nested chain has {len(self._groups)} label sets for {len(logits)} experts",
+                f"the nested chain has {len(self.group_sizes)} label sets for {len(logits)} experts",
                 fix="give every expert one set",
             )
-        members = self.members.split([len(group) for group in self._groups])
+        members = self.members.split(self.group_sizes)
         remaining = torch.zeros_like(logits[0, :, :1], dtype=at_least_float32(logits[:0]).dtype)
         parts = []
         for index, own in enumerate(logits):

@@ -17,7 +17,7 @@ from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss, upsample
 from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, Features, pad_to_multiple
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
-from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
+from longtail.shapes import ClassMaps, ExpertLogits, Images, LabelMaps, Losses
 
 _ENSEMBLES = ("ensemble.", "comparisons.")
 
@@ -175,6 +175,20 @@ class Medoe(SegmentationMethod):
     def expert_maps(self, image: Images) -> ExpertMaps:
         outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
         return self._maps(outputs, self._upsampling(image))
+
+    def low_maps(self, image: Images) -> tuple[ExpertLogits, Upsampling]:
+        """Logits at the heads' own resolution.
+
+        Raises:
+            ConfigError: An ensemble reads features as well.
+        """
+        if any(ensemble.needs_features for ensemble in self._all_ensembles().values()):
+            raise ConfigError("an ensemble reads features, which are not recorded", fix="choose other ensembles")
+        logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))
+        return logits, self._upsampling(image)
+
+    def read_with(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
 
     def _maps(self, outputs: Sequence[ExpertOutput], upsampling: Upsampling) -> ExpertMaps:
         logits = torch.stack([upsampling(output.logits) for output in outputs])

@@ -72,7 +72,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     def fingerprint(self) -> str:
         """Names of model and method, and a digest of the weights and all settings, which identify predictions."""
         config: Any = self._hub_mixin_config
-        told = {**config, "model": self.without_initial_weights(self.settings["model"])}
+        told = {**config, **self.settings, "model": self.without_initial_weights(self.settings["model"])}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -1,6 +1,7 @@
 """``Segmenter``: a trained method with its classes and preprocessing; save, publish and load this."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from torchvision import tv_tensors
 
 from longtail.datasets.base import SegmentationDataset
 from longtail.encoders import adapt_bands
+from longtail.ensembles.base import Ensemble
+from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, check_reading
 from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.adopt import adopt
 from longtail.models.pretrained import PretrainedModel, facts_of, load_weights, photos_of, picture_pixels
-from longtail.models.segmentation_methods import build_method
+from longtail.models.segmentation_methods import SEGMENTATION_METHODS, build_method
 from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model
@@ -121,6 +124,44 @@ class Segmenter(
         """
         facts = {**facts_of(data, frequency, groups), "ignore_index": data.ignore_index}
         return cls(model={}, method=method or {"name": "medoe"}, input=input, network=network, **facts)
+
+    @property
+    def num_experts(self) -> int:
+        """Number of experts that ensembles read."""
+        return self._experts().num_experts
+
+    def ensembles(self, specs: Mapping[str, EnsembleSpec]) -> dict[str, Ensemble]:
+        """Ensembles of this model's experts by name, not fitted.
+
+        Args:
+            specs: Name -> ensemble and its options, see ``build_ensemble``.
+
+        Raises:
+            ConfigError: No such ensemble, or one that cannot read these experts.
+        """
+        experts = self._experts()
+        found = {name: build_ensemble(spec, experts) for name, spec in specs.items()}
+        blank = torch.zeros(experts.num_experts, 1, self.method.num_logits, 1, 1)
+        check_reading(found, blank, self.method.num_classes)
+        return found
+
+    def dial(self, taus: Sequence[float]) -> dict[str, EnsembleSpec]:
+        """Name -> reading for every τ: the nested chain of MEDOE's experts, the baseline's logits adjusted.
+
+        A larger τ gives rare classes more pixels; 0 takes the experts as they are.
+        """
+        reading = "logit_adjustment" if self.num_experts == 1 else "nested_chain"
+        return {f"tau_{tau:g}": {"name": reading, "tau": tau} for tau in taus}
+
+    def turn(self, tau: float) -> None:
+        """Predict at another τ from now on (see ``dial``); training and saving do not know of it."""
+        ((name, spec),) = self.dial([tau]).items()
+        self.method.read_with(self.ensembles({name: spec})[name].to(next(self.parameters()).device))
+        self.settings["method"] = {**self.settings["method"], "ensemble": spec}
+
+    def _experts(self) -> Experts:
+        config = SEGMENTATION_METHODS.build(self.settings["method"])
+        return config.experts(self.groups, self.frequency, self.method.ignore_index)
 
     def with_method(self, method: dict[str, Any]) -> "Segmenter":
         """Another method that begins with these weights: MEDOE, each of whose experts is this model's decoder.

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from longtail.ensembles.base import Ensemble
 from longtail.ensembles.learned import LearnedEnsemble
+from longtail.ensembles.nested_chain import NestedChain
 from longtail.pixels.bands import BAND_ELEMENTS, upsampled_bands
+from longtail.pixels.chain import ChainScores
 from longtail.pixels.learned import LearnedScores
 from longtail.pixels.upsampling import Upsampling
 from longtail.precision import at_least_float32
@@ -67,13 +69,16 @@ def ensemble_labels(
     """Most probable classes of an ensemble that reads no features.
 
     Args:
-        ensemble: Any; the learned one is read without the normalisations that move no label.
+        ensemble: Any; the learned one and the nested chain are read without the normalisations that move no label.
         logits: Of every expert, at the heads' own resolution.
         upsampling: From there to the image's size.
     """
     if isinstance(ensemble, LearnedEnsemble):
         scores = LearnedScores(ensemble)
         return upsampled_labels(scores, scores.prepare(logits), upsampling)
+    if isinstance(ensemble, NestedChain) and len(logits) == len(ensemble.group_sizes):
+        chain = ChainScores(ensemble)
+        return ensemble.members[upsampled_labels(chain, chain.prepare(logits), upsampling)]
     return upsampled_labels(ensemble, logits, upsampling)
 
 

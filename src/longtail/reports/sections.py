@@ -9,6 +9,7 @@ import numpy as np
 
 from longtail.reports import detection_plots, plots, tables
 from longtail.reports.comparison import Comparison
+from longtail.reports.dial import dial_curves
 from longtail.reports.pictures import picture_rows
 from longtail.reports.tables import Tone, percent, signed, tone
 
@@ -191,6 +192,15 @@ def provenance(comparison: Comparison) -> Section:
 
 
 #: The sections of a report. A section for one task returns None for the other.
+def dial(comparison: Comparison) -> Section | None:
+    """What a user chooses after training."""
+    lead = (
+        "Each point is a value of τ: larger ones give rare classes more pixels. A diamond is a run's own prediction. "
+        "`longtail predict RUN --tau` takes the value."
+    )
+    return _section("dial", "The dial between frequent and rare classes", lead, ("plot", dial_curves(comparison)))
+
+
 SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     summary,
     by_group,
@@ -200,6 +210,7 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     changes,
     qualitative,
     experts,
+    dial,
     calibration,
     uniform,
     every_class,

@@ -12,12 +12,19 @@ from longtail.losses.cross_entropy import CrossEntropy
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import check_labels
 from longtail.phases import CLASSIFIER_PHASE
-from longtail.pixels import Upsampling, loss_of_upsampled, map_labels, upsampled_cross_entropy, upsampled_labels
+from longtail.pixels import (
+    Upsampling,
+    ensemble_labels,
+    loss_of_upsampled,
+    map_labels,
+    upsampled_cross_entropy,
+    upsampled_labels,
+)
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
-from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
+from longtail.shapes import ClassMaps, ExpertLogits, Images, LabelMaps, Losses
 
 
 class Baseline(SegmentationMethod):
@@ -42,6 +49,7 @@ class Baseline(SegmentationMethod):
         self.loss = loss or CrossEntropy(LabelSpace(model.num_classes, ignore_index=ignore_index))
         model.expert.head = fit_classifier(model.expert.head, model.num_classes, self.loss)
         self.comparisons = named(comparisons, taken=["baseline"])
+        self.reading: Ensemble | None = None
 
     def freezable(self) -> dict[str, tuple[str, ...]]:
         auxiliary = () if self.model.auxiliary_head is None else ("model.auxiliary_head",)
@@ -88,6 +96,8 @@ class Baseline(SegmentationMethod):
     @torch.no_grad()
     def labels(self, image: Images) -> LabelMaps:
         low, upsampling = self.low_logits(image), self.upsampling(image)
+        if self.reading is not None:
+            return ensemble_labels(self.reading, low.unsqueeze(0), upsampling)
         if type(self.loss).probabilities is ClassificationLoss.probabilities:
             return map_labels(low, upsampling)  # a softmax keeps the order of the logits
         return upsampled_labels(self.probabilities, low, upsampling)
@@ -113,12 +123,21 @@ class Baseline(SegmentationMethod):
     def expert_maps(self, image: Images) -> ExpertMaps:
         return ExpertMaps(self.logits(image).unsqueeze(0))
 
+    def low_maps(self, image: Images) -> tuple[ExpertLogits, Upsampling]:
+        return self.low_logits(image).unsqueeze(0), self.upsampling(image)
+
+    def read_with(self, ensemble: Ensemble) -> None:
+        self.reading = ensemble
+
+    def own_probabilities(self, logits: ExpertLogits) -> ClassMaps:
+        return self.probabilities(logits[0]) if self.reading is None else self.reading(logits)
+
     def readouts(self) -> dict[str, Readout]:
-        own = read_probabilities(lambda logits, _: self.probabilities(logits[0]))
+        own = read_probabilities(lambda logits, _: self.own_probabilities(logits))
         return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.comparisons.items()}
 
     def forward(self, image: Images) -> ClassMaps:
-        return self.probabilities(self.logits(image))
+        return self.own_probabilities(self.logits(image).unsqueeze(0))
 
 
 def _reading(ensemble: nn.Module) -> Readout:

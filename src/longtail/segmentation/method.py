@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtail.ensembles.base import Ensemble
+from longtail.errors import ConfigError
 from longtail.losses.label_space import LabelSpace
 from longtail.phases import PhasedMethod
+from longtail.pixels import Upsampling
 from longtail.segmentation.encoder_decoder import Features, pad_to_multiple
-from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
+from longtail.shapes import ClassMaps, ExpertLogits, Images, LabelMaps, Losses
 
 
 class ExpertMaps(NamedTuple):
@@ -88,6 +91,18 @@ class SegmentationMethod(PhasedMethod, ABC):
     @abstractmethod
     def expert_maps(self, image: Images) -> ExpertMaps:
         """Full-size outputs of every expert for normalised images."""
+
+    def low_maps(self, image: Images) -> tuple[ExpertLogits, Upsampling]:
+        """Logits of every expert below the image's size where the method has them, and the way to that size."""
+        return self.expert_maps(image).logits, Upsampling((image.shape[-2], image.shape[-1]))
+
+    def read_with(self, ensemble: Ensemble) -> None:
+        """Predict with another ensemble of the same experts from now on.
+
+        Raises:
+            ConfigError: The method has no experts that an ensemble reads.
+        """
+        raise ConfigError(f"{type(self).__name__} is not read with another ensemble", fix="choose baseline or medoe")
 
     @abstractmethod
     def readouts(self) -> dict[str, Readout]:

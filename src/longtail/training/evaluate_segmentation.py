@@ -1,25 +1,24 @@
 """``evaluate_segmentation``: every way to read a segmentation method, scored in one pass over a data set."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Integer
 from torch import Tensor
-from torch.nn import functional as F
 
 from longtail.datasets.base import SegmentationDataset
-from longtail.distributed import all_gather_objects
+from longtail.distributed import all_gather_objects, is_main_process
+from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.metrics.bias import ClassBias
-from longtail.metrics.by_group import segmentation_prediction
-from longtail.metrics.confusion import ConfusionMatrix
 from longtail.metrics.label_diagnosis import LabelDiagnosis
 from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter
-from longtail.segmentation.method import ExpertMaps, SegmentationMethod
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
+from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.recording import MapRecorder
 from longtail.segmentation.tiling import expert_maps
 from longtail.training.environment import environment
 from longtail.training.evaluation import (
@@ -30,11 +29,10 @@ from longtail.training.evaluation import (
     limited,
     share_of_rank,
 )
+from longtail.training.score_experts import describe_recording
 from longtail.training.segmentation_pictures import SegmentationPictures
+from longtail.training.segmentation_scores import SegmentationScores
 from longtail.transforms import segmentation_eval
-
-#: Elements of a probability map that are looked at together: memory stays flat.
-_BLOCK = 1 << 24
 
 
 @torch.inference_mode()
@@ -45,6 +43,7 @@ def evaluate_segmentation(
     groups: CategoryGroups | None = None,
     frequency: ClassFrequency | None = None,
     readouts: Iterable[str] | None = None,
+    ensembles: Mapping[str, Ensemble] | None = None,
     batch_size: int = 1,
     sliding_window: Sequence[int] | None = None,
     stride: Sequence[int] | None = None,
@@ -53,6 +52,7 @@ def evaluate_segmentation(
     diagnose: bool = True,
     pictures: int = 6,
     pictures_dir: str | Path | None = None,
+    recording: str | Path | None = None,
     limit: int | None = None,
     progress: bool = False,
     data: dict[str, Any] | None = None,
@@ -70,6 +70,7 @@ def evaluate_segmentation(
         groups: Groups of the classes; the segmenter's where not given, as ``settings["groups_from"]`` of the result says.
         frequency: Counts of the training split; the segmenter's where not given.
         readouts: Names of the readouts wanted; all where not given.
+        ensembles: Other ensembles of the experts to read as well, by name.
         batch_size: Images at a time, where their sizes agree.
         sliding_window: Height and width of windows over the image; the whole image where not given.
         stride: Step of the windows, two thirds of them by default.
@@ -78,6 +79,7 @@ def evaluate_segmentation(
         diagnose: Whether to find boundary IoU, where wrong pixels go, and scores image by image for intervals.
         pictures: How many images to write, those with most of the rarest classes.
         pictures_dir: Where to write them; none are written where not given.
+        recording: Folder in which to record the experts' logits, for ``score_experts``; needs a ``Segmenter``.
         limit: Look at the first images only.
         progress: Show a bar on a terminal.
         data: Other entries of ``Results.data`` than split, images and fingerprint.
@@ -109,19 +111,28 @@ def evaluate_segmentation(
     if groups is None:
         raise ConfigError("no groups to score by", fix="pass groups=CategoryGroups.…")
     size = limited(dataset, limit)
-    scores = _Scores(method, chosen_readouts(list(method.readouts()), readouts), bias)
+    known = method.readouts()
+    chosen: dict[str, Readout] = {name: known[name] for name in chosen_readouts(list(known), readouts)}
+    chosen |= {name: _reading(ensemble) for name, ensemble in (ensembles or {}).items()}
+    scores = SegmentationScores(method, chosen, bias)
+    if recording is not None and (sliding_window or isinstance(segmenter, SegmentationMethod)):
+        what = "averages of windows" if sliding_window else "a method without its classes"
+        raise ConfigError(f"{what} cannot be recorded", fix="record a Segmenter that reads whole images")
+    recorder = None if recording is None else MapRecorder(recording)
     device = next(method.parameters()).device
     book = None
     if pictures_dir is not None and pictures and method.num_classes <= 255:
         book = SegmentationPictures(Path(pictures_dir), pictures, groups)
     own = next(iter(scores.readouts))
     diagnosis = LabelDiagnosis(method.num_classes, method.ignore_index) if diagnose else None
-    with evaluating(method):
+    with evaluating(method), recorder or nullcontext():
         for batch in share_of_rank(dataset, size, batch_size, workers, progress):
             for indices, names, images, masks in _stacked(batch, preprocess, scaled):
                 target = masks.to(device)
-                maps = expert_maps(method, images.to(device), sliding_window, stride)
-                maps = _at_label_size(maps, target.shape[-2:])
+                if recorder is None:
+                    maps = expert_maps(method, images.to(device), sliding_window, stride)
+                else:
+                    maps = _recorded_maps(method, images.to(device), target, recorder)
                 labels = scores.add(maps, target)
                 for place, name in enumerate(names if diagnosis is not None else ()):
                     diagnosis.add(name, *diagnosis.look(labels[own][place], target[place]))  # type: ignore[union-attr]
@@ -133,6 +144,9 @@ def evaluate_segmentation(
     if diagnosis is not None:
         diagnosis.merge(all_gather_objects(diagnosis))
         diagnosis.complete(predictions[own], scores.confusion[own].compute(), groups)
+    told = {**(data or {}), "images": size, "fingerprint": dataset.fingerprint}
+    if recorder is not None and isinstance(segmenter, Segmenter) and is_main_process():
+        describe_recording(recorder.folder, segmenter, told)
     return Results(
         task="segmentation",
         method=own,
@@ -141,70 +155,22 @@ def evaluate_segmentation(
         predictions=predictions,
         images={} if diagnosis is None else {own: diagnosis.images},
         frequency=None if frequency is None else frequency.to_dict(),
-        data={**(data or {}), "images": size, "fingerprint": dataset.fingerprint},
+        data=told,
         settings={**(settings or {}), "groups_from": groups_from},
         seed=seed,
         environment=environment(),
     )
 
 
-def _at_label_size(maps: ExpertMaps, size: Sequence[int]) -> ExpertMaps:
-    experts, n, _, height, width = maps.logits.shape
-    if (height, width) == tuple(size):
-        return maps
-    logits = F.interpolate(maps.logits.flatten(0, 1), tuple(size), mode="bilinear", align_corners=False)
-    return maps._replace(logits=logits.unflatten(0, (experts, n)))
+def _reading(ensemble: Ensemble) -> Readout:
+    return read_probabilities(lambda logits, _: ensemble(logits))
 
 
-class _Scores:
-    """Confusion matrix of every readout, bias of the method and of every expert."""
-
-    def __init__(self, method: SegmentationMethod, names: Sequence[str], bias: bool) -> None:
-        known = method.readouts()
-        device = next(method.parameters()).device
-        classes, ignore = method.num_classes, method.ignore_index
-        self.method = method
-        self.readouts = {name: known[name] for name in names}
-        self.confusion = {name: ConfusionMatrix(classes, ignore).to(device) for name in names}
-        self.own = next(iter(known))
-        measured = [name for name in names if name == self.own or name.startswith("expert_")]
-        self.bias = {name: ClassBias(classes, ignore).to(device) for name in measured} if bias else {}
-
-    def add(self, maps: ExpertMaps, target: Integer[Tensor, "n h w"]) -> dict[str, Tensor]:
-        """Count a batch; returns the label map of every readout."""
-        labels = {name: read(maps, target) for name, read in self.readouts.items()}
-        for name, predicted in labels.items():
-            self.confusion[name].update(predicted, target)
-        if maps.features is not None:
-            self.bias.pop(self.own, None)  # an ensemble that reads features cannot be read in blocks
-        for name, metric in self.bias.items():
-            for rows in _row_blocks(maps.logits[0]):
-                logits = maps.logits[..., rows, :]
-                if name == self.own:
-                    read = self.method.own_probabilities(logits)
-                else:
-                    read = self.method.probabilities(logits[int(name.removeprefix("expert_")) - 1])
-                metric.update(read, target[..., rows, :])
-        return labels
-
-    def predictions(self, groups: CategoryGroups, frequency: ClassFrequency | None) -> dict[str, Any]:
-        """Scores of every readout, of all ranks together."""
-        return {
-            name: segmentation_prediction(
-                confusion.compute(),
-                groups,
-                frequency,
-                bias=self.bias[name].compute() if name in self.bias else None,
-            )
-            for name, confusion in self.confusion.items()
-        }
-
-
-def _row_blocks(logits: Tensor) -> Iterator[slice]:
-    n, classes, height, width = logits.shape
-    rows = max(1, _BLOCK // (n * classes * width))
-    for top in range(0, height, rows):
-        yield slice(top, top + rows)
+def _recorded_maps(method: SegmentationMethod, images: Tensor, target: Tensor, recorder: MapRecorder) -> ExpertMaps:
+    """The experts' maps, which are recorded below the image's size."""
+    logits, upsampling = method.low_maps(images)
+    recorder.add(logits, upsampling, target)
+    return ExpertMaps(torch.stack([upsampling(own) for own in logits]))
 
 
 def _stacked(

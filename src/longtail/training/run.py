@@ -31,7 +31,7 @@ from longtail.training.tasks.data_task import DataTask
 #: Settings that may differ on resume: they do not change the weights.
 _FREE_ON_RESUME = ("loading.workers", "logging.", "hardware.deterministic", "data.val_split", "evaluation.")
 #: Settings that may differ in the run's own evaluation: the scores are the same.
-_FREE_IN_SCORING = ("loading.", "evaluation.pictures")
+_FREE_IN_SCORING = ("loading.", "evaluation.pictures", "evaluation.taus")
 
 
 def build_task(config: Any) -> DataTask:

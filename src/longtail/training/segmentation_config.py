@@ -159,14 +159,19 @@ class EvaluationConfig:
         sliding_window: height and width of windows; the whole image at once when not given
         stride: step of the windows; two thirds of them when not given
         pictures: number of images written for the report
+        taus: other values of tau to score, from 0: of the nested chain, or of a baseline's logit adjustment; larger ones
+            give rare classes more pixels
     """
 
     batch_size: int = 1
     sliding_window: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None
     pictures: int = 6
+    taus: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for tau in self.taus:
+            not_negative("evaluation.taus", tau)
         positive("evaluation.batch_size", self.batch_size)
         not_negative("evaluation.pictures", self.pictures)
         for side in (*(self.sliding_window or ()), *(self.stride or ())):

@@ -35,7 +35,13 @@ def add_arguments(parser: Parser) -> None:
         default=None,
         help="detection: groups to score by, see evaluation.groups of `train detection`; those of the run when not given",
     )
-    parser.add_argument("--record", type=str | None, default=None, help="detection: folder to record all stages in")
+    parser.add_argument("--record", type=str | None, default=None, help="folder to record experts or stages in")
+    parser.add_argument(
+        "--taus",
+        type=tuple[float, ...] | None,
+        default=None,
+        help="segmentation: other tau to score, see evaluation.taus",
+    )
     parser.add_argument("--limit", type=int | None, default=None, help="score only that many images")
     parser.add_argument(
         "--pictures", type=int | None, default=None, help="images to write for the report; as the run has them [6]"
@@ -56,7 +62,7 @@ def run(arguments: Namespace) -> int:
     not_negative("--pictures", arguments.pictures)
     not_negative("--workers", arguments.workers)
     detection = saved_task(arguments.model) == "detection"
-    refuse_misplaced(arguments, detection, ("readouts", "scales", "flip", "record", "groups"))
+    refuse_misplaced(arguments, detection, ("readouts", "scales", "flip", "groups"))
     folder = Path(arguments.model)
     is_run = RunFolder(folder).settings.is_file()
     if not is_run and not (arguments.data and arguments.split):
@@ -86,6 +92,7 @@ def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -
         changed = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
     else:
         changed = {"sliding_window": arguments.window, "stride": arguments.stride} if arguments.window else {}
+        changed |= {"taus": arguments.taus} if arguments.taus else {}
     pictures = {} if arguments.pictures is None else {"pictures": arguments.pictures}
     score_run(
         folder,
@@ -144,7 +151,9 @@ def _score_elsewhere(arguments: Namespace, out: Path, detection: bool) -> None:
         if (doubt := label_doubt(dataset, arguments.data)) and environment_rank() == 0:
             say_warning(doubt)
         windows = {"sliding_window": arguments.window, "stride": arguments.stride}
-        results = evaluate_segmentation(model, dataset, **windows, **shared)
+        dial = model.ensembles(model.dial(arguments.taus or ()))
+        shared["settings"] |= {"evaluation": {"taus": list(arguments.taus or ())}}
+        results = evaluate_segmentation(model, dataset, ensembles=dial, recording=arguments.record, **windows, **shared)
     if environment_rank() == 0:
         results.save(target.results)
 

@@ -33,6 +33,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--window", type=tuple[int, int] | None, default=None, help="sliding window, as [h, w]")
     parser.add_argument("--stride", type=tuple[int, int] | None, default=None, help="step of the window, as [h, w]")
     parser.add_argument(
+        "--tau",
+        type=float | None,
+        default=None,
+        help="segmentation: from 0; larger values give rare classes more pixels (nested chain, or logit adjustment)",
+    )
+    parser.add_argument(
         "--threshold", type=float | None, default=None, help="detection: scores below it (0.3) are not drawn"
     )
     parser.add_argument(
@@ -73,6 +79,8 @@ def _segment(arguments: Namespace, images: dict[str, Path]) -> Any:
     from longtail.training.predict import predict
 
     segmenter = Segmenter.from_pretrained(arguments.model, trust_code=arguments.trust_code)
+    if arguments.tau is not None:
+        segmenter.turn(arguments.tau)
     return predict(
         segmenter.to(chosen_device(arguments.device)),
         images,

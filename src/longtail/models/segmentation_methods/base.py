@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from longtail.components import ComponentSettings
+from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 
 if TYPE_CHECKING:
+    from longtail.ensembles.build import Experts
     from longtail.segmentation.encoder_decoder import EncoderDecoder
     from longtail.segmentation.method import SegmentationMethod
 
@@ -30,3 +32,11 @@ class SegmentationMethodConfig(ComponentSettings, ABC):
             groups: Groups of the classes, most frequent first.
             ignore_index: Target value of pixels without a label.
         """
+
+    def experts(self, groups: CategoryGroups, frequency: ClassFrequency, ignore_index: int) -> "Experts":
+        """What an ensemble is told of the method's experts; see ``build``.
+
+        Raises:
+            ConfigError: The method has no experts that ensembles read.
+        """
+        raise ConfigError(f"{type(self).__name__} has no experts for other ensembles", fix="choose baseline or medoe")

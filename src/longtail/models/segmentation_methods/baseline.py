@@ -11,8 +11,8 @@ from longtail.models.segmentation_methods.base import SegmentationMethodConfig
 
 if TYPE_CHECKING:
     from longtail.ensembles.base import Ensemble
+    from longtail.ensembles.build import Experts
     from longtail.losses.base import ClassificationLoss
-    from longtail.losses.label_space import LabelSpace
     from longtail.segmentation.encoder_decoder import EncoderDecoder
     from longtail.segmentation.method import SegmentationMethod
 
@@ -47,27 +47,40 @@ class BaselineConfig(SegmentationMethodConfig):
         self, model: "EncoderDecoder", frequency: ClassFrequency, groups: CategoryGroups, ignore_index: int
     ) -> "SegmentationMethod":
         """The baseline."""
+        from longtail.segmentation.baseline import Baseline
+
+        loss = self._loss(frequency, ignore_index)
+        experts = self.experts(groups, frequency, ignore_index) if self.comparisons else None
+        return Baseline(model, loss, ignore_index, {} if experts is None else self._comparisons(loss, experts))
+
+    def _loss(self, frequency: ClassFrequency, ignore_index: int) -> "ClassificationLoss":
         from longtail.losses.build import build_loss
         from longtail.losses.cross_entropy import CrossEntropy
         from longtail.losses.label_space import LabelSpace
-        from longtail.segmentation.baseline import Baseline
 
         labels = LabelSpace.of_pixels(frequency, ignore_index)
-        loss = CrossEntropy(labels, normalizer=self.normalizer) if self.loss is None else build_loss(self.loss, labels)
-        return Baseline(model, loss, ignore_index, self._comparisons(loss, labels, groups))
+        return CrossEntropy(labels, normalizer=self.normalizer) if self.loss is None else build_loss(self.loss, labels)
 
-    def _comparisons(
-        self, loss: "ClassificationLoss", labels: "LabelSpace", groups: CategoryGroups
-    ) -> "dict[str, Ensemble]":
+    def _comparisons(self, loss: "ClassificationLoss", experts: "Experts") -> "dict[str, Ensemble]":
         """Other readings of the logits, as ensembles of a single expert."""
-        if not self.comparisons:
-            return {}
         import torch
 
-        from longtail.ensembles.build import Experts, build_ensemble, check_reading
+        from longtail.ensembles.build import build_ensemble, check_reading
 
+        found = {name: build_ensemble(spec, experts) for name, spec in (self.comparisons or {}).items()}
+        check_reading(found, torch.zeros(1, 1, loss.num_logits, 1, 1), loss.num_classes)
+        return found
+
+    def experts(self, groups: CategoryGroups, frequency: ClassFrequency, ignore_index: int) -> "Experts":
+        """A single expert, which knows every class."""
+        import torch
+
+        from longtail.ensembles.build import Experts
+        from longtail.losses.label_space import LabelSpace
+
+        labels, loss = LabelSpace.of_pixels(frequency, ignore_index), self._loss(frequency, ignore_index)
         everything = torch.ones(1, loss.num_classes, dtype=torch.bool)
-        expert = Experts(
+        return Experts(
             num_experts=1,
             num_classes=loss.num_classes,
             groups=groups,
@@ -78,6 +91,3 @@ class BaselineConfig(SegmentationMethodConfig):
             activation=loss.probabilities,
             absolute_logits=loss.absolute_logits,
         )
-        found = {name: build_ensemble(spec, expert) for name, spec in self.comparisons.items()}
-        check_reading(found, torch.zeros(1, 1, loss.num_logits, 1, 1), loss.num_classes)
-        return found

@@ -10,7 +10,9 @@ from longtail.medoe.options import ExpertLossOptions, Initialise, Overlap
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
 
 if TYPE_CHECKING:
+    from longtail.ensembles.build import Experts
     from longtail.medoe.bank import ExpertBank
+    from longtail.medoe.experts import LabelSets
     from longtail.medoe.model import Medoe
     from longtail.segmentation.encoder_decoder import EncoderDecoder, Expert
 
@@ -35,7 +37,8 @@ class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
         initialise: weights of experts 2 … K: copy (those of the first) or reset (random)
         ensemble: how the experts' outputs become the prediction: learned (MOE), average, argmax, softmax_threshold,
             group_average, nested_chain …, or such as {name: learned, bias: shared}
-        comparisons: other ensembles to evaluate, by name, or a list of names; those of Table 6 when not given
+        comparisons: other ensembles to evaluate, by name, or a list of names; those of Table 6 and the nested chain when
+            not given
         restrict_oracle: whether the oracle's softmax runs over the expert's label set alone
 
     Source: MEDOE §3.
@@ -60,25 +63,12 @@ class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
         """MEDOE around the model."""
         import torch
 
-        from longtail.ensembles.build import Experts, build_ensemble, check_reading
-        from longtail.medoe.experts import LabelSets
+        from longtail.ensembles.build import build_ensemble, check_reading
         from longtail.medoe.model import Medoe
 
-        if self.label_sets is None:
-            sets = LabelSets.from_groups(groups, self.overlap)
-        else:
-            sets = LabelSets.explicit(self.label_sets, groups.num_classes)
+        sets, experts = self._sets(groups), self.experts(groups, frequency, ignore_index)
         bank = self._bank(model.expert, sets.num_experts)
-        experts = Experts(
-            num_experts=sets.num_experts,
-            num_classes=sets.num_classes,
-            groups=groups,
-            label_sets=sets.masks,
-            own_classes=sets.dominated,
-            share=torch.from_numpy(frequency.share("pixels")).float(),
-            frequency=frequency,
-        )
-        chosen = TABLE_6 if self.comparisons is None else self.comparisons
+        chosen = self._default_comparisons() if self.comparisons is None else self.comparisons
         specs = chosen if isinstance(chosen, Mapping) else {name: name for name in chosen}
         ensemble = build_ensemble(self.ensemble, experts)
         comparisons = {name: build_ensemble(spec, experts) for name, spec in specs.items()}
@@ -96,6 +86,35 @@ class MedoeConfig(SegmentationMethodConfig, ExpertLossOptions):
             name=self.readout,
             ignore_index=ignore_index,
         )
+
+    def experts(self, groups: CategoryGroups, frequency: ClassFrequency, ignore_index: int) -> "Experts":
+        """Label sets and shares of the experts."""
+        import torch
+
+        from longtail.ensembles.build import Experts
+
+        sets = self._sets(groups)
+        return Experts(
+            num_experts=sets.num_experts,
+            num_classes=sets.num_classes,
+            groups=groups,
+            label_sets=sets.masks,
+            own_classes=sets.dominated,
+            share=torch.from_numpy(frequency.share("pixels")).float(),
+            frequency=frequency,
+        )
+
+    def _sets(self, groups: CategoryGroups) -> "LabelSets":
+        from longtail.medoe.experts import LabelSets
+
+        if self.label_sets is None:
+            return LabelSets.from_groups(groups, self.overlap)
+        return LabelSets.explicit(self.label_sets, groups.num_classes)
+
+    def _default_comparisons(self) -> dict[str, Spec]:
+        """Table 6, and the nested chain where the label sets are nested."""
+        nested = self.overlap == "nested" and self.label_sets is None and self.ensemble != "nested_chain"
+        return {**TABLE_6, **({"nested_chain": "nested_chain"} if nested else {})}
 
     def _bank(self, expert: "Expert", num_experts: int) -> "ExpertBank":
         from longtail.medoe.bank import ExpertDecoders

@@ -181,6 +181,8 @@ class SegmentationTask(DataTask):
     ) -> Results:
         """Score a model with the settings of a run; further ``arguments`` as of ``evaluate_segmentation``."""
         settings = config.evaluation
+        if settings.taus and isinstance(model, Segmenter):
+            arguments = {"ensembles": model.ensembles(model.dial(settings.taus)), **arguments}
         return evaluate_segmentation(
             model,
             dataset,
