@@ -76,6 +76,9 @@ class ToyTask:
     def inputs(self, batch: dict) -> tuple:
         return batch["x"], batch["y"]
 
+    def prepare(self, fabric, run, console) -> None:
+        pass
+
     def validate(self, device: torch.device) -> Validation:
         assert not self.method.training
         torch.rand(3)  # validation may draw; training must not notice

@@ -14,7 +14,7 @@ from longtail.medoe.experts import LabelSets, mask_labels
 from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
 from longtail.medoe.oracle import oracle_probabilities
 from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss, upsampled_cross_entropy
-from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, Features, pad_to_multiple
+from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, Features
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.readouts import read_probabilities
 from longtail.shapes import ClassMaps, ExpertLogits, Images, LabelMaps, Losses
@@ -130,7 +130,7 @@ class Medoe(SegmentationMethod):
     def losses(self, image: Images | Features, target: LabelMaps) -> Losses:
         if self.phase == "ensemble":
             return self._ensemble_losses(image, target)
-        features = self.encode(self.encoder, image, self.size_divisor)
+        features = self.features(image)
         upsampling = self._upsampling(target)
         terms: dict[str, Tensor] = {}
         begin = int(f"experts.{self.experts.first[0]}" in self.frozen)
@@ -153,7 +153,7 @@ class Medoe(SegmentationMethod):
 
     @torch.no_grad()
     def _frozen_outputs(self, image: Tensor | Features) -> list[ExpertOutput]:
-        return list(self.experts(self.encode(self.encoder, image, self.size_divisor)))
+        return list(self.experts(self.features(image)))
 
     def _ensemble_losses(self, image: Tensor | Features, target: Tensor) -> dict[str, Tensor]:
         """Losses of the trainable ensembles on the frozen experts; maps are made for ensembles that read features alone."""
@@ -172,8 +172,14 @@ class Medoe(SegmentationMethod):
             terms[f"ensemble.{name}"] = value
         return terms
 
+    def features(self, image: Images | Features) -> Features:
+        return self.encode(self.encoder, image, self.size_divisor)
+
+    def first_logits(self, features: Features) -> Tensor:
+        return next(self.experts.outputs(features)).logits
+
     def expert_maps(self, image: Images) -> ExpertMaps:
-        outputs = self.experts(self.encoder(pad_to_multiple(image, self.size_divisor)))
+        outputs = self.experts(self.features(image))
         return self._maps(outputs, self._upsampling(image))
 
     def low_maps(self, image: Images) -> tuple[ExpertLogits, Upsampling]:
@@ -184,8 +190,7 @@ class Medoe(SegmentationMethod):
         """
         if any(ensemble.needs_features for ensemble in self._all_ensembles().values()):
             raise ConfigError("an ensemble reads features, which are not recorded", fix="choose other ensembles")
-        logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))
-        return logits, self._upsampling(image)
+        return self.experts.logits(self.features(image)), self._upsampling(image)
 
     def read_with(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
@@ -203,7 +208,7 @@ class Medoe(SegmentationMethod):
     def labels(self, image: Images) -> LabelMaps:
         if self.ensemble.needs_features:
             return super().labels(image)
-        logits = self.experts.logits(self.encoder(pad_to_multiple(image, self.size_divisor)))
+        logits = self.experts.logits(self.features(image))
         return ensemble_labels(self.ensemble, logits, self._upsampling(image))
 
     def readouts(self) -> dict[str, Readout]:

@@ -105,7 +105,7 @@ class Baseline(SegmentationMethod):
     def losses(self, image: Images | Features, target: LabelMaps) -> Losses:
         check_labels(target, self.num_classes, self.ignore_index)
         model = self.model
-        features = self.encode(model.encoder, image, model.size_divisor)
+        features = self.features(image)
         output = model.expert(features)
         auxiliary = list(output.auxiliary)
         if model.auxiliary_head is not None and "model.auxiliary_head" not in self.frozen:
@@ -119,6 +119,12 @@ class Baseline(SegmentationMethod):
             value = upsampled_cross_entropy(logits, target, upsampling, ignore_index=self.ignore_index)
             terms[f"auxiliary_{index + 1}"] = model.auxiliary_weight * value
         return terms
+
+    def features(self, image: Images | Features) -> Features:
+        return self.encode(self.model.encoder, image, self.model.size_divisor)
+
+    def first_logits(self, features: Features) -> Tensor:
+        return self.model.expert(features).logits
 
     def expert_maps(self, image: Images) -> ExpertMaps:
         return ExpertMaps(self.logits(image).unsqueeze(0))

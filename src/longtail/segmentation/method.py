@@ -88,6 +88,14 @@ class SegmentationMethod(PhasedMethod, ABC):
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
             return encoder(pad_to_multiple(image, size_divisor))
 
+    def features(self, image: Images | Features) -> Features:
+        """Features of images, of a method with one encoder."""
+        raise ConfigError(f"{type(self).__name__} has no encoder of its own", fix="choose baseline or medoe")
+
+    def first_logits(self, features: Features) -> Tensor:
+        """Logits of the first expert, of a method with one encoder."""
+        raise ConfigError(f"{type(self).__name__} has no encoder of its own", fix="choose baseline or medoe")
+
     @abstractmethod
     def expert_maps(self, image: Images) -> ExpertMaps:
         """Full-size outputs of every expert for normalised images."""

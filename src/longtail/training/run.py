@@ -29,7 +29,14 @@ from longtail.training.tasks.base import Task, phases_of
 from longtail.training.tasks.data_task import DataTask
 
 #: Settings that may differ on resume: they do not change the weights.
-_FREE_ON_RESUME = ("loading.workers", "logging.", "hardware.deterministic", "data.val_split", "evaluation.")
+_FREE_ON_RESUME = (
+    "loading.workers",
+    "logging.",
+    "hardware.deterministic",
+    "data.val_split",
+    "evaluation.",
+    "cache.folder",
+)
 #: Settings that may differ in the run's own evaluation: the scores are the same.
 _FREE_IN_SCORING = ("loading.", "evaluation.pictures", "evaluation.taus")
 
@@ -108,6 +115,7 @@ def fit(
             console.say(table("", [f"from {start_from}", "tensors", "origin"], adopted.rows()))
         elif state is not None and not state["finished"]:
             console.say(f"[bold]resume[/]    {run.last}: {state['phase']} {state['iteration']}")
+        task.prepare(fabric, run, console)
         for phase in phases:
             if phase in done:
                 console.say(f"[bold]phase[/]     {phase}: already trained")
@@ -122,11 +130,10 @@ def fit(
 def _begin(
     task: Task, config: RunConfig, state: dict[str, Any] | None, start_from: str | Path | None
 ) -> tuple[tuple[str, ...], Adoption | None]:
-    """Load the initial weights or those of a finished run; return the finished phases, and what became of the weights."""
+    """Load the initial weights or those of the run to resume; return the finished phases, and what became of the weights."""
     method, phases = task.method, phases_of(task.method)
     if state is not None:
-        if state["finished"]:
-            method.load_state_dict(state["method"])
+        method.load_state_dict(state["method"])
         return finished_phases(state), None
     if start_from is None:
         return (), None

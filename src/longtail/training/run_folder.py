@@ -16,6 +16,7 @@ _OURS = (
     "config.json",
     "checkpoints",
     "pictures",
+    "features",
     "tensorboard",
     "report.html",
 )

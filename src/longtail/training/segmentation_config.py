@@ -179,6 +179,22 @@ class EvaluationConfig:
 
 
 @dataclass
+class CacheConfig:
+    """Features of a frozen encoder, computed once and kept on disk.
+
+    Args:
+        views: augmented views of every image that are kept, such as 10; 0 computes features at every step
+        folder: where to keep them, such as one folder for several runs; features in the run folder when not given
+    """
+
+    views: int = 0
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        not_negative("cache.views", self.views)
+
+
+@dataclass
 class SegmentationConfig(RunConfig):
     """A segmentation run, from data to score.
 
@@ -202,6 +218,7 @@ class SegmentationConfig(RunConfig):
         seed: seed of everything random in the run
         freeze: part of a finished model (see --from) that stays as it is: encoder, or encoder+expert_1, which also keeps
             the finished model's decoder as the first expert
+        cache: Features of a frozen encoder, computed once and kept on disk
     """
 
     task: Literal["segmentation"] = "segmentation"
@@ -211,8 +228,16 @@ class SegmentationConfig(RunConfig):
     method: SegmentationMethodConfig = field(default_factory=MedoeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     freeze: Literal["encoder", "encoder+expert_1"] | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.cache.views and self.freeze is None:
+            raise ConfigError("cache.views without a frozen encoder", fix="set freeze to encoder, or cache.views to 0")
+        if self.cache.views and self.data.sampling.by == "rare_class":
+            raise ConfigError(
+                "cache.views with crops that are drawn for a class (data.sampling.by rare_class)",
+                fix="set data.sampling.by to class_aware, or cache.views to 0",
+            )
         if self.freeze is not None:
             one_of("freeze", self.freeze, ("encoder", "encoder+expert_1"))

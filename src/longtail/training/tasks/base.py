@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from lightning.fabric import Fabric
 from rich.console import RenderableType
 from torch import nn
 from torch.utils.data import Dataset
 
+from longtail.training.console import Console
 from longtail.training.loading import IndexOrder
 from longtail.training.run_folder import RunFolder
 
@@ -59,6 +61,9 @@ class Task(Protocol):
 
     def inputs(self, batch: Any) -> tuple:
         """Arguments of ``method.losses``."""
+
+    def prepare(self, fabric: Fabric, run: RunFolder, console: Console) -> None:
+        """Compute what training needs before its first step, with the weights that it begins with."""
 
     def validate(self, device: torch.device) -> Validation | None:
         """Score the current weights, on every rank its share; None where there is nothing to validate on."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
+from lightning.fabric import Fabric
 from torch.utils.data import Dataset
 
 from longtail.datasets.fingerprint import fingerprint_of
@@ -20,7 +21,7 @@ from longtail.samplers.class_aware import ClassAware
 from longtail.samplers.repeat_factor import RepeatFactor
 from longtail.samplers.two_level import TwoLevel
 from longtail.training.checkpoints import writing
-from longtail.training.console import percent, table
+from longtail.training.console import Console, percent, table
 from longtail.training.evaluation import limited
 from longtail.training.loading import IndexOrder
 from longtail.training.run_folder import RunFolder
@@ -130,6 +131,9 @@ class DataTask(ABC):
     def best_metric(self, known: Sequence[str]) -> str:
         """What the best weights are chosen by."""
         return known[0]
+
+    def prepare(self, fabric: Fabric, run: RunFolder, console: Console) -> None:  # noqa: B027
+        """Nothing to compute before the first step."""
 
     def validate(self, device: torch.device) -> Validation | None:
         """Score the current weights; None where there is nothing to validate on."""

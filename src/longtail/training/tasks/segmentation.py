@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from lightning.fabric import Fabric
 from torch import Tensor
 
 from longtail.datasets import open_dataset
@@ -21,11 +23,13 @@ from longtail.models.segmenter import Segmenter
 from longtail.samplers.rare_class import RareClass, shown_in
 from longtail.segmentation.method import SegmentationMethod
 from longtail.segmentation.models import resolved_options
-from longtail.settings import as_arguments
+from longtail.settings import as_arguments, to_dict
+from longtail.training.console import Console
 from longtail.training.evaluate_segmentation import evaluate_segmentation
+from longtail.training.feature_cache import ViewOrder, Views, fill_cache, plan_cache
 from longtail.training.groups import frequency_cache, pixel_groups
 from longtail.training.loading import IndexOrder, Shuffled
-from longtail.training.run_folder import environment_rank
+from longtail.training.run_folder import RunFolder, environment_rank
 from longtail.training.segmentation_config import SegmentationConfig
 from longtail.training.tasks.data_task import DataTask, order_by_labels, parting_options
 from longtail.transforms import normalisation, segmentation_eval, segmentation_train
@@ -146,9 +150,39 @@ class SegmentationTask(DataTask):
             segmenter.method.freeze(config.freeze)
         return segmenter
 
-    def inputs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Normalised images and their targets."""
-        return batch["image"], batch["mask"].long()
+    def prepare(self, fabric: Fabric, run: RunFolder, console: Console) -> None:
+        """Compute the features of a frozen encoder, where they are kept."""
+        settings, size = self.config.cache, self.train_data.sampled
+        if not settings.views:
+            return
+        self.method.to(fabric.device)
+        views = Views(self.train_data, size, settings.views, self.config.seed)
+        cache = plan_cache(Path(settings.folder or run.path / "features"), views, self.method, fabric.device)
+        console.say(f"[bold]features[/]  {len(views)} views, {cache.bytes / 1e9:.2f} GB in {cache.folder}")
+        facts = {
+            "data": [self.data_fingerprint, size],
+            "augmentation": to_dict(self.config.augmentation),
+            "seed": self.config.seed,
+            "precision": self.config.hardware.precision,
+        }
+        loading = self.config.loading
+        there = fill_cache(
+            cache,
+            views,
+            self.method,
+            facts,
+            fabric,
+            batch_size=loading.batch_size,
+            workers=loading.workers,
+            progress=True,
+        )
+        if there:
+            console.say(f"[bold]features[/]  of {cache.folder} are those of this encoder and data")
+        self.train_data, self.order = cache, ViewOrder(self.order, size, settings.views)
+
+    def inputs(self, batch: dict[str, Any]) -> tuple[Any, Tensor]:
+        """Normalised images, or their features, and their targets."""
+        return batch["features" if "features" in batch else "image"], batch["mask"].long()
 
     def notes(self) -> list[tuple[str, str]]:
         """What to doubt of the labels."""
