@@ -52,9 +52,10 @@ def test_experts_for_a_trained_model(baseline, medoe):
         assert all(torch.equal(own, expected) for own in begun.expert_maps(image).logits)
 
 
-def test_an_expert_that_nothing_has_trained_is_not_frozen(baseline, tmp_path, capsys):
-    words = ["--config", str(baseline / "config.yaml"), "--method.name", "medoe", "--iterations", "{}"]
-    assert main(["train", "segmentation", *words, "--freeze", "encoder+expert_1", "--run", str(tmp_path / "run")]) == 2
+def test_an_expert_that_nothing_has_trained_is_not_frozen(tmp_path, capsys):
+    settings = tmp_path / "tiny.yaml"
+    settings.write_text(yaml.safe_dump(tiny_settings(freeze="encoder+expert_1")))
+    assert main(["train", "segmentation", "--config", str(settings), "--run", str(tmp_path / "run")]) == 2
     assert "an expert is frozen, without a finished model" in capsys.readouterr().err
 
 
