@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from longtail.cli.parser import Namespace, Parser
     from longtail.metrics.results import Results
     from longtail.reports.comparison import Comparison
 
@@ -39,15 +40,41 @@ def show_comparison(comparison: "Comparison") -> None:
         say_warning(doubt)
 
 
-def save_and_show(results: "Results", out: str | None) -> None:
-    """Print scores; write them where a file is named, or a folder, in which it is called ``results.json``."""
+def add_output_arguments(parser: "Parser") -> None:
+    """Where scores, their report and their tables are written."""
+    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
+    parser.add_argument("--report", type=str | None, default=None, help="HTML page to write: why the tail fails")
+    parser.add_argument("--tables", type=str | None, default=None, help="folder for all tables, as CSV and Markdown")
+
+
+def save_and_show(results: "Results", arguments: "Namespace") -> None:
+    """Print scores; write them where ``--out``, ``--report`` and ``--tables`` say."""
     from longtail.reports.comparison import Comparison, Run, display_name
 
-    path = Path(out or "results.json")
+    path = Path(arguments.out or "results.json")
+    comparison = Comparison([Run(display_name(results.method), results, path)])
     # shown first: scores are not lost where the file cannot be written
-    show_comparison(Comparison([Run(display_name(results.method), results, path)]))
-    if out:
+    show_comparison(comparison)
+    if arguments.out:
         results.save(path / "results.json" if path.is_dir() else path)
+    write_outputs([comparison], report=arguments.report, tables=arguments.tables)
+
+
+def write_outputs(comparisons: "Sequence[Comparison]", *, report: str | None, tables: str | None) -> None:
+    """Write the report and the tables that are asked for, and say where they are."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if report:
+        from longtail.reports.html import write_page
+
+        console.print(f"report: {write_page(comparisons, report)}")
+    if tables:
+        from longtail.reports.export import export_tables
+
+        for comparison in comparisons:
+            folder = Path(tables) / (comparison.task if len(comparisons) > 1 else "")
+            console.print(f"tables: {len(export_tables(comparison, folder))} files in {folder}")
 
 
 @contextmanager

@@ -28,6 +28,24 @@ def best_detections(detections: Detections, count: int, threshold: float = 0.0) 
     )
 
 
+def above_thresholds(detections: Detections, thresholds: Tensor) -> Detections:
+    """The detections that score at least the threshold of their class, on the CPU.
+
+    Args:
+        detections: Of one image.
+        thresholds: float64 (C,).
+    """
+    labels = detections.labels.cpu()
+    kept = torch.nonzero(detections.scores.cpu() >= thresholds[labels]).flatten()
+    return replace(
+        detections,
+        boxes=detections.boxes.cpu()[kept],
+        scores=detections.scores.cpu()[kept],
+        labels=labels[kept],
+        masks=None if detections.masks is None else [detections.masks[i] for i in kept.tolist()],
+    )
+
+
 def to_record(detections: Detections) -> dict[str, Any]:
     """Detections as JSON values, boxes to a tenth of a pixel; true objects (scores NaN) have no scores."""
     record: dict[str, Any] = {

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_curves import group_curves
@@ -15,6 +17,7 @@ from longtail.metrics.image_matches import ImageMatching
 from longtail.metrics.image_scores import ImageScores
 from longtail.metrics.operating_points import OperatingPoints
 from longtail.metrics.results import Prediction
+from longtail.metrics.shown_classes import shown_classes
 
 _CONFUSED = 500  # pairs of classes that are kept
 _PREFIX: dict[str, str] = {"bbox": "", "segm": "mask_"}
@@ -56,7 +59,8 @@ class DetectionDiagnosis:
         """Add to a prediction why its detections fail; returns their scores image by image.
 
         ``Prediction.extra`` gets ``errors`` (what each kind costs and how often it occurs, by class, and the pairs of
-        classes confused), ``operating_points`` and ``curves``: all at IoU 0.5, of boxes unless masks alone are scored.
+        classes confused), ``operating_points``, ``curves`` and ``shown``: all at IoU 0.5, of boxes unless masks alone are
+        scored.
         """
         parts = {prefix: matching.joined() for prefix, matching in self._matching.items()}
         matches = parts[_PREFIX[self.kinds[0]]].matches
@@ -69,5 +73,19 @@ class DetectionDiagnosis:
             },
             "operating_points": OperatingPoints.best_f1(matches, self.truth.class_names).to_dict(),
             "curves": group_curves(matches, groups),
+            "shown": _shown(self.truth),
         }
         return ImageScores(parts)
+
+
+def _shown(truth: DetectionTruth) -> dict[str, list[float]]:
+    """Of every class the images that show it, the median side of its objects, and the classes in the same images."""
+    objects = truth.objects(np.arange(len(truth.image_ids)), with_masks=False)
+    there = np.zeros((len(truth.image_ids), truth.num_classes), dtype=bool)
+    there[objects.images, objects.labels] = True
+    side = np.zeros(truth.num_classes)
+    order = np.argsort(objects.labels, kind="stable")
+    ends = np.searchsorted(objects.labels[order], np.arange(truth.num_classes + 1))
+    for label in np.flatnonzero(np.diff(ends)):
+        side[label] = np.median(np.sqrt(objects.areas[order[ends[label] : ends[label + 1]]]))
+    return shown_classes(there, side)

@@ -15,6 +15,7 @@ from longtail.metrics.image_counts import ImageCounts
 from longtail.metrics.image_scores import ImageScores
 from longtail.metrics.label_bands import BAND, BandCounts, count_bands
 from longtail.metrics.results import Prediction
+from longtail.metrics.shown_classes import shown_classes
 
 _TAKERS = 4  # classes named for each true class
 
@@ -67,7 +68,7 @@ class LabelDiagnosis:
         return ImageScores({"": ImageCounts(tuple(self.names[i] for i in order), counts)})
 
     def complete(self, prediction: Prediction, confusion: Tensor, groups: CategoryGroups) -> None:
-        """Add boundary IoU and ``flows`` to the scores of a prediction.
+        """Add boundary IoU, ``flows``, ``class_pixels`` and ``shown`` to the scores of a prediction.
 
         Args:
             prediction: Scores of the same images.
@@ -75,6 +76,11 @@ class LabelDiagnosis:
             groups: Groups of the classes.
         """
         add_class_metric(prediction, "boundary_IoU", torch.from_numpy(self.boundary_iou), groups)
+        true = np.stack(self.counts)[:, 1]
+        areas = np.where(true > 0, np.sqrt(true), np.nan)
+        side = np.array([np.median(of[~np.isnan(of)]) if (of > 0).any() else 0.0 for of in areas.T])
+        prediction.extra["shown"] = shown_classes(true > 0, side)
+        prediction.extra["class_pixels"] = confusion.sum(1).tolist()
         prediction.extra["flows"] = label_flows(confusion.cpu().numpy(), self.band, groups)
 
 

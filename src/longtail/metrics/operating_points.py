@@ -1,7 +1,7 @@
 """Where to cut the scores of every class: the threshold of its best F1, for detectors that act on what they see."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -86,9 +86,7 @@ class OperatingPoints:
         Raises:
             ConfigError: The file cannot be written.
         """
-        columns = self.to_dict()
-        rows = {n: {key: values[c] for key, values in columns.items()} for c, n in enumerate(self.class_names)}
-        write_text(Path(path), json.dumps({"classes": rows}, indent=1) + "\n")
+        save_thresholds(self.to_dict(), self.class_names, path)
 
     def to_dict(self) -> dict[str, list[float | None]]:
         """Value -> its numbers of every class, None where undefined."""
@@ -100,6 +98,18 @@ class OperatingPoints:
             "default_ap": self.default_ap,
         }
         return {key: [None if np.isnan(value) else float(value) for value in values] for key, values in columns.items()}
+
+
+def save_thresholds(
+    columns: Mapping[str, Sequence[float | None]], class_names: Sequence[str], path: str | Path
+) -> None:
+    """Write what ``OperatingPoints.to_dict`` gives, by class name.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    rows = {n: {key: values[c] for key, values in columns.items()} for c, n in enumerate(class_names)}
+    write_text(Path(path), json.dumps({"classes": rows}, indent=1) + "\n")
 
 
 def read_thresholds(path: str | Path, class_names: Sequence[str]) -> Float[np.ndarray, "classes"]:

@@ -77,6 +77,8 @@ class _Extra(TypedDict):
     operating_points: NotRequired[dict[str, list[float | None]]]
     curves: NotRequired[dict[str, dict[str, list[float | None]]]]
     flows: NotRequired[_Flows]
+    class_pixels: NotRequired[list[int]]
+    shown: NotRequired[dict[str, list[float]]]
     confusion: NotRequired[list[list[int]]]
     top_confusions: NotRequired[list[list[int]]]
     pearson: NotRequired[_Scores]

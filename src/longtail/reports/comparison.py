@@ -11,7 +11,9 @@ import numpy as np
 
 from longtail.errors import DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
-from longtail.metrics.results import Prediction, Results
+from longtail.metrics.image_scores import ImageScores, load_image_scores
+from longtail.metrics.results import Prediction, Results, images_file
+from longtail.reports.certainty import Certainty, certainty
 
 Role = Literal["baseline", "method", "ensemble", "oracle", "expert"]
 
@@ -49,6 +51,16 @@ class Run:
     label: str
     results: Results
     source: Path
+
+    @cached_property
+    def images(self) -> dict[str, ImageScores]:
+        """Name of a way to predict -> its scores image by image, where they were kept.
+
+        Raises:
+            DataError: Their file cannot be read.
+        """
+        file = images_file(self.source)
+        return self.results.images or (load_image_scores(file) if file.is_file() else {})
 
     @property
     def pictures(self) -> Path | None:
@@ -105,12 +117,14 @@ class Comparison:
 
     Args:
         runs: At least one.
+        draws: Number of draws of the images for intervals, and their seed.
 
     Raises:
         DataError: The runs differ in task, classes or groups.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], draws: tuple[int, int] = (2_000, 0)) -> None:
+        self.draws = draws
         if not runs:
             raise DataError("no results to report", fix="give a run folder or a results.json")
         self.runs = tuple(runs)
@@ -124,13 +138,13 @@ class Comparison:
                     )
 
     @classmethod
-    def load(cls, sources: Sequence[str | Path]) -> "Comparison":
+    def load(cls, sources: Sequence[str | Path], draws: tuple[int, int] = (2_000, 0)) -> "Comparison":
         """Read run folders or ``results.json`` files, the baseline first.
 
         Raises:
             DataError: A file is missing or unreadable, or the runs cannot be compared.
         """
-        return cls(_labelled([(file, Results.load(file)) for file in map(results_file, sources)]))
+        return cls(labelled([(file, Results.load(file)) for file in map(results_file, sources)]), draws)
 
     @classmethod
     def by_task(cls, sources: Sequence[str | Path]) -> list["Comparison"]:
@@ -139,7 +153,7 @@ class Comparison:
         for file in map(results_file, sources):
             results = Results.load(file)
             tasks.setdefault(results.task, []).append((file, results))
-        return [cls(_labelled(read)) for read in tasks.values() or [[]]]
+        return [cls(labelled(read)) for read in tasks.values() or [[]]]
 
     @property
     def focus(self) -> Run:
@@ -235,6 +249,12 @@ class Comparison:
         """The oracle of the run in focus."""
         return next((e for e in self.of("oracle") if e.run is self.focus), None)
 
+    @cached_property
+    def certainty(self) -> Certainty:
+        """Intervals of the runs' own predictions, and of their differences to the baseline."""
+        own = self.of("baseline", "method")
+        return certainty({entry.label: entry.run.images.get(entry.name) for entry in own}, self.groups, *self.draws)
+
     @property
     def headline(self) -> list[Entry]:
         """Baseline, methods and the oracle in focus: what plots show side by side."""
@@ -300,7 +320,7 @@ class Comparison:
         return np.argsort(self.groups.group_of, kind="stable")
 
 
-def _labelled(read: Sequence[tuple[Path, Results]]) -> list[Run]:
+def labelled(read: Sequence[tuple[Path, Results]]) -> list[Run]:
     """Runs by the name of their method; by that of their folder as well where methods repeat."""
     methods = [results.method for _, results in read]
     runs: dict[str, Run] = {}

@@ -1,19 +1,17 @@
 """``write_report``: one self-contained HTML page."""
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from longtail.files import write_text
 from longtail.reports.axes import group_colours
 from longtail.reports.comparison import Comparison
+from longtail.reports.export import class_csv
 from longtail.reports.sections import SECTIONS, Section
 from longtail.version import __version__
 
@@ -56,7 +54,11 @@ def write_report(runs: Sequence[str | Path], out: str | Path, first: Section | N
         DataError: Results are missing or unreadable, or the runs cannot be compared.
         ConfigError: The page cannot be written.
     """
-    comparisons = Comparison.by_task(runs)
+    return write_page(Comparison.by_task(runs), out, first)
+
+
+def write_page(comparisons: Sequence[Comparison], out: str | Path, first: Section | None = None) -> Path:
+    """Write the report of what was read already, a part of the page for each task; see ``write_report``."""
     parts = [_part(comparison) for comparison in comparisons]
     if first is not None:
         parts[0].sections.insert(0, first)
@@ -80,24 +82,6 @@ def write_report(runs: Sequence[str | Path], out: str | Path, first: Section | N
         path = path / "report.html"
     write_text(path, page)
     return path
-
-
-def class_csv(comparison: Comparison) -> str:
-    """Every class, its group and counts, and every metric of every way to predict, as CSV text.
-
-    Scores are fractions; undefined values are empty.
-    """
-    counts = {} if comparison.frequency is None else comparison.frequency.to_dict()
-    units = [unit for unit in ("pixels", "images", "instances") if counts.get(unit) is not None]
-    columns = [(entry, metric) for entry in comparison.entries for metric in entry.prediction.per_class]
-    scores = [comparison.values(entry, metric).tolist() for entry, metric in columns]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "class", "group", *units, *(f"{entry.label} {metric}" for entry, metric in columns)])
-    for index, name in enumerate(comparison.class_names):
-        values = ["" if np.isnan(score[index]) else repr(score[index]) for score in scores]
-        writer.writerow([index, name, comparison.group_name(index), *(counts[u][index] for u in units), *values])
-    return text.getvalue()
 
 
 def _part(comparison: Comparison) -> Part:

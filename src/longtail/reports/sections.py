@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from longtail.reports import detection_plots, plots, tables
+from longtail.metrics.draws import ALL
+from longtail.reports import advice, detection_plots, error_plots, error_tables, plots, tables
+from longtail.reports.certainty import FEWEST_IMAGES
 from longtail.reports.comparison import Comparison
 from longtail.reports.dial import dial_curves
 from longtail.reports.pictures import picture_rows
 from longtail.reports.tables import Tone, percent, signed, tone
 
-Kind = Literal["cards", "heading", "table", "long_table", "plot", "pictures", "provenance"]
+Kind = Literal["cards", "heading", "table", "long_table", "filtered", "plot", "pictures", "provenance"]
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,15 @@ def summary(comparison: Comparison) -> Section:
     """The numbers to remember."""
     method, base = comparison.method, comparison.baseline
     metrics, filled = comparison.group_metrics[:2], comparison.group_names
-    rarest = [name for name in filled if name in ("tail", "rare", "few")] or filled[-1:]
     cards = []
-    for group in ["all", *(rarest[:1] if len(filled) > 1 else [])]:
+    for group in [ALL, *([_rarest(comparison)] if len(filled) > 1 else [])]:
         for metric in metrics:
             value = method.score(metric, group)
             gain = np.nan if base is None else value - base.score(metric, group)
             note = f"{signed(gain)} vs {base.label}" if base is not None and np.isfinite(gain) else ""
-            name = metric if group == "all" else f"{group} {metric}"
-            cards.append(Card(name, percent(value), note, tone(gain)))
+            name = metric if group == ALL else f"{group} {metric}"
+            told = comparison.certainty.told(method.label, metric, group) if base is not None else False
+            cards.append(Card(name, percent(value), note, tone(gain) if told else "muted"))
     data = comparison.focus.results.data
     name, split = str(data.get("name") or "the evaluated data"), data.get("split")
     lead = f"{method.label} on {f'{name} ({split})' if split else name}.{_verdict(comparison)}"
@@ -74,8 +76,53 @@ def by_group(comparison: Comparison) -> Section:
     """Group table and bars."""
     blocks: list[tuple[Kind, Any]] = [("table", table) for table in tables.group_tables(comparison)]
     blocks += [("plot", plots.group_bars(comparison)), ("table", tables.overall_table(comparison))]
+    blocks.append(("table", error_tables.interval_table(comparison)))
     blocks.append(("plot", detection_plots.score_against_weight(comparison)))
     return Section("groups", "Rare against frequent", "", _shown(blocks))
+
+
+def errors(comparison: Comparison) -> Section | None:
+    """Why detections are wrong."""
+    lead = (
+        "Each wrong detection has one kind: badly placed (localisation), of another class (classification), a duplicate, "
+        "on nothing (background), or both badly placed and of another class; objects that nobody found are missed."
+    )
+    return _section(
+        "errors",
+        "Why detections are wrong",
+        lead,
+        ("plot", error_plots.error_bars(comparison)),
+        ("table", error_tables.error_group_table(comparison)),
+        ("table", error_tables.error_class_table(comparison)),
+    )
+
+
+def flows(comparison: Comparison) -> Section | None:
+    """Where wrong pixels go."""
+    lead = (
+        "Pixels that are lost near a boundary ask for sharper maps, those lost inside an object for another class: the "
+        "whole object is taken for something else."
+    )
+    return _section(
+        "flows",
+        "Where wrong pixels go",
+        lead,
+        ("plot", error_plots.flow_bars(comparison)),
+        ("table", error_tables.flow_table(comparison)),
+        ("table", error_tables.taker_table(comparison)),
+    )
+
+
+def operating_points(comparison: Comparison) -> Section | None:
+    """Where to cut the scores."""
+    lead = "Means over the classes of a group. A detector that acts on what it sees wants a threshold for each class."
+    return _section(
+        "thresholds",
+        "Thresholds",
+        lead,
+        ("plot", error_plots.curves(comparison)),
+        ("filtered", error_tables.operating_table(comparison)),
+    )
 
 
 def frequency(comparison: Comparison) -> Section | None:
@@ -109,7 +156,7 @@ def confusions(comparison: Comparison) -> Section | None:
         f"Confusion{' among the worst classes' if maps else ''}",
         lead if maps else "",
         *(("plot", svg) for svg in maps),
-        ("table", tables.group_error_table(comparison)),
+        ("table", None if "flows" in comparison.method.prediction.extra else tables.group_error_table(comparison)),
         ("table", tables.top_confusion_table(comparison)),
     )
 
@@ -176,6 +223,15 @@ def uniform(comparison: Comparison) -> Section | None:
     return _section("uniform", "Uniform test set", lead, *(("table", table) for table in shown))
 
 
+def helping(comparison: Comparison) -> Section | None:
+    """What would help."""
+    lead = (
+        "For each failing class what its data say, what the run's recorded ways to predict say, and what to try next. "
+        "Every sentence has the number that it rests on."
+    )
+    return _section("advice", "What would help", lead, ("table", advice.advice_table(comparison)))
+
+
 def every_class(comparison: Comparison) -> Section:
     """The whole table."""
     return Section("table", "Every class", "", [Block("long_table", tables.class_table(comparison))])
@@ -204,9 +260,13 @@ def dial(comparison: Comparison) -> Section | None:
 SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     summary,
     by_group,
+    errors,
+    flows,
     frequency,
     by_class,
     confusions,
+    operating_points,
+    helping,
     changes,
     qualitative,
     experts,
@@ -247,19 +307,39 @@ def _data_cards(comparison: Comparison) -> list[Card]:
 
 
 def _verdict(comparison: Comparison) -> str:
-    """What changed for how many classes, and how far the oracle is."""
+    """What is told of the difference to the baseline, and how far the oracle is."""
     words = ""
-    base, method, oracle = comparison.baseline, comparison.method, comparison.oracle
-    if base is not None and comparison.class_metrics:
-        metric = comparison.class_metrics[0]
-        gain = comparison.values(method, metric) - comparison.values(base, metric)
-        up, down = int(np.sum(gain > 0.01)), int(np.sum(gain < -0.01))
-        words += (
-            f" Against {base.label}, {up} class{'es' * (up != 1)} gained more than one point of {metric} "
-            f"and {down} lost more than one."
-        )
+    oracle = comparison.oracle
+    if comparison.baseline is not None:
+        words += _difference(comparison)
     if oracle is not None and comparison.group_metrics:
         bound = oracle.score(comparison.group_metrics[0])
         if np.isfinite(bound):
             words += f" Choosing the right expert everywhere would give {percent(bound)} {comparison.group_metrics[0]}."
     return words
+
+
+def _difference(comparison: Comparison) -> str:
+    """The rarest group's difference to the baseline, as far as its interval supports a word on it."""
+    base, method, certainty = comparison.baseline, comparison.method, comparison.certainty
+    assert base is not None
+    metric = next((m for m in comparison.group_metrics if certainty.gain(method.label, m, ALL)), None)
+    if metric is None:
+        return f" Whether it differs from {base.label} is not told: {certainty.missing or 'there are no intervals'}."
+    words, found = "", [(group, certainty.gain(method.label, metric, group)) for group in (_rarest(comparison), ALL)]
+    for group, interval in dict(found).items():
+        if interval is None:
+            continue
+        ends = " … ".join(f"{100 * end:+.2f}".replace("-", "−") for end in (interval.low, interval.high))
+        told = certainty.told(method.label, metric, group)
+        verdict = ("better" if interval.low > 0 else "worse") if told else "not told from chance"
+        words += f" {group.capitalize()} {metric} {signed(interval.mean)} ({ends}): {verdict}."
+    if certainty.images < FEWEST_IMAGES:
+        words += f" {certainty.images} images are too few to tell methods apart."
+    return f" Against {base.label}, with 95 % intervals:{words}"
+
+
+def _rarest(comparison: Comparison) -> str:
+    """Name of the group of the rarest classes."""
+    names = comparison.group_names
+    return next((name for name in names if name in ("tail", "rare", "few")), names[-1])

@@ -10,7 +10,18 @@ from longtail.reports.comparison import Comparison, Entry
 
 Tone = Literal["", "good", "bad", "muted"]
 
-_WORDS = ("", "class", "called", "group", "true group", "stage")
+_WORDS = (
+    "",
+    "class",
+    "called",
+    "group",
+    "true group",
+    "stage",
+    "kind",
+    "most often taken for",
+    "what to try",
+    "evidence",
+)
 _FEW = 3  # metrics with their groups that fit next to each other on a page; metrics without groups that fit after them
 
 
@@ -24,7 +35,8 @@ class Cell:
         tone: Colour of the note.
         strong: Whether it is the best of its column.
         shade: Background strength in [0, 1], None for none.
-        key: Number to sort by instead of the text.
+        key: Number to sort by, and to write into files, instead of the text.
+        index: Class id, where the cell names a class: the page filters by it.
     """
 
     text: str
@@ -33,6 +45,7 @@ class Cell:
     strong: bool = False
     shade: float | None = None
     key: float | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,10 +129,17 @@ def group_tables(comparison: Comparison, *, uniform: bool = False) -> list[Table
     return tables
 
 
-def overall_table(comparison: Comparison) -> Table | None:
-    """Overall scores without a value by group (AP50, AP75, …); None where the group table has room for them."""
+def overall_table(comparison: Comparison, *, every: bool = False) -> Table | None:
+    """Overall scores that the group tables do not show (AP50, AR@10, …); None where they have room for them.
+
+    Args:
+        comparison: The runs.
+        every: Show all overall scores.
+    """
     metrics = comparison.overall_metrics
-    if len(metrics) <= _FEW:
+    if every:
+        metrics = list(dict.fromkeys(m for entry in comparison.whole for m in entry.prediction.overall))
+    elif len(metrics) <= _FEW:
         return None
     return _score_table(comparison, "Scores over all classes", [(metric, "all") for metric in metrics])
 
@@ -171,11 +191,16 @@ def top_confusion_table(comparison: Comparison, count: int = 12) -> Table | None
         return None
     names = comparison.class_names
     rows = [
-        [names[truth], comparison.group_name(truth), names[called], percent(pixels / total, 1), f"{pixels:,}"]
+        [
+            *class_cells(comparison, truth),
+            Cell(names[called], index=called),
+            score_cell(pixels / total),
+            count_cell(pixels),
+        ]
         for truth, called, pixels, total in top[:count]
     ]
     columns = [("", name) for name in ("class", "group", "called", "% of its pixels", "pixels")]
-    return Table(f"Largest confusions of {comparison.method.label}", columns, [[*map(Cell, row)] for row in rows])
+    return Table(f"Largest confusions of {comparison.method.label}", columns, rows)
 
 
 def correlation_table(comparison: Comparison) -> Table | None:
@@ -203,7 +228,7 @@ def class_table(comparison: Comparison) -> Table:
     rows = []
     for index, scores in _class_rows(comparison, metrics, comparison.order):
         count = [] if counts is None else [Cell(f"{int(counts[index]):,}", key=int(counts[index]))]
-        rows.append([Cell(str(index), key=index), *_named(comparison, index), *count, *scores])
+        rows.append([Cell(str(index), key=index), *class_cells(comparison, index), *count, *scores])
     columns = [("", "id"), ("", "class"), ("", "group"), *([] if counts is None else [("", unit.split(" (")[0])])]
     columns += [(metric, entry.label) for metric in metrics for entry in comparison.headline]
     return Table("", columns, rows, caption="Click a heading to sort.")
@@ -221,7 +246,7 @@ def extreme_classes_table(comparison: Comparison, *, best: bool = False, count: 
     values = comparison.values(comparison.method, metric)
     ranked = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]
     shown = ranked[:: -1 if best else 1][: max(1, min(count, len(ranked) // 2))]
-    rows = [[*_named(comparison, i), *scores] for i, scores in _class_rows(comparison, [metric], shown)]
+    rows = [[*class_cells(comparison, i), *scores] for i, scores in _class_rows(comparison, [metric], shown)]
     columns = [("", "class"), ("", "group"), *((metric, entry.label) for entry in comparison.headline)]
     return Table(f"{'Best' if best else 'Worst'} classes by {metric}", columns, rows)
 
@@ -288,7 +313,15 @@ def _score_table(
     rows = []
     for entry, row, strong in zip(entries, values, best, strict=True):
         gains = np.full(len(row), np.nan) if base is None or entry.role == "baseline" else row - base
-        cells = [_compared(value, gain, strong=bool(s)) for value, gain, s in zip(row, gains, strong, strict=True)]
+        told = (
+            [comparison.certainty.told(entry.label, metric, group) for metric, group in keys]
+            if base is not None
+            else []
+        )
+        cells = [
+            _compared(value, gain, strong=bool(s), told=bool(told and told[place]))
+            for place, (value, gain, s) in enumerate(zip(row, gains, strong, strict=True))
+        ]
         rows.append([Cell(_label(entry)), *cells])
     columns = [(m, group) if m in comparison.group_metrics else ("", m) for m, group in keys]
     return Table(title, [("", ""), *columns], rows, caption, frozenset(np.flatnonzero(~fair).tolist()))
@@ -305,7 +338,9 @@ def _caption(comparison: Comparison) -> str:
     if comparison.groups_from:
         sentences.append(f"Groups: {comparison.groups_from}")
     if comparison.baseline is not None:
-        sentences.append(f"Small numbers: difference to {comparison.baseline.label}")
+        sentences.append(
+            f"Small numbers: difference to {comparison.baseline.label}, coloured where its interval leaves out 0"
+        )
     if comparison.of("oracle"):
         sentences.append("† chooses the expert by the true label: a bound, not a method")
     return ". ".join(sentences) + "."
@@ -342,13 +377,24 @@ def _class_rows(
         yield index, [_compared(values[index], gains[index], digits=1) for values, gains in columns]
 
 
-def _compared(value: float, gain: float, *, digits: int = 2, strong: bool = False) -> Cell:
+def _compared(value: float, gain: float, *, digits: int = 2, strong: bool = False, told: bool = True) -> Cell:
     key = float(value) if np.isfinite(value) else None
-    return Cell(percent(value, digits), signed(gain, digits), tone(gain, digits), strong, key=key)
+    return Cell(percent(value, digits), signed(gain, digits), tone(gain, digits) if told else "muted", strong, key=key)
 
 
-def _named(comparison: Comparison, index: int) -> list[Cell]:
-    return [Cell(comparison.class_names[index]), Cell(comparison.group_name(index))]
+def score_cell(value: float | None, digits: int = 1) -> Cell:
+    """A score in percent, with the fraction itself for files."""
+    return Cell(percent(value, digits), key=None if value is None or not np.isfinite(value) else float(value))
+
+
+def count_cell(value: float) -> Cell:
+    """A whole number."""
+    return Cell(f"{int(value):,}", key=int(value))
+
+
+def class_cells(comparison: Comparison, index: int) -> list[Cell]:
+    """Name and group of a class."""
+    return [Cell(comparison.class_names[index], index=index), Cell(comparison.group_name(index))]
 
 
 def _label(entry: Entry) -> str:

@@ -6,14 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from longtail.annotations.coco_file import CocoFile
 from longtail.annotations.read import read_coco_file
 from longtail.datasets.rgb_photographs import as_rgb
-from longtail.detection.drawing import best_detections, draw
+from longtail.detection.drawing import above_thresholds, best_detections, draw
 from longtail.errors import DataError
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.operating_points import DEFAULT_THRESHOLD
 from longtail.models.detector import Detector
 from longtail.training.predict import Predicted, predict_each
 from longtail.training.predict_folder import PredictionFolder
@@ -28,7 +32,8 @@ def predict_detection(
     out: str | Path,
     *,
     annotations: str | Path | CocoFile | None = None,
-    threshold: float = 0.3,
+    threshold: float = DEFAULT_THRESHOLD,
+    thresholds: Float[np.ndarray, "classes"] | None = None,
     scales: Sequence[float] | None = None,
     flip: bool = False,
     overwrite: bool = False,
@@ -50,6 +55,8 @@ def predict_detection(
             ids. Without it, file names that are numbers are the ids, as COCO has them; else images count from 1, and
             every detection has its ``file_name``.
         threshold: Detections that score less are not drawn; the files have them.
+        thresholds: One for each class: detections that score less are left out of the files as well, and all others are
+            drawn. ``threshold`` serves a class whose own is NaN.
         scales: See ``Detector.predict``.
         flip: See ``Detector.predict``.
         overwrite: Whether to predict again what is written already, by whatever model.
@@ -63,10 +70,16 @@ def predict_detection(
     folder = PredictionFolder(Path(out), {"detections": ".json", "pictures": ".jpg"})
     ids = image_ids(images, annotations)
     made_by = {"model": detector.fingerprint(), "scales": scales, "flip": flip, "threshold": threshold}
+    own = None if thresholds is None else np.where(np.isnan(thresholds), threshold, thresholds)
+    if own is not None:
+        made_by["thresholds"] = own.tolist()
 
     def write(name: str, pixels: Tensor) -> None:
         found = detector.predict(pixels, scales=scales, flip=flip)
-        drawn = draw(as_rgb(pixels), best_detections(found, _DRAWN, threshold), detector.class_names, detector.palette)
+        if own is not None:
+            found = above_thresholds(found, torch.from_numpy(own))
+        best = best_detections(found, _DRAWN, threshold if own is None else 0.0)
+        drawn = draw(as_rgb(pixels), best, detector.class_names, detector.palette)
         records = DetectionArrays.collect([ids[name]], [found]).records(detector.category_ids)
         for record in records:
             del record["image_id"]

@@ -39,6 +39,12 @@ def add_arguments(parser: Parser) -> None:
         help="segmentation: from 0; larger values give rare classes more pixels (nested chain, or logit adjustment)",
     )
     parser.add_argument(
+        "--thresholds",
+        type=str | None,
+        default=None,
+        help="detection: file of a threshold for each class; detections below theirs are left out",
+    )
+    parser.add_argument(
         "--threshold", type=float | None, default=None, help="detection: scores below it (0.3) are not drawn"
     )
     parser.add_argument(
@@ -64,7 +70,9 @@ def run(arguments: Namespace) -> int:
     from longtail.training.predict import find_images
 
     detection = saved_task(arguments.model) == "detection"
-    refuse_misplaced(arguments, detection, ("threshold", "annotations", "split", "options", "scales", "flip"))
+    refuse_misplaced(
+        arguments, detection, ("threshold", "thresholds", "annotations", "split", "options", "scales", "flip")
+    )
     done = (_detect if detection else _segment)(arguments, find_images(arguments.images))
     Console(highlight=False).print(
         f"{done.written} written to {arguments.out}, {done.skipped} were there already, {len(done.failed)} failed"
@@ -93,12 +101,16 @@ def _segment(arguments: Namespace, images: dict[str, Path]) -> Any:
 
 
 def _detect(arguments: Namespace, images: dict[str, Path]) -> Any:
+    from longtail.metrics.operating_points import read_thresholds
     from longtail.models.detector import Detector
     from longtail.training.predict_detection import predict_detection
 
-    drawn = {} if arguments.threshold is None else {"threshold": arguments.threshold}
+    drawn: dict[str, Any] = {} if arguments.threshold is None else {"threshold": arguments.threshold}
+    detector = Detector.from_pretrained(arguments.model, trust_code=arguments.trust_code)
+    if arguments.thresholds is not None:
+        drawn["thresholds"] = read_thresholds(arguments.thresholds, detector.class_names)
     return predict_detection(
-        Detector.from_pretrained(arguments.model, trust_code=arguments.trust_code).to(chosen_device(arguments.device)),
+        detector.to(chosen_device(arguments.device)),
         images,
         arguments.out,
         annotations=_listed(arguments),

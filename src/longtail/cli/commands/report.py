@@ -13,17 +13,16 @@ def add_arguments(parser: Parser) -> None:
         "runs", nargs="+", help="run folders or results.json files, the baseline first; of both tasks, a part each"
     )
     parser.add_argument("--out", type=str, default="report.html", help="file or folder to write")
+    parser.add_argument("--tables", type=str | None, default=None, help="folder for all tables, as CSV and Markdown")
 
 
 def run(arguments: Namespace) -> int:
     """Write the report and print its table."""
-    from rich.console import Console
-
-    from longtail.cli.show import show_comparison
+    from longtail.cli.show import show_comparison, write_outputs
     from longtail.reports.comparison import Comparison
-    from longtail.reports.html import write_report
 
-    for comparison in Comparison.by_task(arguments.runs):
+    comparisons = Comparison.by_task(arguments.runs)
+    for comparison in comparisons:
         show_comparison(comparison)
-    Console(highlight=False, soft_wrap=True).print(f"report: {write_report(arguments.runs, arguments.out)}")
+    write_outputs(comparisons, report=arguments.out, tables=arguments.tables)
     return 0

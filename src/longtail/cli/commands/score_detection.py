@@ -6,6 +6,7 @@ The detections are a file in COCO's results format; several files stand side by 
 from typing import Any, Literal
 
 from longtail.cli.parser import Namespace, Parser
+from longtail.cli.show import add_output_arguments
 from longtail.cli.truth import add_truth_arguments, chosen_truth
 
 NAME = "score detection"
@@ -37,19 +38,33 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
     parser.add_argument("--name", type=str | None, default=None, help="name of the detections of one file")
-    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
+    parser.add_argument(
+        "--thresholds", type=str | None, default=None, help="file for the thresholds of the best F1, for `predict`"
+    )
+    add_output_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
     from longtail.cli.show import save_and_show
+    from longtail.metrics.operating_points import save_thresholds
+
+    results = scored(arguments)
+    save_and_show(results, arguments)
+    if arguments.thresholds:
+        save_thresholds(results.own.extra["operating_points"], results.class_names, arguments.thresholds)
+    return 0
+
+
+def scored(arguments: Namespace) -> Any:
+    """The scores of all files, as ``Results``."""
     from longtail.metrics.score_detections import score_detections
 
     files = list(arguments.detections)
     _check(arguments, files)
     named = {_unique(file, files): file for file in files} if len(files) > 1 else files[0]
     kinds: dict[str | None, Any] = {None: None, "bbox": ("bbox",), "segm": ("segm",), "both": ("bbox", "segm")}
-    results = score_detections(
+    return score_detections(
         chosen_truth(arguments),
         named,
         iou_types=kinds[arguments.iou_type],
@@ -59,8 +74,6 @@ def run(arguments: Namespace) -> int:
         max_detections=arguments.max_detections,
         name=arguments.name,
     )
-    save_and_show(results, arguments.out)
-    return 0
 
 
 def _check(arguments: Namespace, files: list[str]) -> None:

@@ -7,6 +7,7 @@ images that hold class ids (--labels).
 from typing import Any
 
 from longtail.cli.parser import Namespace, Parser
+from longtail.cli.show import add_output_arguments
 
 NAME = "score segmentation"
 SUMMARY = "score anyone's label images by class and group"
@@ -44,14 +45,25 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--label_suffix", type=str, default="", help="end of label names, e.g. _gtFine_labelTrainIds")
     parser.add_argument("--prediction_suffix", type=str, default="", help="end of prediction names")
     parser.add_argument("--name", type=str | None, default=None, help="what to call the predictions")
-    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
+    add_output_arguments(parser)
     parser.add_class_arguments(GroupsConfig, "groups")
 
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
-    from longtail.cli.parser import say_warning
     from longtail.cli.show import save_and_show
+
+    save_and_show(scored(arguments), arguments)
+    return 0
+
+
+def scored(arguments: Namespace) -> Any:
+    """The scores, as ``Results``; what is doubtful goes to stderr.
+
+    Raises:
+        ConfigError: The true labels are named twice, or not at all.
+    """
+    from longtail.cli.parser import say_warning
     from longtail.errors import ConfigError
     from longtail.metrics.score_labels import FROM_VALUES, score_label_folders
 
@@ -80,8 +92,7 @@ def run(arguments: Namespace) -> int:
         )
     if doubt := results.settings.get("doubt"):
         say_warning(doubt)
-    save_and_show(results, arguments.out)
-    return 0
+    return results
 
 
 def _look_inside(arguments: Namespace) -> None:

@@ -7,6 +7,7 @@ the run itself reads; `--ensembles` and `--temperatures` try others. Boxes only:
 from typing import Any
 
 from longtail.cli.parser import Namespace, Parser
+from longtail.cli.show import add_output_arguments
 from longtail.cli.truth import add_truth_arguments, chosen_truth
 
 NAME = "score stages"
@@ -48,7 +49,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--max_detections", type=int | None, default=None, help="limit an image (300) or class (100)")
     parser.add_argument("--trust_code", action="store_true", help="let the recording name code outside this library")
     parser.add_argument("--quick", action="store_true", help="leave AP-fixed and the calibration out")
-    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
+    add_output_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -84,7 +85,7 @@ def run(arguments: Namespace) -> int:
             progress=progress,
         )
     results.settings |= {"ensembles": _ensembles(arguments), "postprocess": changes}
-    save_and_show(results, arguments.out)
+    save_and_show(results, arguments)
     return 0
 
 

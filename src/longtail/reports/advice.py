@@ -1,0 +1,203 @@
+"""What would help each failing class: numbers of its data and of the recorded ways to predict, and what to try next."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from longtail.reports.comparison import Comparison
+from longtail.reports.error_tables import numbers
+from longtail.reports.tables import Cell, Table, class_cells, count_cell, score_cell
+
+_FAILING = 0.5  # of the mean over all classes
+_SHOWN = 40
+_LEAST = 0.01  # a smaller gain is no reason to try anything
+_SMALL = 32  # pixels: one cell of a feature map of stride 32
+_REMEDIES = {
+    "classification": "re-train the classifier alone with balanced sampling (`--train_only classifier`)",
+    "localisation": "larger images, or a stage of a higher IoU",
+    "both": "larger images and a balanced classifier",
+    "duplicate": "a lower overlap for non-maximum suppression",
+    "background": "its own threshold (`predict --thresholds`), or images without it that show what it is taken for",
+    "missed": "more examples of it (repeat-factor sampling, more labels)",
+}
+
+
+@dataclass(frozen=True)
+class Idea:
+    """One thing to try for a class.
+
+    Args:
+        words: What to try, with the numbers that speak for it.
+        gain: Expected gain of the class's score, as a fraction.
+        measured: Whether a recorded way to predict reaches it; else it is a bound or an extrapolation.
+    """
+
+    words: str
+    gain: float
+    measured: bool
+
+
+def failing_classes(comparison: Comparison) -> list[int]:
+    """Classes whose score is below half of the mean, the worst first; of equal ones the rarest."""
+    if not comparison.class_metrics:
+        return []
+    values = comparison.values(comparison.method, comparison.class_metrics[0])
+    if not np.isfinite(values).any():
+        return []
+    rarest_first = comparison.order[::-1]
+    order = rarest_first[np.argsort(values[rarest_first], kind="stable")]
+    return [c for c in order.tolist() if values[c] < _FAILING * np.nanmean(values)]
+
+
+def advice_table(comparison: Comparison, limit: int | None = _SHOWN) -> Table | None:
+    """Each failing class with its data's part, its model's part and what to try; None where no class fails."""
+    failing = failing_classes(comparison)[:limit]
+    if not failing:
+        return None
+    metric = comparison.class_metrics[0]
+    values = comparison.values(comparison.method, metric)
+    counts, unit = comparison.counts or (None, "")
+    shown = comparison.method.prediction.extra.get("shown", {})
+    slope = data_slope(comparison)
+    rows = []
+    for index in failing:
+        ideas = sorted(ideas_for(comparison, index, slope), key=lambda idea: (not idea.measured, -idea.gain))
+        facts = [count_cell(shown[key][index]) for key in ("images", "side", "contexts")] if shown else []
+        best = _best_readout(comparison, index)
+        rows.append(
+            [
+                *class_cells(comparison, index),
+                score_cell(values[index]),
+                *([] if counts is None else [count_cell(counts[index])]),
+                *facts,
+                Cell("–") if best is None else Cell(score_cell(best[1]).text, best[0], "muted", key=best[1]),
+                Cell(_sentence(ideas)),
+            ]
+        )
+    columns = [("", "class"), ("", "group"), ("", metric)]
+    columns += [] if counts is None else [("", unit.split(" (")[0])]
+    columns += [("evaluated", name) for name in ("images", "side, px", "contexts")] if shown else []
+    columns += [("", f"best {metric} recorded"), ("", "what to try")]
+    caption = (
+        f"Classes below half of the mean {metric}. Side: median over its objects, or images, of the root of the area. "
+        "Contexts: other classes in its images. Measured gains are of the evaluated images themselves: of a class with few "
+        "images they may be luck. Bounds assume that nothing else changes."
+    )
+    return Table("What would help", columns, rows, caption)
+
+
+def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iterator[Idea]:
+    """Everything that numbers speak for."""
+    metric, own = comparison.class_metrics[0], comparison.method
+    value = comparison.values(own, metric)[index]
+    for entry in comparison.entries:
+        if entry is own or entry.run is not own.run:
+            continue
+        gain = comparison.values(entry, metric)[index] - value
+        if gain >= _LEAST:
+            group = comparison.group_name(index)
+            whole = entry.score(comparison.group_metrics[0], group) - own.score(comparison.group_metrics[0], group)
+            words = f"{entry.label} alone has {_points(value + gain)} {metric}: {_signed(gain)}"
+            if entry.role == "oracle":
+                words = f"one of the experts knows it, {_signed(gain)} {metric} by the oracle: another ensemble"
+            elif np.isfinite(whole):
+                words += f" (its whole group: {_signed(whole)})"
+            yield Idea(words, float(gain), measured=entry.role != "oracle")
+    errors = own.prediction.extra.get("errors")
+    if errors:
+        costs = {kind: numbers(of)[index] for kind, of in errors["cost"].items()}
+        kind = max(costs, key=lambda k: np.nan_to_num(costs[k]))
+        if np.nan_to_num(costs[kind]) >= _LEAST:
+            number, which = errors["counts"][kind][index], ""
+            if kind == "classification" and (pair := next((p for p in errors["confused"] if p[1] == index), None)):
+                which = f", most as {comparison.class_names[pair[0]]} ({pair[2]})"
+            words = f"{kind} costs up to {_points(costs[kind])} AP50 ({number} errors{which}): {_REMEDIES[kind]}"
+            yield Idea(words, float(costs[kind]), measured=False)
+    yield from _of_pixels(comparison, index)
+    shown = own.prediction.extra.get("shown")
+    if shown and 0 < shown["side"][index] < _SMALL:
+        side = shown["side"][index]
+        words = f"its side is {side:.0f} px, below one cell of a feature map of stride {_SMALL}: larger images or crops"
+        yield Idea(words, 0.0, measured=False)
+    if slope is not None and slope.gain >= _LEAST and comparison.counts is not None:
+        count, unit = comparison.counts[0][index], comparison.counts[1].split(" (")[0]
+        words = (
+            f"twice its {int(count):,} {unit}: {_signed(slope.gain)} expected from the slope over {slope.classes} classes "
+            f"(r {slope.correlation:.2f})"
+        )
+        yield Idea(words, slope.gain, measured=False)
+
+
+def _of_pixels(comparison: Comparison, index: int) -> Iterator[Idea]:
+    """Pixels that one other class takes, and whether near a boundary."""
+    extra = comparison.method.prediction.extra
+    row = next((r for r in extra.get("flows", {}).get("classes", ()) if r[0] == index), None)
+    if row is None or not extra.get("class_pixels", [0])[index]:
+        return
+    _, called, wrong, near = row
+    share = wrong / extra["class_pixels"][index]
+    if share >= _LEAST:
+        where = "sharper maps (boundaries)" if near > wrong / 2 else "a loss or classifier that tells the two apart"
+        words = (
+            f"{_points(share)} % of its pixels are called {comparison.class_names[called]}, {100 * near / wrong:.0f} % of "
+            f"these near a boundary: {where}"
+        )
+        yield Idea(words, float(share), measured=False)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What twice the data give, by a line through the scores of all classes over the logarithm of their counts.
+
+    Args:
+        gain: Expected gain of a class with twice the data, as a fraction.
+        correlation: Pearson's, of score and logarithm.
+        classes: Number of classes that the line is drawn through.
+    """
+
+    gain: float
+    correlation: float
+    classes: int
+
+
+def data_slope(comparison: Comparison) -> Slope | None:
+    """The line through the classes' scores; None where fewer than three have both, or all have the same count."""
+    if comparison.counts is None or not comparison.counts[1].startswith("training"):
+        return None
+    values = comparison.values(comparison.method, comparison.class_metrics[0])
+    known = np.isfinite(values) & (comparison.counts[0] > 0)
+    x, y = np.log2(comparison.counts[0][known]), values[known]
+    if known.sum() < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return Slope(float(np.polyfit(x, y, 1)[0]), float(np.corrcoef(x, y)[0, 1]), int(known.sum()))
+
+
+def _best_readout(comparison: Comparison, index: int) -> tuple[str, float] | None:
+    metric, run = comparison.class_metrics[0], comparison.method.run
+    scores = {e.label: comparison.values(e, metric)[index] for e in comparison.entries if e.run is run}
+    known = {label: float(value) for label, value in scores.items() if np.isfinite(value)}
+    if len(known) < 2:
+        return None
+    best = max(known, key=lambda label: known[label])
+    return best, known[best]
+
+
+def _sentence(ideas: Sequence[Idea]) -> str:
+    """The best idea, and the next one that is not of the same kind of evidence."""
+    if not ideas:
+        return "–"
+    others = [idea for idea in ideas[1:] if not idea.measured]
+    return ". ".join(_capital(idea.words) for idea in (ideas[0], *others[:1])) + "."
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
