@@ -85,6 +85,7 @@ def test_two_runs_with_everything(tmp_path):
         "frequency",
         "classes",
         "confusion",
+        "advice",
         "pictures",
         "experts",
         "uniform",
@@ -149,7 +150,7 @@ def test_detection(tmp_path):
     runs = [write_run(tmp_path / m, make_detection_results(m, g)) for m, g in (("cascade", 0.0), ("mec", 0.02))]
     path = write_report(runs, tmp_path)
     page = check(path)
-    assert page.sections == ["summary", "groups", "frequency", "classes", "experts", "table", "provenance"]
+    assert page.sections == ["summary", "groups", "frequency", "classes", "advice", "experts", "table", "provenance"]
     assert ">Stages</h2>" in path.read_text()
 
 
@@ -184,7 +185,7 @@ def test_pictures_are_coloured_downscaled_and_paired(tmp_path):
     baseline = write_run(tmp_path / "a", make_results("baseline", 8), pictures=1)
     method = write_run(tmp_path / "b", make_results("medoe", 8, experts=2), pictures=2)
     text = write_report([baseline, method], tmp_path).read_text()
-    rows = re.findall(r'<div class="strip">(.*?)<figcaption>', text, flags=re.DOTALL)
+    rows = re.findall(r'<div class="strip"[^>]*>(.*?)<figcaption>', text, flags=re.DOTALL)
     headings = [re.findall(r'class="heading">([^<]+)<', row) for row in rows]
     assert headings == [
         ["Input", "Truth", "Baseline", "MEDOE", "Oracle"],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longtail.cli.parser import Namespace, Parser
@@ -47,12 +47,18 @@ def add_output_arguments(parser: "Parser") -> None:
     parser.add_argument("--tables", type=str | None, default=None, help="folder for all tables, as CSV and Markdown")
 
 
-def save_and_show(results: "Results", arguments: "Namespace") -> None:
-    """Print scores; write them where ``--out``, ``--report`` and ``--tables`` say."""
+def save_and_show(results: "Results", arguments: "Namespace", drawn: "Mapping[str, Any] | None" = None) -> None:
+    """Print scores; write them where ``--out``, ``--report`` and ``--tables`` say.
+
+    Args:
+        results: The scores.
+        arguments: Of the command.
+        drawn: Class name -> pictures of its failures, for the report.
+    """
     from longtail.reports.comparison import Comparison, Run, display_name
 
     path = Path(arguments.out or "results.json")
-    comparison = Comparison([Run(display_name(results.method), results, path)])
+    comparison = Comparison([Run(display_name(results.method), results, path, drawn or {})])
     # shown first: scores are not lost where the file cannot be written
     show_comparison(comparison)
     if arguments.out:

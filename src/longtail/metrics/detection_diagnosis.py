@@ -9,7 +9,7 @@ import numpy as np
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_curves import group_curves
-from longtail.metrics.detection_errors import detection_errors
+from longtail.metrics.detection_errors import DetectionErrors, detection_errors
 from longtail.metrics.detection_matching import IouType
 from longtail.metrics.detection_scorer import ScoringRules
 from longtail.metrics.detection_truth import DetectionTruth
@@ -30,7 +30,12 @@ class DetectionDiagnosis:
         truth: The annotations. Images that never come count as images where nothing was found.
         iou_types: ``bbox``, ``segm`` or both.
         rules: Those by which the detections are scored.
+
+    Attributes:
+        errors: The errors, once ``complete`` has found them.
     """
+
+    errors: DetectionErrors | None = None
 
     def __init__(self, truth: DetectionTruth, iou_types: Sequence[IouType], rules: ScoringRules) -> None:
         self.truth, self.kinds = truth, sorted(iou_types)
@@ -64,7 +69,8 @@ class DetectionDiagnosis:
         """
         parts = {prefix: matching.joined() for prefix, matching in self._matching.items()}
         matches = parts[_PREFIX[self.kinds[0]]].matches
-        errors = detection_errors(self.truth, DetectionArrays.join(self._found), iou_type=self.kinds[0], **self._limits)
+        found = DetectionArrays.join(self._found)
+        self.errors = errors = detection_errors(self.truth, found, iou_type=self.kinds[0], **self._limits)
         prediction.extra |= {
             "errors": {
                 "cost": {kind: values.tolist() for kind, values in errors.cost.items()},

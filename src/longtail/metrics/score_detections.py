@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
@@ -13,6 +13,7 @@ from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_diagnosis import DetectionDiagnosis
 from longtail.metrics.detection_doubts import detection_doubts
+from longtail.metrics.detection_errors import DetectionErrors
 from longtail.metrics.detection_scorer import IouType, ScoringRules, detection_prediction
 from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.read_detections import read_detections
@@ -31,6 +32,7 @@ def score_detections(
     frequency: ClassFrequency | str | Path | None = None,
     edges: Sequence[int] | None = None,
     name: str | None = None,
+    looked_at: Callable[[str, DetectionTruth, DetectionErrors], None] | None = None,
     **rules: Unpack[ScoringRules],
 ) -> Results:
     """Score a file of detections against annotations.
@@ -45,6 +47,7 @@ def score_detections(
             names of the classes.
         edges: Instances in ``frequency`` that part the groups, rarest first; None for LVIS's groups.
         name: Name of the method; the file's stem by default.
+        looked_at: Is given the name, the annotations and the errors of each file, for pictures of them.
         rules: Other arguments of ``DetectionScorer``.
 
     Returns:
@@ -72,6 +75,8 @@ def score_detections(
         diagnosis = DetectionDiagnosis(truth, wanted, rules)
         diagnosis.update(truth.image_ids.tolist(), found)
         results.images[key] = diagnosis.complete(predictions[key], chosen)
+        if looked_at is not None and diagnosis.errors is not None:
+            looked_at(key, truth, diagnosis.errors)
     results.data |= described_annotations(truth)
     results.data["notes"] = [
         *truth.file.notes,

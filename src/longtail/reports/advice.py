@@ -60,6 +60,7 @@ def advice_table(comparison: Comparison, limit: int | None = _SHOWN) -> Table | 
     counts, unit = comparison.counts or (None, "")
     shown = comparison.method.prediction.extra.get("shown", {})
     slope = data_slope(comparison)
+    several = any(_best_readout(comparison, index) is not None for index in failing)
     rows = []
     for index in failing:
         ideas = sorted(ideas_for(comparison, index, slope), key=lambda idea: (not idea.measured, -idea.gain))
@@ -71,14 +72,14 @@ def advice_table(comparison: Comparison, limit: int | None = _SHOWN) -> Table | 
                 score_cell(values[index]),
                 *([] if counts is None else [count_cell(counts[index])]),
                 *facts,
-                Cell("–") if best is None else Cell(score_cell(best[1]).text, best[0], "muted", key=best[1]),
+                *([_best_cell(best)] if several else []),
                 Cell(_sentence(ideas)),
             ]
         )
     columns = [("", "class"), ("", "group"), ("", metric)]
     columns += [] if counts is None else [("", unit.split(" (")[0])]
     columns += [("evaluated", name) for name in ("images", "side, px", "contexts")] if shown else []
-    columns += [("", f"best {metric} recorded"), ("", "what to try")]
+    columns += [*([("", f"best {metric} recorded")] if several else []), ("", "what to try")]
     caption = (
         f"Classes below half of the mean {metric}. Side: median over its objects, or images, of the root of the area. "
         "Contexts: other classes in its images. Measured gains are of the evaluated images themselves: of a class with few "
@@ -181,6 +182,10 @@ def _best_readout(comparison: Comparison, index: int) -> tuple[str, float] | Non
         return None
     best = max(known, key=lambda label: known[label])
     return best, known[best]
+
+
+def _best_cell(best: tuple[str, float] | None) -> Cell:
+    return Cell("–") if best is None else Cell(score_cell(best[1]).text, best[0], "muted", key=best[1])
 
 
 def _sentence(ideas: Sequence[Idea]) -> str:

@@ -1,14 +1,15 @@
 """``Comparison``: the evaluations that a report shows side by side."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from longtail.diagnosis.failure_file import Failure, load_failures
 from longtail.errors import DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.image_scores import ImageScores, load_image_scores
@@ -46,11 +47,22 @@ class Run:
         label: What the report calls it; no two runs share one.
         results: Its results.
         source: The ``results.json`` read.
+        drawn: Class name -> pictures of its failures, where they are not in a file next to the results.
     """
 
     label: str
     results: Results
     source: Path
+    drawn: Mapping[str, Sequence[Failure]] = field(default_factory=dict, repr=False)
+
+    @property
+    def failures(self) -> Mapping[str, Sequence[Failure]]:
+        """Class name -> pictures of its failures and of its training examples.
+
+        Raises:
+            DataError: Their file cannot be read.
+        """
+        return self.drawn or load_failures(self.source.parent / "pictures")
 
     @cached_property
     def images(self) -> dict[str, ImageScores]:

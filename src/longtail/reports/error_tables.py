@@ -22,7 +22,10 @@ def interval_table(comparison: Comparison) -> Table | None:
     rows = []
     for label, metrics in of.items():
         for place, (metric, groups) in enumerate(metrics.items()):
-            cells = [_interval(groups.get(group), comparison) for group in (ALL, *comparison.group_names)]
+            cells = [
+                _interval(groups.get(group), _known(comparison, label, metric, group), comparison)
+                for group in (ALL, *comparison.group_names)
+            ]
             rows.append([Cell("" if place else label), Cell(metric), *cells])
     if not rows:
         return None
@@ -34,7 +37,11 @@ def interval_table(comparison: Comparison) -> Table | None:
         title = f"Differences to {comparison.baseline.label} with their intervals"
         words = " Coloured: the interval leaves out 0."
     columns = [("", ""), ("", "metric"), *(("", name) for name in (ALL, *comparison.group_names))]
-    return Table(title, columns, rows, f"Points, 95 % intervals: {many}, the same for all.{words}{few}")
+    caption = (
+        f"Points, 95 % intervals: {many}, the same for all. A draw without a class leaves "
+        f"it out of the means, so that intervals of rare classes may lie to one side.{words}{few}"
+    )
+    return Table(title, columns, rows, caption)
 
 
 def error_group_table(comparison: Comparison) -> Table | None:
@@ -173,12 +180,19 @@ def _most_taken(confused: list[list[int]]) -> Mapping[int, tuple[int, int]]:
     return found
 
 
-def _interval(interval: Interval | None, comparison: Comparison) -> Cell:
+def _known(comparison: Comparison, label: str, metric: str, group: str) -> float:
+    """A score, or its difference to the baseline, of all images as they are."""
+    entry = next(e for e in comparison.of("baseline", "method") if e.label == label)
+    base = comparison.baseline
+    return entry.score(metric, group) - (0.0 if base is None else base.score(metric, group))
+
+
+def _interval(interval: Interval | None, value: float, comparison: Comparison) -> Cell:
     if interval is None:
         return Cell("–")
     compared = comparison.baseline is not None
-    low, high = (f"{100 * value:.2f}".replace("-", _MINUS) for value in (interval.low, interval.high))
+    low, high = (f"{100 * end:.2f}".replace("-", _MINUS) for end in (interval.low, interval.high))
     told = compared and interval.told_from_chance and comparison.certainty.images >= FEWEST_IMAGES
     tone: Tone = "muted" if not told else "good" if interval.low > 0 else "bad"
-    text = signed(interval.mean) if compared else f"{100 * interval.mean:.2f}"
-    return Cell(text, f"{low} … {high}", tone, key=interval.mean)
+    text = signed(value) if compared else f"{100 * value:.2f}"
+    return Cell(text, f"{low} … {high}", tone, key=float(value))

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from longtail.errors import DataError
+from longtail.reports.axes import group_colours
 from longtail.reports.comparison import Comparison
 
 _LONGEST_SIDE = 420
@@ -27,6 +28,7 @@ class Swatch:
     name: str
     group: str
     colour: str
+    of: str  # the class itself, where ``name`` says more
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,24 @@ def picture_rows(comparison: Comparison) -> list[PictureRow]:
     return rows
 
 
+def failure_rows(comparison: Comparison) -> list[PictureRow]:
+    """Pictures of the failures of every class of the run in focus that has any, with its training examples last."""
+    colours = dict(zip(comparison.groups.names, group_colours(comparison.groups.names), strict=True))
+    rows = []
+    for name, failures in comparison.focus.failures.items():
+        if name not in comparison.class_names:
+            raise DataError(f"pictures of a class {name!r} that the results do not have", fix=_FIX)
+        group = comparison.group_name(comparison.class_names.index(name))
+        shown = [(f"{f.sort}: {f.words}" if f.words else f.sort, f"data:image/jpeg;base64,{f.jpeg}") for f in failures]
+        rows.append(PictureRow(name, shown, [Swatch(name, group, colours[group], name)]))
+    return rows
+
+
 def swatch(comparison: Comparison, index: int, words: str, palette: np.ndarray) -> Swatch:
     """``words`` on a class, with its group and its colour."""
-    return Swatch(words, comparison.group_name(index), f"#{palette[index].tobytes().hex()}")
+    return Swatch(
+        words, comparison.group_name(index), f"#{palette[index].tobytes().hex()}", comparison.class_names[index]
+    )
 
 
 def read_index(folder: Path, num_classes: int) -> tuple[dict[str, Any], np.ndarray]:

@@ -12,7 +12,7 @@ from longtail.reports import advice, detection_plots, error_plots, error_tables,
 from longtail.reports.certainty import FEWEST_IMAGES
 from longtail.reports.comparison import Comparison
 from longtail.reports.dial import dial_curves
-from longtail.reports.pictures import picture_rows
+from longtail.reports.pictures import failure_rows, picture_rows
 from longtail.reports.tables import Tone, percent, signed, tone
 
 Kind = Literal["cards", "heading", "table", "long_table", "filtered", "plot", "pictures", "provenance"]
@@ -178,6 +178,15 @@ def changes(comparison: Comparison) -> Section | None:
     return _section("changes", "Gains and losses", lead, *blocks)
 
 
+def failures(comparison: Comparison) -> Section | None:
+    """Pictures of failures."""
+    lead = (
+        "The classes that lose most, each with its surest false positives and confusions, what was missed of it, and "
+        "training examples. Orange: what was found; green: what is there. Click a class anywhere to see it alone."
+    )
+    return _section("failures", "Failures in pictures", lead, ("pictures", failure_rows(comparison)))
+
+
 def qualitative(comparison: Comparison) -> Section | None:
     """Pictures."""
     lead = "Colours are classes; below each row are the rarest classes of its truth. "
@@ -267,6 +276,7 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     confusions,
     operating_points,
     helping,
+    failures,
     changes,
     qualitative,
     experts,
@@ -333,7 +343,8 @@ def _difference(comparison: Comparison) -> str:
         ends = " … ".join(f"{100 * end:+.2f}".replace("-", "−") for end in (interval.low, interval.high))
         told = certainty.told(method.label, metric, group)
         verdict = ("better" if interval.low > 0 else "worse") if told else "not told from chance"
-        words += f" {group.capitalize()} {metric} {signed(interval.mean)} ({ends}): {verdict}."
+        gain = method.score(metric, group) - base.score(metric, group)
+        words += f" {group.capitalize()} {metric} {signed(gain)} ({ends}): {verdict}."
     if certainty.images < FEWEST_IMAGES:
         words += f" {certainty.images} images are too few to tell methods apart."
     return f" Against {base.label}, with 95 % intervals:{words}"

@@ -387,7 +387,7 @@ def score_cell(value: float | None, digits: int = 1) -> Cell:
     return Cell(percent(value, digits), key=None if value is None or not np.isfinite(value) else float(value))
 
 
-def count_cell(value: float) -> Cell:
+def count_cell(value: float | int | np.integer) -> Cell:
     """A whole number."""
     return Cell(f"{int(value):,}", key=int(value))
 

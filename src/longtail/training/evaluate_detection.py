@@ -11,6 +11,9 @@ from torch import Tensor
 from longtail.datasets.base import DetectionDataset, DetectionSample
 from longtail.detection.method import DetectionMethod
 from longtail.detection.recording import StageRecorder
+from longtail.diagnosis.failure_file import save_failures
+from longtail.diagnosis.failures import object_failures
+from longtail.diagnosis.photos import photos_of
 from longtail.distributed import all_gather_objects, broadcast_object, is_main_process, world_size
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
@@ -49,6 +52,7 @@ def evaluate_detection(
     recording: str | Path | None = None,
     pictures: int = 6,
     pictures_dir: str | Path | None = None,
+    training: DetectionDataset | None = None,
     limit: int | None = None,
     progress: bool = False,
     data: dict[str, Any] | None = None,
@@ -77,6 +81,7 @@ def evaluate_detection(
             the network.
         pictures: How many images to draw, those with most of the rarest classes.
         pictures_dir: Where to draw them; none are drawn where not given.
+        training: Training images, for examples next to the pictures of failures.
         limit: Look at the first images only.
         progress: Show a bar on a terminal.
         data: What ``Results.data`` says besides images and fingerprint.
@@ -127,6 +132,10 @@ def evaluate_detection(
     if diagnosis is not None:
         diagnosis.merge(all_gather_objects(diagnosis.state))
         images = {names[0]: diagnosis.complete(predictions[names[0]], groups)}
+        if pictures_dir is not None and pictures and is_main_process() and diagnosis.errors is not None:
+            examples = None if training is None else (DetectionTruth.from_dataset(training), photos_of(training))
+            drawn = object_failures(truth, diagnosis.errors, photos_of(dataset), examples)
+            save_failures(drawn, pictures_dir)
     federated = rules.get("federated")
     return Results(
         task="detection",

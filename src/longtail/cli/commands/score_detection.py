@@ -41,6 +41,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--thresholds", type=str | None, default=None, help="file for the thresholds of the best F1, for `predict`"
     )
+    parser.add_argument("--images", type=str | None, default=None, help="folder of the photographs, for pictures")
+    parser.add_argument(
+        "--train", type=str | None, default=None, help="annotation file of the training split, for pictures"
+    )
+    parser.add_argument("--train_images", type=str | None, default=None, help="its photographs, where not in --images")
     add_output_arguments(parser)
 
 
@@ -49,15 +54,16 @@ def run(arguments: Namespace) -> int:
     from longtail.cli.show import save_and_show
     from longtail.metrics.operating_points import save_thresholds
 
-    results = scored(arguments)
-    save_and_show(results, arguments)
+    drawn: dict[str, Any] = {}
+    results = scored(arguments, _drawing(arguments, drawn))
+    save_and_show(results, arguments, drawn.get(results.method, {}))
     if arguments.thresholds:
         save_thresholds(results.own.extra["operating_points"], results.class_names, arguments.thresholds)
     return 0
 
 
-def scored(arguments: Namespace) -> Any:
-    """The scores of all files, as ``Results``."""
+def scored(arguments: Namespace, looked_at: Any = None) -> Any:
+    """The scores of all files, as ``Results``; for ``looked_at`` see ``score_detections``."""
     from longtail.metrics.score_detections import score_detections
 
     files = list(arguments.detections)
@@ -73,7 +79,36 @@ def scored(arguments: Namespace) -> Any:
         edges=arguments.edges,
         max_detections=arguments.max_detections,
         name=arguments.name,
+        looked_at=looked_at,
     )
+
+
+def _drawing(arguments: Namespace, drawn: dict[str, Any]) -> Any:
+    """What draws the failures of each file into ``drawn``; None without photographs.
+
+    Raises:
+        ConfigError: Training annotations are given without photographs, or are of other classes.
+    """
+    from longtail.diagnosis.failures import object_failures
+    from longtail.diagnosis.photos import photos_in
+    from longtail.errors import ConfigError
+    from longtail.metrics.detection_truth import DetectionTruth
+
+    if arguments.images is None:
+        if arguments.train or arguments.train_images:
+            raise ConfigError("--train or --train_images without --images", fix="name the folder of the photographs")
+        return None
+
+    def draw(name: str, truth: Any, errors: Any) -> None:
+        training = None
+        if arguments.train is not None:
+            examples = DetectionTruth(arguments.train)
+            if examples.class_names != truth.class_names:
+                raise ConfigError(f"{arguments.train} has other classes", fix="give the same data set's training split")
+            training = (examples, photos_in(arguments.train_images or arguments.images, examples))
+        drawn[name] = object_failures(truth, errors, photos_in(arguments.images, truth), training)
+
+    return draw
 
 
 def _check(arguments: Namespace, files: list[str]) -> None:

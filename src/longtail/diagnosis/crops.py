@@ -1,0 +1,78 @@
+"""Small pictures of single objects and regions, with some of what is around them."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_SIDE = 168  # pixels of the longer side of a crop
+_AROUND = 0.45  # share of an object's longer side that is shown around it
+_LEAST = 24  # pixels of a photograph that a crop shows at least
+_QUALITY = 78
+FOUND, TRUE = (224, 103, 42), (60, 200, 130)  # colours of what a model found, and of what is there
+
+
+def crop_box(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Part of a photograph to show for a box: left, top, right, bottom, within the photograph.
+
+    Args:
+        box: xyxy in pixels.
+        size: (width, height) of the photograph.
+    """
+    x0, y0, x1, y1 = box
+    width, height = size
+    margin = max(_AROUND * max(x1 - x0, y1 - y0), (_LEAST - max(x1 - x0, y1 - y0)) / 2, 2.0)
+    left, right = max(0, int(x0 - margin)), min(width, int(np.ceil(x1 + margin)))
+    top, bottom = max(0, int(y0 - margin)), min(height, int(np.ceil(y1 + margin)))
+    left, top = min(left, width - 1), min(top, height - 1)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def draw_boxes(
+    photo: Image.Image,
+    shown: Sequence[float],
+    boxes: Sequence[tuple[Sequence[float], tuple[int, int, int]]],
+) -> Image.Image:
+    """A crop around a box, with boxes drawn.
+
+    Args:
+        photo: RGB.
+        shown: Box to show, xyxy.
+        boxes: (box, colour) of what to draw.
+    """
+    part = crop_box(shown, photo.size)
+    picture = photo.crop(part)
+    scale = _SIDE / max(picture.size)
+    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    pen = ImageDraw.Draw(picture)
+    for (x0, y0, x1, y1), colour in boxes:
+        corners = [((x - part[0]) * scale, (y - part[1]) * scale) for x, y in ((x0, y0), (max(x0, x1), max(y0, y1)))]
+        pen.rectangle([*corners[0], *corners[1]], outline=colour, width=2)
+    return picture
+
+
+def draw_region(photo: Image.Image, region: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
+    """A crop around the pixels of a region, with the region tinted.
+
+    Args:
+        photo: RGB.
+        region: bool (h, w) of the photograph's size, not empty.
+        colour: Of the tint.
+    """
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    part = crop_box((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), photo.size)
+    pixels = np.asarray(photo.crop(part)).astype(np.float32)
+    inside = region[part[1] : part[3], part[0] : part[2]]
+    pixels[inside] = 0.55 * pixels[inside] + 0.45 * np.array(colour, dtype=np.float32)
+    picture = Image.fromarray(pixels.round().astype(np.uint8))
+    scale = _SIDE / max(picture.size)
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+
+
+def as_jpeg(picture: Image.Image) -> str:
+    """A picture as JPEG, in base64."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "jpeg", quality=_QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()
