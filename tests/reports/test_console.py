@@ -3,9 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
+from longtail.reports.cells import Cell, Table
 from longtail.reports.comparison import Comparison
 from longtail.reports.console import print_table
-from longtail.reports.tables import Cell, Table, expert_table, group_tables
+from longtail.reports.tables import expert_table, group_tables
 from support.fake_runs import make_results, write_run
 
 

@@ -6,8 +6,8 @@ import io
 import pytest
 
 from longtail.reports import export
+from longtail.reports.cells import Cell, Table
 from longtail.reports.comparison import Comparison
-from longtail.reports.tables import Cell, Table
 from support.fake_runs import make_detection_results, make_results, write_run
 
 TABLE = Table(

@@ -4,7 +4,7 @@ import io
 import pytest
 
 from longtail.metrics.results import Prediction
-from longtail.reports import tables
+from longtail.reports import cells, tables
 from longtail.reports.comparison import Comparison
 from longtail.reports.html import class_csv
 from support.fake_runs import make_detection_results, make_results, write_run
@@ -117,12 +117,12 @@ def test_undefined_scores_are_dashes(tmp_path):
 
 
 def test_formats():
-    assert tables.percent(0.12345) == "12.35"
-    assert tables.percent(None) == tables.percent(float("nan")) == "–"
-    assert tables.signed(-0.0123) == "−1.23"
-    assert tables.signed(0.00001) == tables.signed(-0.00001) == "±0.00"
-    assert tables.signed(float("nan")) == ""
-    assert [tables.tone(gain) for gain in (0.001, -0.001, 0.00004, float("nan"))] == ["good", "bad", "muted", "muted"]
+    assert cells.percent(0.12345) == "12.35"
+    assert cells.percent(None) == cells.percent(float("nan")) == "–"
+    assert cells.signed(-0.0123) == "−1.23"
+    assert cells.signed(0.00001) == cells.signed(-0.00001) == "±0.00"
+    assert cells.signed(float("nan")) == ""
+    assert [cells.tone(gain) for gain in (0.001, -0.001, 0.00004, float("nan"))] == ["good", "bad", "muted", "muted"]
 
 
 def test_csv_holds_every_value(comparison):

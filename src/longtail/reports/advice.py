@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from longtail.reports.cells import Cell, Table, count_cell, score_cell
 from longtail.reports.comparison import Comparison
 from longtail.reports.error_tables import numbers
-from longtail.reports.tables import Cell, Table, class_cells, count_cell, score_cell
+from longtail.reports.tables import class_cells
 
 _FAILING = 0.5  # of the mean over all classes
 _SHOWN = 40

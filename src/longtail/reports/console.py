@@ -5,7 +5,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from longtail.reports.tables import Cell, Table
+from longtail.reports.cells import Cell, Table
 
 _STYLES = {"good": "green", "bad": "red", "muted": "dim", "": "dim"}
 

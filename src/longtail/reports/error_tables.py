@@ -7,9 +7,10 @@ import numpy as np
 
 from longtail.metrics.draws import ALL, Interval
 from longtail.metrics.group_means import group_means, mean
+from longtail.reports.cells import Cell, Table, Tone, count_cell, score_cell, signed
 from longtail.reports.certainty import FEWEST_IMAGES
 from longtail.reports.comparison import Comparison, Entry
-from longtail.reports.tables import Cell, Table, Tone, class_cells, count_cell, score_cell, signed
+from longtail.reports.tables import class_cells
 
 _MINUS = "−"
 _WORST = 40  # classes of a table on the page

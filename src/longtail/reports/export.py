@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from longtail.errors import ConfigError
 from longtail.files import make_folder, write_text
 from longtail.reports import advice, error_tables, tables
+from longtail.reports.cells import Cell, Table
 from longtail.reports.comparison import Comparison
-from longtail.reports.tables import Cell, Table
 
 if TYPE_CHECKING:
     import pandas

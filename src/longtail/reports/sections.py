@@ -9,11 +9,11 @@ import numpy as np
 
 from longtail.metrics.draws import ALL
 from longtail.reports import advice, detection_plots, error_plots, error_tables, plots, tables
+from longtail.reports.cells import Tone, percent, signed, tone
 from longtail.reports.certainty import FEWEST_IMAGES
 from longtail.reports.comparison import Comparison
 from longtail.reports.dial import dial_curves
 from longtail.reports.pictures import failure_rows, picture_rows
-from longtail.reports.tables import Tone, percent, signed, tone
 
 Kind = Literal["cards", "heading", "table", "long_table", "filtered", "plot", "pictures", "provenance"]
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from longtail.reports.cells import Cell, Table, Tone
 from longtail.reports.curve import Series, curve_svg
 from longtail.reports.sections import Block, Section
-from longtail.reports.tables import Cell, Table, Tone
 from longtail.reproduce.outcome import Outcome
 
 _TONES: dict[str | None, Tone] = {"holds": "good", "contradicted": "bad"}
