@@ -8,10 +8,11 @@ from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.detection.backbones.pyramid import PyramidBackbone, build_backbone
 from longtail.detection.cascade import Cascade
 from longtail.detection.cascade_rcnn import CascadeDetector
-from longtail.detection.config import CascadeConfig
+from longtail.detection.config import CascadeConfig, is_cascade
 from longtail.detection.htc import HybridTaskCascade
 from longtail.detection.rpn import ProposalNetwork
 from longtail.detection.stage import CLASSIFIERS, ClassifierFactory, StageLoss, StageLosses
+from longtail.detection.staged import StagedDetector
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 
@@ -57,6 +58,36 @@ def build_cascade(
     heads = kind(config, backbone.channels, backbone.strides[:-1], class_losses, _classifier(classifier, class_losses))
     proposals = ProposalNetwork(backbone.channels, backbone.strides, config.proposals, config.crowd_overlap)
     return CascadeDetector(backbone, proposals, heads, ensembles)
+
+
+def build_staged_detector(
+    name: str = "cascade",
+    *,
+    num_classes: int,
+    losses: StageLoss | Sequence[StageLoss] | None = None,
+    **settings: Any,
+) -> StagedDetector:
+    """Any detector of stages from settings alone.
+
+    Args:
+        name: ``cascade``, ``htc``, or ``transformers:`` and a model type, a folder or a name of the Hub.
+        num_classes: Number of foreground classes C.
+        losses: Classification losses of a cascade, see ``build_cascade``.
+        **settings: Arguments of ``build_detector`` or ``queries.build.build_query_detector``.
+
+    Raises:
+        ConfigError: An unknown name or setting, or a loss for a detector that keeps its own.
+    """
+    if is_cascade(name):
+        return build_detector(name, num_classes=num_classes, losses=losses, **settings)
+    from longtail.detection.queries.build import build_query_detector
+
+    if losses is not None:
+        raise ConfigError(
+            f"{name} keeps its own classification loss",
+            fix="leave method.loss out; mec is mixed with the detector's own",
+        )
+    return build_query_detector(name.partition(":")[2], num_classes, **settings)
 
 
 def build_detector(

@@ -25,6 +25,11 @@ class StageConfig:
     weight: float = 1.0
 
 
+def is_cascade(name: str) -> bool:
+    """Whether a detector of that name has the stages of a cascade, with IoU thresholds."""
+    return not name.startswith("transformers:")
+
+
 def stages(
     ious: tuple[float, ...] = (0.5, 0.6, 0.7), weights: tuple[float, ...] | None = None
 ) -> tuple[StageConfig, ...]:

@@ -186,32 +186,72 @@ class DetectorConfig:
     """The detector that the method makes long-tail aware.
 
     Args:
-        name: cascade (Cascade R-CNN) or htc (Hybrid Task Cascade)
-        dialect: whose cascade: mmdetection (the paper's) or detectron2
-        backbone: torchvision/NAME, mit_b0 … mit_b5, or any hierarchical model of timm
+        name: cascade (Cascade R-CNN), htc (Hybrid Task Cascade), or transformers:SOURCE, where SOURCE is a model type
+            (rt_detr, rt_detr_v2, d_fine, deformable_detr, detr, conditional_detr, mask2former, maskformer), a folder with
+            a config.json, or a name of the Hub
+        dialect: whose cascade: mmdetection or detectron2; of cascade and htc [mmdetection, the paper's]
+        backbone: torchvision/NAME, mit_b0 … mit_b5, or any hierarchical model of timm [torchvision/resnet50; of
+            transformers:SOURCE its own]
         weights: file of backbone weights, `pretrained` for those that its library recommends, or a name of torchvision's
-            such as IMAGENET1K_V1; random when not given
+            such as IMAGENET1K_V1; random when not given. Of transformers:SOURCE without a backbone: a file or folder of
+            the whole detector, or `pretrained` for SOURCE's
         backbone_options: further arguments of the backbone (norm, frozen_stages, deformable_stages, channels …)
         ious: IoU threshold of every stage; 0.5, 0.6 … for as many stages as groups when not given
-        classifier: linear, cosine (normalised) or deconfound (normalised, total direct effect)
-        options: further fields of CascadeConfig, such as {samples: 256, postprocess: {max_detections: 100}}
+        classifier: linear, cosine (normalised) or deconfound (normalised, total direct effect); of cascade and htc [linear]
+        options: further fields of CascadeConfig, such as {samples: 256, postprocess: {max_detections: 100}}; of
+            transformers:SOURCE fields of its configuration, and image_size, separate_classifiers and postprocess
     """
 
-    name: Literal["cascade", "htc"] = "cascade"
-    dialect: Literal["mmdetection", "detectron2"] = "mmdetection"
-    backbone: str = "torchvision/resnet50"
+    name: str = "cascade"
+    dialect: Literal["mmdetection", "detectron2"] | None = None
+    backbone: str | None = None
     weights: str | None = None
     backbone_options: dict[str, Any] = field(default_factory=dict)
     ious: tuple[float, ...] | None = None
-    classifier: Literal["linear", "cosine", "deconfound"] = "linear"
+    classifier: Literal["linear", "cosine", "deconfound"] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.from_transformers:
+            for option in ("dialect", "ious", "classifier"):
+                if getattr(self, option) is not None:
+                    raise ConfigError(
+                        f"model.{option} with model.name {self.name}", fix="leave it out: it is of cascade and htc"
+                    )
+            return
         one_of("model.name", self.name, ("cascade", "htc"))
-        one_of("model.dialect", self.dialect, ("mmdetection", "detectron2"))
-        one_of("model.classifier", self.classifier, ("linear", "cosine", "deconfound"))
+        one_of("model.dialect", self.dialect or "mmdetection", ("mmdetection", "detectron2"))
+        one_of("model.classifier", self.classifier or "linear", ("linear", "cosine", "deconfound"))
         for iou in self.ious or ():
             within("model.ious", iou, 0, 1)
+
+    @property
+    def from_transformers(self) -> bool:
+        """Whether the detector is one of transformers."""
+        return self.name.startswith("transformers:")
+
+    def settings(self, num_classes: int) -> dict[str, Any]:
+        """Settings that build the detector, as ``Detector`` takes them.
+
+        Args:
+            num_classes: Number of foreground classes C.
+        """
+        options = dict(self.options)
+        if not self.from_transformers:
+            weights = {} if self.weights is None else {"weights": self.weights}
+            return {
+                "name": self.name,
+                "dialect": self.dialect or "mmdetection",
+                "backbone": self.backbone or "torchvision/resnet50",
+                "backbone_options": {**self.backbone_options, **weights},
+                "classifier": self.classifier or "linear",
+                **({} if self.ious is None else {"ious": list(self.ious)}),
+                **options,
+            }
+        from longtail.detection.queries.build import source_settings
+
+        of_backbone = None if self.backbone is None else {"name": self.backbone, **self.backbone_options}
+        return source_settings(self.name.partition(":")[2], num_classes, options, self.weights, of_backbone)
 
 
 @dataclass

@@ -29,14 +29,14 @@ def build_detection_method(
     frequency: ClassFrequency | None = None,
     **options: Any,
 ) -> "StagedDetector":
-    """A detection method: the plain cascade, or the multi-expert one.
+    """A detection method: the plain detector, or the multi-expert one.
 
     Args:
         method: ``MecConfig(overall_weight=0.5)``, or the method's name with ``options``: ``baseline``,
             ``calibration_head``, ``mec``, or the dotted path of your own.
-        groups: Groups of the classes by training instances, rarest first; one per stage for ``mec``.
-        detector: Arguments of ``detection.build_detector``. Without ``ious`` there are as many stages as groups, with
-            thresholds 0.5, 0.6, ….
+        groups: Groups of the classes by training instances, rarest first; one per stage of a cascade for ``mec``.
+        detector: Arguments of ``detection.build_staged_detector``. Without ``ious`` a cascade has as many stages as
+            groups, with thresholds 0.5, 0.6, ….
         frequency: Counts of the training split, for losses and for ensembles that calibrate.
         options: Options of the named method (``longtail info mec``), all plain JSON values.
 

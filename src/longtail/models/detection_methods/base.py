@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longtail.components import ComponentSettings, Spec
+from longtail.detection.config import is_cascade
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 
@@ -30,24 +31,26 @@ class DetectionMethodConfig(ComponentSettings, ABC):
         """The method.
 
         Args:
-            detector: Arguments of ``detection.build_detector``.
+            detector: Arguments of ``detection.build_staged_detector``.
             groups: Groups of the classes, rarest first.
             frequency: Counts of the training split.
         """
 
 
 def detector_settings(detector: Mapping[str, Any], groups: CategoryGroups) -> dict[str, Any]:
-    """Arguments of ``build_detector``, with as many stages as groups unless ``ious`` are given.
+    """Arguments of ``build_staged_detector``; a cascade has as many stages as groups unless ``ious`` are given.
 
     Raises:
         ConfigError: More groups than thresholds, or another number of classes than that of the groups.
     """
-    if groups.num_groups > len(_IOUS) and "ious" not in detector:
+    cascade = is_cascade(detector.get("name", "cascade"))
+    if cascade and groups.num_groups > len(_IOUS) and "ious" not in detector:
         raise ConfigError(
             f"{groups.num_groups} groups, and IoU thresholds for at most {len(_IOUS)} stages",
             fix="give ious, one threshold for each stage, or fewer groups (data.groups)",
         )
-    settings = {"ious": _IOUS[: groups.num_groups], "num_classes": groups.num_classes, **detector}
+    ious = {"ious": _IOUS[: groups.num_groups]} if cascade else {}
+    settings: dict[str, Any] = {**ious, "num_classes": groups.num_classes, **detector}
     if settings["num_classes"] != groups.num_classes:
         raise ConfigError(
             f"a detector of {settings['num_classes']} classes for groups of {groups.num_classes}",

@@ -17,7 +17,8 @@ class BaselineConfig(DetectionMethodConfig):
     """The detector as it is. A cascade's own prediction is the plain average of its dialect, a DETR's its last layer.
 
     Args:
-        loss: classification loss of every stage, by name or as {name: focal, gamma: 1}; cross-entropy when not given
+        loss: classification loss of every stage of a cascade, by name or as {name: focal, gamma: 1}; cross-entropy when
+            not given
         comparisons: other ensembles of the stages to evaluate, by name, such as {norcal: {name: norcal, gamma: 0.4}}
     """
 
@@ -30,14 +31,14 @@ class BaselineConfig(DetectionMethodConfig):
         """The detector."""
         import torch
 
-        from longtail.detection.build import build_detector
+        from longtail.detection.build import build_staged_detector
         from longtail.ensembles.build import check_reading
         from longtail.mec.model import named_ensembles, with_comparisons
         from longtail.mec.stages import map_stages
 
         base = stage_loss(self.loss, frequency)
-        losses = None if base is None else [base() for _ in detector["ious"]]
-        plain = build_detector(**detector, losses=losses)
+        losses = None if base is None else [base() for _ in detector.get("ious", (None,))]
+        plain = build_staged_detector(**detector, losses=losses)
         if self.comparisons:
             reading = plain.logit_reading()
             even = plain.num_stages % groups.num_groups == 0

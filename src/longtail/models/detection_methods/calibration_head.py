@@ -50,7 +50,9 @@ class CalibrationHeadConfig(DetectionMethodConfig):
         from longtail.losses.cross_entropy import CrossEntropy
         from longtail.losses.label_space import LabelSpace
 
-        kind = detector.get("classifier", "linear")
+        name, kind = detector.get("name", "cascade"), detector.get("classifier", "linear")
+        if name not in ("cascade", "htc"):
+            raise ConfigError(f"calibration_head with {name}", fix="choose cascade or htc as model.name")
         if frequency is None:
             raise ConfigError(
                 "calibration_head without a frequency", fix="pass frequency=, the counts of the training split"

@@ -132,21 +132,12 @@ class DetectionTask(DataTask):
 
     def build_model(self, dataset: DetectionDataset) -> Detector:
         """The detector, untrained."""
-        config, model = self.config, self.config.model
-        options = dict(model.options)
-        if not self.has_masks:
-            options.setdefault("masks", "none")
-        weights = {} if model.weights is None else {"weights": model.weights}
+        config = self.config
+        model = config.model.settings(dataset.classes.num_classes)
+        if not self.has_masks and not config.model.from_transformers:
+            model.setdefault("masks", "none")
         return Detector(
-            model={
-                "name": model.name,
-                "dialect": model.dialect,
-                "backbone": model.backbone,
-                "backbone_options": {**model.backbone_options, **weights},
-                "classifier": model.classifier,
-                **({} if model.ious is None else {"ious": list(model.ious)}),
-                **options,
-            },
+            model=model,
             method=config.method.to_dict(),
             input={
                 **_normalisation(config),
@@ -231,7 +222,9 @@ class DetectionTask(DataTask):
     def model_words(self) -> str:
         """The detector in words."""
         model = self.config.model
-        return f"{model.name} of {model.dialect}, {model.backbone}"
+        if model.from_transformers:
+            return model.name if model.backbone is None else f"{model.name}, {model.backbone}"
+        return f"{model.name} of {model.dialect or 'mmdetection'}, {model.backbone or 'torchvision/resnet50'}"
 
 
 def _prepared(augment: Callable, sample: Any, drawn_for: int | None) -> tuple[Tensor, dict[str, Tensor]]:
