@@ -53,20 +53,21 @@ def draw_boxes(
     return picture
 
 
-def draw_region(photo: Image.Image, region: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
-    """A crop around the pixels of a region, with the region tinted.
+def draw_region(
+    photo: Image.Image, box: tuple[int, int, int, int], inside: np.ndarray, colour: tuple[int, int, int]
+) -> Image.Image:
+    """A crop around a region of pixels, with the region tinted.
 
     Args:
         photo: RGB.
-        region: bool (h, w) of the photograph's size, not empty.
+        box: Rectangle that holds the region: left, top, right, bottom.
+        inside: bool, the rectangle at any resolution.
         colour: Of the tint.
     """
-    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
-    part = crop_box((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), photo.size)
-    pixels = np.asarray(photo.crop(part)).astype(np.float32)
-    inside = region[part[1] : part[3], part[0] : part[2]]
-    pixels[inside] = 0.55 * pixels[inside] + 0.45 * np.array(colour, dtype=np.float32)
-    picture = Image.fromarray(pixels.round().astype(np.uint8))
+    left, top, right, bottom = crop_box(box, photo.size)
+    picture = photo.crop((left, top, right, bottom))
+    tint = Image.fromarray((inside * 115).astype(np.uint8)).resize((box[2] - box[0], box[3] - box[1]))
+    picture.paste(Image.new("RGB", tint.size, colour), (box[0] - left, box[1] - top), tint)
     scale = _SIDE / max(picture.size)
     return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
 

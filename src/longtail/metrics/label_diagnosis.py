@@ -14,6 +14,7 @@ from longtail.metrics.confusion import confusion_matrix
 from longtail.metrics.image_counts import ImageCounts
 from longtail.metrics.image_scores import ImageScores
 from longtail.metrics.label_bands import BAND, BandCounts, count_bands
+from longtail.metrics.label_regions import LargestRegions, Region
 from longtail.metrics.results import Prediction
 from longtail.metrics.shown_classes import shown_classes
 
@@ -34,14 +35,16 @@ class LabelDiagnosis:
         self.boundary = np.zeros((2, num_classes), dtype=np.int64)
         self.names: list[str] = []
         self.counts: list[np.ndarray] = []
+        self.regions = LargestRegions()
 
     def look(self, prediction: Integer[Tensor, "h w"], truth: Integer[Tensor, "h w"]) -> tuple[Tensor, BandCounts]:
         """Confusion matrix and bands of one image, to ``add`` in the order of the images."""
         matrix = confusion_matrix(prediction, truth, self.num_classes, self.ignore_index)
         return matrix, count_bands(prediction.cpu().numpy(), truth.cpu().numpy(), self.num_classes, self.ignore_index)
 
-    def add(self, name: str, matrix: Tensor, bands: BandCounts) -> None:
-        """Take what ``look`` found."""
+    def add(self, name: str, matrix: Tensor, bands: BandCounts, regions: list[Region] | None = None) -> None:
+        """Take what ``look`` found, and the regions of wrong pixels where they are to be shown."""
+        self.regions.add(regions or [])
         self.names.append(name)
         self.counts.append(np.stack([v.cpu().numpy() for v in (matrix.diagonal(), matrix.sum(1), matrix.sum(0))]))
         self.band += bands.confusion
@@ -51,6 +54,7 @@ class LabelDiagnosis:
         """Replace what was taken by what these took, each of other images."""
         self.names = [name for part in parts for name in part.names]
         self.counts = [counts for part in parts for counts in part.counts]
+        self.regions.merge([part.regions for part in parts])
         self.band = np.sum([part.band for part in parts], axis=0)
         self.boundary = np.sum([part.boundary for part in parts], axis=0)
 

@@ -24,6 +24,7 @@ from longtail.frequency.label_image import class_ids, label_values, open_label
 from longtail.metrics.by_group import segmentation_prediction
 from longtail.metrics.label_bands import BandCounts, count_bands
 from longtail.metrics.label_diagnosis import LabelDiagnosis
+from longtail.metrics.label_regions import Region, wrong_regions
 from longtail.metrics.results import Results
 from longtail.metrics.segmentation import confusion_matrix
 from longtail.progress import with_progress
@@ -54,6 +55,7 @@ def score_label_folders(
     name: str | None = None,
     workers: int | None = None,
     progress: bool = True,
+    looked_at: Callable[[LabelDiagnosis, Sequence[str]], None] | None = None,
 ) -> Results:
     """Score a folder of predicted label images against the true ones.
 
@@ -82,6 +84,7 @@ def score_label_folders(
         name: Name of the predictions; by default that of their folder.
         workers: Threads (decoding and counting run outside Python's lock); None takes all cores.
         progress: Show a progress bar on stderr if it is a terminal.
+        looked_at: Is given the regions of wrong pixels and the names of the classes, for pictures of them.
 
     Returns:
         Results with one prediction; ``save`` writes them as ``results.json``.
@@ -107,7 +110,7 @@ def score_label_folders(
         raise ConfigError("a label format without classes", fix="pass classes")
     truth = labels if isinstance(labels, Mapping) else _files(Path(labels), label_suffix)
     pairs = _pairs(truth, _files(predictions, prediction_suffix), folder, predictions)
-    rule = _Rule(names, ignore_index, label_format)
+    rule = _Rule(names, ignore_index, label_format, looked_at is not None)
     confusion, ignored, fingerprint, diagnosis = _count(pairs, rule, workers, progress)
     if names is None:
         names = tuple(f"class_{i}" for i in range(len(confusion)))
@@ -121,6 +124,8 @@ def score_label_folders(
     scores = segmentation_prediction(confusion, chosen, frequency)
     if diagnosis is not None:
         diagnosis.complete(scores, confusion, chosen)
+        if looked_at is not None:
+            looked_at(diagnosis, names)
     return Results(
         task="segmentation",
         method=method,
@@ -160,6 +165,7 @@ class _Rule:
     names: tuple[str, ...] | None
     ignore_index: int
     format: LabelFormat = PLAIN
+    regions: bool = False  # whether regions of wrong pixels are kept
 
     @property
     def num_classes(self) -> int | None:
@@ -191,7 +197,8 @@ class _Rule:
         bands = (
             None if self.num_classes is None else count_bands(prediction, truth, self.num_classes, self.ignore_index)
         )
-        return _Counted(matrix, bands, truth.size - int(matrix.sum()), zlib.crc32(truth.tobytes()))
+        regions = wrong_regions(pair.name, prediction, truth, self.ignore_index) if self.regions else []
+        return _Counted(matrix, bands, regions, truth.size - int(matrix.sum()), zlib.crc32(truth.tobytes()))
 
     def _truth(self, path: Path) -> np.ndarray:
         if self.format is PLAIN or self.names is None:
@@ -209,6 +216,7 @@ class _Counted(NamedTuple):
 
     matrix: Tensor
     bands: BandCounts | None
+    regions: list[Region]
     without_class: int
     checksum: int
 
@@ -232,7 +240,7 @@ def _count(
                 ignored += found.without_class
                 digest.update(f"{pair.name} {found.checksum}\n".encode())
                 if diagnosis is not None and found.bands is not None:
-                    diagnosis.add(pair.name, found.matrix, found.bands)
+                    diagnosis.add(pair.name, found.matrix, found.bands, found.regions)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from longtail.datasets.base import SegmentationDataset
+from longtail.datasets.pairs import ImageLabelPairs
+from longtail.diagnosis.failure_file import save_failures
+from longtail.diagnosis.label_failures import photos_named, region_failures
 from longtail.distributed import all_gather_objects, is_main_process
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
@@ -52,6 +55,7 @@ def evaluate_segmentation(
     diagnose: bool = True,
     pictures: int = 6,
     pictures_dir: str | Path | None = None,
+    training: SegmentationDataset | None = None,
     recording: str | Path | None = None,
     limit: int | None = None,
     progress: bool = False,
@@ -80,6 +84,7 @@ def evaluate_segmentation(
         pictures: How many images to write, those with most of the rarest classes.
         pictures_dir: Where to write them; none are written where not given.
         recording: Folder in which to record the experts' logits, for ``score_experts``; needs a ``Segmenter``.
+        training: Training images, for examples next to the pictures of failures.
         limit: Look at the first images only.
         progress: Show a bar on a terminal.
         data: Other entries of ``Results.data`` than split, images and fingerprint.
@@ -135,7 +140,8 @@ def evaluate_segmentation(
                     maps = _recorded_maps(method, images.to(device), target, recorder)
                 labels = scores.add(maps, target)
                 for place, name in enumerate(names if diagnosis is not None else ()):
-                    diagnosis.add(name, *diagnosis.look(labels[own][place], target[place]))  # type: ignore[union-attr]
+                    regions = [] if book is None else _regions(method, name, labels[own][place], target[place])
+                    diagnosis.add(name, *diagnosis.look(labels[own][place], target[place]), regions)  # type: ignore[union-attr]
                 if book is not None:
                     book.consider(indices, names, target, labels)
     if book is not None:
@@ -144,6 +150,9 @@ def evaluate_segmentation(
     if diagnosis is not None:
         diagnosis.merge(all_gather_objects(diagnosis))
         diagnosis.complete(predictions[own], scores.confusion[own].compute(), groups)
+        if book is not None and isinstance(dataset, ImageLabelPairs) and is_main_process():
+            photo = photos_named({name: image for name, image, _ in dataset.pairs})
+            save_failures(region_failures(diagnosis, dataset.classes.names, photo, training), book.folder)
     told = {**(data or {}), "images": size, "fingerprint": dataset.fingerprint}
     if recorder is not None and isinstance(segmenter, Segmenter) and is_main_process():
         describe_recording(recorder.folder, segmenter, told)

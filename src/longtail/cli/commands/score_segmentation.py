@@ -20,6 +20,9 @@ def add_arguments(parser: Parser) -> None:
 
     parser.add_argument("--data", type=str | None, default=None, help="data set with the labels, cityscapes:ROOT …")
     parser.add_argument("--split", type=str, default="val", help="split of the data set")
+    parser.add_argument(
+        "--train_split", type=str | None, default=None, help="split of examples for the report's pictures"
+    )
     parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
     parser.add_argument("--labels", type=str | None, default=None, help="folder of true label images, without --data")
     parser.add_argument(
@@ -53,12 +56,14 @@ def run(arguments: Namespace) -> int:
     """Score and print."""
     from longtail.cli.show import save_and_show
 
-    save_and_show(scored(arguments), arguments)
+    drawn: dict[str, Any] = {}
+    results = scored(arguments, drawn)
+    save_and_show(results, arguments, drawn)
     return 0
 
 
-def scored(arguments: Namespace) -> Any:
-    """The scores, as ``Results``; what is doubtful goes to stderr.
+def scored(arguments: Namespace, drawn: dict[str, Any] | None = None) -> Any:
+    """The scores, as ``Results``; what is doubtful goes to stderr, pictures of failures for a report into ``drawn``.
 
     Raises:
         ConfigError: The true labels are named twice, or not at all.
@@ -73,13 +78,14 @@ def scored(arguments: Namespace) -> Any:
             fix="give --data cityscapes:ROOT (or another data set), or the folder of label images as --labels",
         )
     _look_inside(arguments)
-    dataset = None if arguments.data is None else _dataset(arguments)
+    dataset = None if arguments.data is None else _dataset(arguments, arguments.split)
     results = score_label_folders(
         predictions=arguments.predictions,
         frequency=arguments.frequency,
         groups=_groups(arguments),
         prediction_suffix=arguments.prediction_suffix,
         name=arguments.name,
+        looked_at=_drawing(arguments, dataset, drawn) if arguments.report and dataset is not None else None,
         **(_of_folder(arguments) if dataset is None else _of_dataset(arguments, dataset)),
     )
     if dataset is not None:
@@ -95,6 +101,23 @@ def scored(arguments: Namespace) -> Any:
     return results
 
 
+def _drawing(arguments: Namespace, dataset: Any, drawn: dict[str, Any] | None) -> Any:
+    """What draws the failures of a data set whose photographs are known into ``drawn``."""
+    from pathlib import Path
+
+    from longtail.diagnosis.label_failures import photos_named, region_failures
+
+    def draw(diagnosis: Any, class_names: Any) -> None:
+        files = {name: image for name, image, _ in dataset.pairs}
+        by_photo = {Path(name).with_name(image.stem).as_posix(): image for name, image, _ in dataset.pairs}
+        training = None if arguments.train_split is None else _dataset(arguments, arguments.train_split)
+        found = region_failures(diagnosis, class_names, photos_named({**by_photo, **files}), training)
+        if drawn is not None:
+            drawn.update(found)
+
+    return draw
+
+
 def _look_inside(arguments: Namespace) -> None:
     """Of what `longtail predict` wrote, the label images, under the folder's name."""
     from pathlib import Path
@@ -107,8 +130,8 @@ def _look_inside(arguments: Namespace) -> None:
         arguments.predictions = str(labels)
 
 
-def _dataset(arguments: Namespace) -> Any:
-    """The data set with the labels.
+def _dataset(arguments: Namespace, split: str) -> Any:
+    """A split of the data set with the labels.
 
     Raises:
         ConfigError: It has no label images, or settings are given that it has itself.
@@ -123,7 +146,7 @@ def _dataset(arguments: Namespace) -> Any:
             raise ConfigError(
                 f"--{name} with --data, which says it itself", fix="leave it out, or give it in --options"
             )
-    dataset = open_dataset(arguments.data, arguments.split, labels_only=True, **data_options(arguments.options))
+    dataset = open_dataset(arguments.data, split, labels_only=True, **data_options(arguments.options))
     if not isinstance(dataset, ImageLabelPairs):
         raise ConfigError(
             f"{arguments.data} has no label images",

@@ -217,6 +217,9 @@ class SegmentationTask(DataTask):
         settings = config.evaluation
         if settings.taus and isinstance(model, Segmenter):
             arguments = {"ensembles": model.ensembles(model.dial(settings.taus)), **arguments}
+        if arguments.get("pictures"):
+            training = cls.open(config, config.data.train_split, training=True)
+            arguments["training"] = training if isinstance(training, ImageLabelPairs) else None
         return evaluate_segmentation(
             model,
             dataset,
