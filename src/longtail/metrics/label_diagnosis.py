@@ -72,7 +72,7 @@ class LabelDiagnosis:
         return ImageScores({"": ImageCounts(tuple(self.names[i] for i in order), counts)})
 
     def complete(self, prediction: Prediction, confusion: Tensor, groups: CategoryGroups) -> None:
-        """Add boundary IoU, ``flows``, ``class_pixels`` and ``shown`` to the scores of a prediction.
+        """Add boundary IoU, ``flows``, ``class_pixels``, ``class_band`` and ``shown`` to the scores of a prediction.
 
         Args:
             prediction: Scores of the same images.
@@ -85,6 +85,7 @@ class LabelDiagnosis:
         side = np.array([np.median(of[~np.isnan(of)]) if (of > 0).any() else 0.0 for of in areas.T])
         prediction.extra["shown"] = shown_classes(true > 0, side)
         prediction.extra["class_pixels"] = confusion.sum(1).tolist()
+        prediction.extra["class_band"] = self.band.sum(axis=1).tolist()
         prediction.extra["flows"] = label_flows(confusion.cpu().numpy(), self.band, groups)
 
 

@@ -78,6 +78,7 @@ class _Extra(TypedDict):
     curves: NotRequired[dict[str, dict[str, list[float | None]]]]
     flows: NotRequired[_Flows]
     class_pixels: NotRequired[list[int]]
+    class_band: NotRequired[list[int]]
     shown: NotRequired[dict[str, list[float]]]
     confusion: NotRequired[list[list[int]]]
     top_confusions: NotRequired[list[list[int]]]

@@ -13,6 +13,8 @@ from longtail.reports.tables import class_cells
 _FAILING = 0.5  # of the mean over all classes
 _SHOWN = 40
 _LEAST = 0.01  # a smaller gain is no reason to try anything
+_MORE = 1.3  # times as many pixels near a boundary as usual
+_WHOLE = 0.5  # share of a class's pixels: whole objects are lost
 _SMALL = 32  # pixels: one cell of a feature map of stride 32
 _REMEDIES = {
     "classification": "re-train the classifier alone with balanced sampling (`--train_only classifier`)",
@@ -138,14 +140,17 @@ def _of_pixels(comparison: Comparison, index: int) -> Iterator[Idea]:
     if row is None or not extra.get("class_pixels", [0])[index]:
         return
     _, called, wrong, near = row
-    share = wrong / extra["class_pixels"][index]
-    if share >= _LEAST:
-        where = "sharper maps (boundaries)" if near > wrong / 2 else "a loss or classifier that tells the two apart"
-        words = (
-            f"{_points(share)} % of its pixels are called {comparison.class_names[called]}, {100 * near / wrong:.0f} % of "
-            f"these near a boundary: {where}"
-        )
-        yield Idea(words, float(share), measured=False)
+    pixels = extra["class_pixels"][index]
+    share, usual = wrong / pixels, extra["class_band"][index] / pixels
+    if share < _LEAST:
+        return
+    at_boundaries = near / wrong > _MORE * usual and share < _WHOLE  # small objects lie near their boundary altogether
+    remedy = "sharper maps (boundaries)" if at_boundaries else "a loss or classifier that tells the two apart"
+    words = (
+        f"{_points(share)} % of its pixels are called {comparison.class_names[called]}; {100 * near / wrong:.0f} % of these "
+        f"lie near a boundary, of all its pixels {100 * usual:.0f} %: {remedy}"
+    )
+    yield Idea(words, float(share), measured=False)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """``write_report``: one self-contained HTML page."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,18 @@ def write_page(comparisons: Sequence[Comparison], out: str | Path, first: Sectio
     parts = [_part(comparison) for comparison in comparisons]
     if first is not None:
         parts[0].sections.insert(0, first)
+    colours = {name: colour for of in comparisons for name, colour in _colours(of).items()}
+    return render(parts, colours, out)
+
+
+def render(parts: Sequence[Part], colours: Mapping[str, str], out: str | Path) -> Path:
+    """Write a page of parts.
+
+    Args:
+        parts: At least one.
+        colours: Colour of each group.
+        out: See ``write_report``.
+    """
     environment = Environment(
         loader=PackageLoader("longtail.reports"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -70,11 +82,10 @@ def write_page(comparisons: Sequence[Comparison], out: str | Path, first: Sectio
         lstrip_blocks=True,
     )
     environment.filters["svg"] = Markup  # our own plots; everything else is escaped
-    names = [comparison.groups.names for comparison in comparisons]
     page = environment.get_template("report.html.j2").render(
         title=" · ".join(part.title for part in parts),
         parts=parts,
-        colours={name: colour for n in names for name, colour in zip(n, group_colours(n), strict=True)},
+        colours=colours,
         version=__version__,
     )
     path = Path(out)
@@ -82,6 +93,11 @@ def write_page(comparisons: Sequence[Comparison], out: str | Path, first: Sectio
         path = path / "report.html"
     write_text(path, page)
     return path
+
+
+def _colours(comparison: Comparison) -> dict[str, str]:
+    names = comparison.groups.names
+    return dict(zip(names, group_colours(names), strict=True))
 
 
 def _part(comparison: Comparison) -> Part:

@@ -39,11 +39,13 @@ class PictureRow:
         name: Its name.
         pictures: (heading, data URI) from left to right.
         classes: The rarest classes of its truth.
+        small: Whether the pictures are crops, to be shown small.
     """
 
     name: str
     pictures: list[tuple[str, str]]
     classes: list[Swatch]
+    small: bool = False
 
 
 def picture_rows(comparison: Comparison) -> list[PictureRow]:
@@ -78,7 +80,7 @@ def failure_rows(comparison: Comparison) -> list[PictureRow]:
             raise DataError(f"pictures of a class {name!r} that the results do not have", fix=_FIX)
         group = comparison.group_name(comparison.class_names.index(name))
         shown = [(f"{f.sort}: {f.words}" if f.words else f.sort, f"data:image/jpeg;base64,{f.jpeg}") for f in failures]
-        rows.append(PictureRow(name, shown, [Swatch(name, group, colours[group], name)]))
+        rows.append(PictureRow(name, shown, [Swatch(name, group, colours[group], name)], small=True))
     return rows
 
 
