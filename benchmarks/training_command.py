@@ -16,11 +16,14 @@ from longtail.training.segmentation_config import SegmentationConfig
 from longtail.training.tasks.data_task import DataTask
 
 SETTINGS: dict[str, Any] = {
-    "data": {"dataset": "longtail-scenes", "options": {"size": [128, 128], "num_images": 64}, "val_split": ""},
+    "data": {"dataset": "longtail-scenes", "size": [128, 128], "num_images": 64, "val_split": ""},
     "augmentation": {"crop": [128, 128], "cat_max_ratio": 1.0},
     "model": {
         "name": "deeplabv3plus",
-        "options": {"encoder": "resnet18", "output_stride": 16, "channels": 128, "auxiliary": False},
+        "encoder": "resnet18",
+        "output_stride": 16,
+        "channels": 128,
+        "auxiliary": False,
     },
     "method": {"name": "baseline"},
     "loading": {"batch_size": 4, "workers": 0},

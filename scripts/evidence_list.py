@@ -53,7 +53,7 @@ def _second(name: str, method: dict[str, Any], sampling: str = "shuffled", **opt
     changes: dict[str, Any] = {
         "train_only": "classifier",
         "method": {"comparisons": None, **method},
-        "data": {"sampling": {"by": sampling}},
+        "data": {"sampling": {"name": sampling}},
         "iterations": {"classifier": 600},
     }
     if optimiser:
@@ -122,7 +122,7 @@ EVIDENCE: dict[str, tuple[str, list[Run]]] = {
                 Run(dataset, "baseline"),
                 _pixels(dataset, "class_balanced", loss="class_balanced"),
                 _pixels(dataset, "focal", loss="focal"),
-                Run(dataset, "rare_class", "baseline", {"data": {"sampling": {"by": "rare_class"}}}),
+                Run(dataset, "rare_class", "baseline", {"data": {"sampling": {"name": "rare_class"}}}),
                 Run(dataset, "medoe"),
             )
         ],

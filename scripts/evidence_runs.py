@@ -72,7 +72,8 @@ def _train_and_score(run: Run, seed: int, folder: Path, runs: Path, start: list[
         settings["data"]["dataset"] = str(map_classes(run.dataset, runs))
     elif "LONGTAIL_DATA" in os.environ:
         settings["data"]["dataset"] = str(DATA / run.dataset)
-        settings["model"]["weights"] = str(DATA / "weights" / Path(settings["model"]["weights"]).name)
+        network = settings["model"]["backbone"] if settings["task"] == "detection" else settings["model"]
+        network["weights"] = str(DATA / "weights" / Path(network["weights"]).name)
     task, file = settings["task"], folder.with_name(folder.name + ".yaml")
     _write_yaml(settings, file)
     begun = (folder / "checkpoints" / "last.ckpt").is_file()

@@ -15,7 +15,7 @@ _PUBLIC = {
     "DetectionScorer": "longtail.metrics.detection_scorer",
     "Detector": "longtail.models.detector",
     "EncoderDecoder": "longtail.segmentation.encoder_decoder",
-    "LongTailScenes": "longtail.datasets.synthetic",
+    "LongTailScenes": "longtail.datasets.longtail_scenes",
     "LongtailError": "longtail.errors",
     "Lvis": "longtail.datasets.lvis",
     "Medoe": "longtail.medoe.model",

@@ -36,6 +36,7 @@ class Components:
         base: ``module:class`` that they derive from.
         given: Arguments that the program supplies, where a component's signature names them; all others are options.
         functions: Whether they may be builder functions, called like their file or ``build_`` and that.
+        duck: Whether a dotted path may name anything that can be called.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Components:
     base: str
     given: tuple[str, ...] = ()
     functions: bool = False
+    duck: bool = False
 
     @property
     def plural(self) -> str:
@@ -55,6 +57,13 @@ class Components:
         stems = [info.name for info in pkgutil.iter_modules(folder) if not info.ispkg]
         return [stem for stem in sorted(stems) if self._component_in(import_module(f"{self.package}.{stem}"))]
 
+    def has(self, name: str) -> bool:
+        """Whether the package holds a component of that name."""
+        stem = name.replace("-", "_")
+        if not stem.isidentifier() or find_spec(f"{self.package}.{stem}") is None:
+            return False
+        return self._component_in(import_module(f"{self.package}.{stem}")) is not None
+
     def find(self, name: str) -> Callable[..., Any]:
         """The class or function of a name or dotted path.
 
@@ -63,11 +72,10 @@ class Components:
         """
         if "." in name or ":" in name:
             return self._own(name)
-        stem = name.replace("-", "_")
-        if stem.isidentifier() and find_spec(f"{self.package}.{stem}"):
-            found = self._component_in(import_module(f"{self.package}.{stem}"))
-            if found is not None:
-                return found
+        if self.has(name):
+            found = self._component_in(import_module(f"{self.package}.{name.replace('-', '_')}"))
+            assert found is not None
+            return found
         known = self.names()
         raise ConfigError(
             f"there is no {self.kind} {name!r}",
@@ -120,7 +128,9 @@ class Components:
                 fix="give a dotted path that Python can import from here",
             ) from error
         base = self._base()
-        if not callable(found) or not (self.functions or (inspect.isclass(found) and issubclass(found, base))):
+        if not callable(found) or not (
+            self.functions or self.duck or (inspect.isclass(found) and issubclass(found, base))
+        ):
             raise ConfigError(f"{path} is no {self.kind}", fix=f"derive it from {base.__module__}.{base.__name__}")
         return found
 

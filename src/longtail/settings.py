@@ -79,7 +79,6 @@ class Section:
             default: The settings where none are given.
         """
         parser.add_class_arguments(cls, key, skip={"options", *sections_of(cls)}, fail_untyped=False)
-        parser.set_defaults({f"{key}.{name}": getattr(default, name) for name in cls.own_settings()})
 
     @classmethod
     def of(cls, values: Any, where: str = "", source: str = "", default: Any = None) -> Any:
@@ -177,6 +176,8 @@ class SettingsParser(ArgumentParser):
         known = self.options()
         if within := re.search(r"[Kk]ey \"([\w.]+)\": (.*) fix: (.*)", message):  # of settings in a list
             return f"{dotted(self.where, within[1])}: {within[2]}", within[3]
+        if plain := re.search(r"[Kk]ey \"([\w.]+)\": Unable to load config '([^']*)'", message):
+            return f"{plain[1]} is {plain[2]!r}", f"give a mapping of settings, such as {{name: {plain[2]}}}"
         unknown = re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
         word = re.search(r"unrecognized arguments: (\S+)", message)
         missing = re.search(r"[Kk]ey \"([\w.]+)\" is required|required: (\w+)", message)
@@ -214,7 +215,7 @@ class SettingsParser(ArgumentParser):
                 hint = f"{name} is an option of {', '.join(owners)}; "
             return f"{self.subject} has no option {key!r}", f"{hint}it takes {', '.join(here) or 'none'}"
         if group in self.chosen and (owners := self.chosen[group].owners(name)):
-            return f"{self.chosen[group].subject} has no option {key!r}", f"{name} is an option of {', '.join(owners)}"
+            return f"{self.chosen[group].subject} has no option {name!r}", f"{name} is an option of {', '.join(owners)}"
         lists = f"`{self.prog} --help` lists the options" if dashes else f"choose from {', '.join(here)}"
         return f"unknown setting {dashes}{dotted(self.where, key)}", hint.strip() or lists
 
@@ -260,7 +261,7 @@ def read(
     _refuse_plain_groups(target, values, where)
     heads = {key.partition(".")[0] for key in parser.options()}
     unlisted: dict[str, Any] = {}
-    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values()):
+    if takes_any(target):
         unlisted = {name: value for name, value in values.items() if name not in heads}
     for name in values:
         if name not in heads and name not in unlisted:  # jsonargparse passes one that is empty
@@ -268,6 +269,11 @@ def read(
     listed = {str(name): value for name, value in values.items() if name not in unlisted}
     found = parser.instantiate(parser.parse_object(listed, defaults=False))
     return {**vars(found), **unlisted, **sections}
+
+
+def takes_any(target: Callable[..., Any]) -> bool:
+    """Whether a class or function takes ``**options``."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
 
 
 def _default(target: Callable[..., Any], name: str) -> Any:

@@ -3,7 +3,7 @@ import pytest
 from longtail.cli import demo_runs, main
 from longtail.metrics.results import Results
 
-SMALL = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 8}}
+SMALL = {"dataset": "longtail-scenes", "size": [32, 32], "num_images": 8}
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from longtail.datasets.coco import Coco
+from longtail.datasets.longtail_scenes import LongTailScenes
 from longtail.datasets.semantic_maps import paint_semantic_map, read_semantic_map
-from longtail.datasets.synthetic import LongTailScenes
 from longtail.errors import ConfigError, DataError
 from longtail.transforms import detection_train
 from support.tiny_detection import write_coco

@@ -7,7 +7,7 @@ from longtail.errors import ConfigError
 
 from .conftest import TINY, scene
 
-BACKBONE = {"backbone": "test_resnet", "backbone_options": {"channels": 16, "frozen_stages": 0}}
+BACKBONE = {"backbone": {"name": "test_resnet", "channels": 16, "frozen_stages": 0}}
 
 
 @pytest.mark.parametrize("name", ["cascade", "htc"])
@@ -36,6 +36,7 @@ def test_as_many_outputs_as_classes_only():
         {"classifier": "cosin"},
         {"proposals": ProposalConfig(anchor_sizes=(32, 64))},
         {"backbone": "resnet5"},
+        {"backbone": {"name": "test_resnet", "chanels": 16}},
     ],
 )
 def test_unknown_settings_are_refused(wrong):

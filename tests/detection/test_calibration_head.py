@@ -65,8 +65,7 @@ def test_both_classifiers_are_read_and_the_second_is_trained(batch):
         frequency=ClassFrequency(("a", "b", "c"), images=counts, instances=counts),
         detector={
             "name": "cascade",
-            "backbone": "torchvision/mobilenet_v2",
-            "backbone_options": {"channels": 8, "frozen_stages": 0},
+            "backbone": {"name": "torchvision/mobilenet_v2", "channels": 8, "frozen_stages": 0},
             "head_channels": 16,
             "mask_channels": 8,
             "mask_convolutions": 1,

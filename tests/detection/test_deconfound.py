@@ -45,8 +45,7 @@ def test_it_knows_what_is_no_class():
         num_classes=3,
         classifier="deconfound",
         losses=seesaw,
-        backbone="torchvision/mobilenet_v2",
-        backbone_options={"channels": 8},
+        backbone={"name": "torchvision/mobilenet_v2", "channels": 8},
         head_channels=16,
     )
     classifier = detector.heads.stages[0].classifier

@@ -1,7 +1,7 @@
 import numpy as np
 
 from longtail.datasets.base import ClassInfo
-from longtail.datasets.synthetic import LongTailScenes
+from longtail.datasets.longtail_scenes import LongTailScenes
 from longtail.frequency.count_instances import count_instances
 
 

@@ -56,9 +56,8 @@ def test_method_of_a_config_is_built(path):
         model = {"name": config.model.name, **config.model.options}
     else:
         groups = CategoryGroups.by_count(frequency.counts("instances"), config.data.groups.edges)
-        chosen = ("name", "dialect", "backbone", "backbone_options", "classifier")
-        model = {name: getattr(config.model, name) for name in chosen} | config.model.options
-        model |= {} if config.model.ious is None else {"ious": list(config.model.ious)}
+        model = {name: value for name, value in config.model.to_dict().items() if value is not None}
+        model["backbone"].pop("weights", None)
         record["classes"]["ids"] = list(range(20))
     record["groups"] = {"names": list(groups.names), "members": [list(m) for m in groups.members]}
     made = (Segmenter if settings["task"] == "segmentation" else Detector)(

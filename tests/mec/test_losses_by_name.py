@@ -18,8 +18,7 @@ FREQUENCY = ClassFrequency(
     tuple("abc"), images=np.array([15, 200, 1]), instances=np.array([30, 900, 1]), num_images=300
 )
 DETECTOR = {
-    "backbone": "torchvision/mobilenet_v2",
-    "backbone_options": {"channels": 8, "frozen_stages": 0},
+    "backbone": {"name": "torchvision/mobilenet_v2", "channels": 8, "frozen_stages": 0},
     "masks": "none",
     "head_channels": 16,
     "samples": 16,

@@ -68,7 +68,7 @@ def test_round_trip(tmp_path, form):
 def test_file_of_initial_weights_is_not_needed_again(detector, tmp_path):
     torch.save(detector.method.backbone.extractor.state_dict(), tmp_path / "backbone.pth")
     arguments = detector_arguments()
-    arguments["model"]["backbone_options"]["weights"] = str(tmp_path / "backbone.pth")
+    arguments["model"]["backbone"]["weights"] = str(tmp_path / "backbone.pth")
     made = Detector(**arguments)
     key = "features.0.0.weight"
     assert torch.equal(

@@ -104,7 +104,7 @@ def test_budgets_stand_in_for_models_of_the_papers():
 def test_merging():
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}
     # options of one model are none of another's
-    assert merged({"m": {"name": "x", "options": {"p": 1}}}, {"m": {"name": "y"}}) == {"m": {"name": "y"}}
+    assert merged({"m": {"name": "x", "p": 1}}, {"m": {"name": "y"}}) == {"m": {"name": "y"}}
     first = {"a": {"b": 1}}
     merged(first, {"a": {"b": 2}})
     assert first == {"a": {"b": 1}}

@@ -50,7 +50,7 @@ def test_the_papers_schedule():
     assert city["augmentation"]["crop"] == [512, 1024]
     assert city["data"]["groups"]["sizes"] == [4, 4, 11]
     assert city["loading"]["batch_size"] == 8
-    assert city["model"]["options"]["encoder"] == "resnet101c"
+    assert city["model"]["encoder"] == "resnet101c"
     lvis = run_settings(mec, "lvis", "cascade_r50/mec", data="lvis:x", budget=budget("paper"))
     images = 100_170
     assert lvis["iterations"]["train"] == pytest.approx(20 * images / 16, rel=1e-3)
@@ -67,8 +67,8 @@ def paper_settings(key, part="lvis"):
 
 def test_the_papers_networks_begin_with_its_platforms_weights():
     """MMDetection's are torchvision's first ones (76.13 %), not the recommended ones (80.86 %)."""
-    assert paper_settings("cascade_r50/mec")["model"]["weights"] == "IMAGENET1K_V1"
-    deformable = paper_settings("htc_rs200_dcn_cosine/mec")["model"]["backbone_options"]["deformable_stages"]
+    assert paper_settings("cascade_r50/mec")["model"]["backbone"]["weights"] == "IMAGENET1K_V1"
+    deformable = paper_settings("htc_rs200_dcn_cosine/mec")["model"]["backbone"]["deformable_stages"]
     assert deformable == [3, 4, 5]
 
 

@@ -1,5 +1,6 @@
 """Detection runs that take seconds, a file of annotations, and a detector that sees the truth."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from longtail.datasets.base import DetectionDataset
-from longtail.datasets.synthetic import LongTailScenes
+from longtail.datasets.longtail_scenes import LongTailScenes
 from longtail.detection.method import DetectionMethod, Detections, StageOutputs
 from longtail.frequency import CategoryGroups
 from longtail.metrics.detection_truth import annotations_of
@@ -24,22 +25,20 @@ from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval
 SETTINGS: dict[str, Any] = {
     "data": {
         "dataset": "longtail-scenes",
-        "options": {"size": [48, 64], "num_images": 12},
+        "size": [48, 64],
+        "num_images": 12,
         "groups": {"edges": [2, 5]},
         "limit": 6,
     },
     "augmentation": {"short_sides": [48, 56], "short_side": 48, "max_side": 100},
     "model": {
-        "backbone": "torchvision/mobilenet_v2",
-        "backbone_options": {"channels": 8, "frozen_stages": 0},
-        "options": {
-            "head_channels": 16,
-            "mask_channels": 8,
-            "mask_convolutions": 1,
-            "samples": 16,
-            "proposals": {"anchor_sizes": [8, 16, 32, 64, 128], "kept_train": 40, "kept_test": 20},
-            "postprocess": {"max_detections": 10},
-        },
+        "backbone": {"name": "torchvision/mobilenet_v2", "channels": 8, "frozen_stages": 0},
+        "head_channels": 16,
+        "mask_channels": 8,
+        "mask_convolutions": 1,
+        "samples": 16,
+        "proposals": {"anchor_sizes": [8, 16, 32, 64, 128], "kept_train": 40, "kept_test": 20},
+        "postprocess": {"max_detections": 10},
     },
     "iterations": {"train": 3},
     "optimiser": {"lr": 0.001, "warmup_iterations": 1},
@@ -62,12 +61,7 @@ def detector_arguments(**method: Any) -> dict[str, Any]:
     """Arguments of a ``Detector`` of six classes."""
     names = [f"class {c}" for c in range(6)]
     return {
-        "model": {
-            "name": "cascade",
-            "backbone": "torchvision/mobilenet_v2",
-            "backbone_options": {"channels": 8, "frozen_stages": 0},
-            **SETTINGS["model"]["options"],
-        },
+        "model": copy.deepcopy({"name": "cascade", **SETTINGS["model"]}),
         "method": {"name": "mec", **method},
         "classes": {"names": names, "palette": [[40 * c, 0, 99] for c in range(6)], "ids": [3, 5, 7, 11, 13, 17]},
         "groups": {"names": ["rare", "common", "frequent"], "members": [[0, 1], [2, 3], [4, 5]]},

@@ -6,17 +6,15 @@ from longtail.settings import from_dict
 from longtail.training.segmentation_config import SegmentationConfig
 
 SETTINGS: dict[str, Any] = {
-    "data": {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 12}, "limit": 6},
-    "augmentation": {"crop": [32, 32], "cat_max_ratio": 1.0, "options": {"photometric": False}},
+    "data": {"dataset": "longtail-scenes", "size": [32, 32], "num_images": 12, "limit": 6},
+    "augmentation": {"crop": [32, 32], "cat_max_ratio": 1.0, "photometric": False},
     "model": {
         "name": "deeplabv3plus",
-        "options": {
-            "encoder": "torchvision/mobilenet_v2",
-            "output_stride": 16,
-            "channels": 8,
-            "low_level_channels": 8,
-            "auxiliary": False,
-        },
+        "encoder": "torchvision/mobilenet_v2",
+        "output_stride": 16,
+        "channels": 8,
+        "low_level_channels": 8,
+        "auxiliary": False,
     },
     "method": {"name": "medoe"},
     "iterations": {"experts": 3, "ensemble": 2},

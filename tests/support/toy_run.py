@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from longtail.samplers.shuffled import Shuffled
 from longtail.training.checkpoints import save_weights
 from longtail.training.config import HardwareConfig, LoadingConfig, LoggingConfig, OptimiserConfig, RunConfig
-from longtail.training.loading import Shuffled
 from longtail.training.run import fit
 from longtail.training.run_folder import RunFolder
 from longtail.training.tasks.base import Validation

@@ -87,7 +87,7 @@ def test_bands_that_do_not_fit_are_refused_before_training(data, tmp_path):
     with pytest.raises(DataError, match=r"an array, and photographs are read as RGB bytes"):
         fit(config(data, bands=None, value_range=None), tmp_path / "run", quiet=True)
     wrong = config(data)
-    wrong.augmentation.options = {"mean": [0.5, 0.5, 0.5]}
+    wrong.augmentation.mean = (0.5, 0.5, 0.5)
     with pytest.raises(ConfigError, match="mean has 3 values for 5 bands"):
         fit(wrong, tmp_path / "run", quiet=True)
     with pytest.raises(ConfigError, match="longtail-scenes reads no bands"):

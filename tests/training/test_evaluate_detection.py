@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from longtail.datasets.coco import Coco
-from longtail.datasets.synthetic import LongTailScenes
+from longtail.datasets.longtail_scenes import LongTailScenes
 from longtail.detection.drawing import from_record
 from longtail.detection.recording import rescore
 from longtail.ensembles.average import Average

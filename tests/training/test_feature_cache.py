@@ -5,10 +5,10 @@ import torch
 from lightning.fabric import Fabric
 
 from longtail.errors import ConfigError
+from longtail.samplers.shuffled import Shuffled
 from longtail.training import feature_cache
 from longtail.training.checkpoints import read_state
 from longtail.training.feature_cache import CachedFeatures, ViewOrder, Views, fill_cache, plan_cache
-from longtail.training.loading import Shuffled
 from longtail.training.run import build_task, fit
 from support.tiny_runs import tiny_config
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_cached(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"cache\.views without a frozen encoder"):
         tiny_config(cache={"views": 2})
     with pytest.raises(ConfigError, match="drawn for a class"):
-        config(data={"dataset": "longtail-scenes", "sampling": {"by": "rare_class"}})
+        config(data={"dataset": "longtail-scenes", "sampling": {"name": "rare_class"}})
     cache = CachedFeatures(tmp_path, 10, [(1000, 10, 10)], (8, 8), torch.float32)
     monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: type("", (), {"free": 1000})())
     with pytest.raises(ConfigError, match=r"10 views need 0\.0 GB in .*, where 0\.0 GB are free"):

@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import Dataset
 
 from longtail.errors import ConfigError, DataError
-from longtail.training.loading import BatchPlan, Shuffled, training_loader
+from longtail.samplers.shuffled import Shuffled
+from longtail.training.loading import BatchPlan, training_loader
 
 
 def plan(**changes) -> BatchPlan:

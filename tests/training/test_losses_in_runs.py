@@ -117,7 +117,7 @@ def test_detection_run_with_seesaw(name, tmp_path):
 
 def test_losses_from_the_command_line(tmp_path, capsys):
     arguments = ["--data.dataset", "longtail-scenes", "--dry_run", "--method.name", "baseline"]
-    small = ["--model.options.encoder", "torchvision/mobilenet_v2"]
+    small = ["--model.encoder", "torchvision/mobilenet_v2"]
     assert main(["train", "segmentation", *arguments, *small, "--method.loss", "{name: focal, gamma: 1}"]) == 0
     assert main(["train", "segmentation", *arguments, *small, "--method.loss", "{name: focal, gama: 1}"]) == 2
     assert "did you mean 'gamma'" in capsys.readouterr().err

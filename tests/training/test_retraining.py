@@ -21,7 +21,7 @@ from longtail.training.run_folder import RunFolder
 from longtail.training.tasks.detection import DetectionTask
 from support import tiny_detection, tiny_runs
 
-SCENES = {"dataset": "longtail-scenes", "options": {"size": [48, 64], "num_images": 12}}
+SCENES = {"dataset": "longtail-scenes", "size": [48, 64], "num_images": 12}
 #: Second runs of MEC's comparisons (3), (5), (9) and (10): method, and sampling.
 SECOND = {
     "repeat_factor": ({"name": "baseline"}, "repeat_factor"),
@@ -32,14 +32,14 @@ SECOND = {
 
 
 def detection(method, sampling="shuffled", **changes):
-    data = {**tiny_detection.SETTINGS["data"], "sampling": {"by": sampling}}
+    data = {**tiny_detection.SETTINGS["data"], "sampling": {"name": sampling}}
     settings = {"data": data, "iterations": {"classifier": 2}, "evaluation": {"pictures": 0}, **changes}
     return tiny_detection.tiny_config(method=method, train_only="classifier", **settings)
 
 
 def segmentation(loss, by="shuffled", **changes):
     method = {"name": "baseline", "loss": loss or None}
-    data = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 6}, "sampling": {"by": by}}
+    data = {"dataset": "longtail-scenes", "size": [32, 32], "num_images": 6, "sampling": {"name": by}}
     settings = {"data": data, "iterations": {"classifier": 2}, **changes}
     return tiny_runs.tiny_config(method=method, train_only="classifier", **settings)
 
@@ -204,7 +204,7 @@ def test_without_a_finished_model_of_the_same_classes_it_is_refused(segmenter, t
     with pytest.raises(DataError, match="class 2 is 'another'"):
         fit(segmentation("focal"), tmp_path / "run", start_from=segmenter, quiet=True)
     card.write_text(text)
-    wider = {**tiny_runs.SETTINGS["model"], "options": {**tiny_runs.SETTINGS["model"]["options"], "channels": 16}}
+    wider = {**tiny_runs.SETTINGS["model"], "channels": 16}
     with pytest.raises(CheckpointError, match="do not fit"):
         fit(segmentation("", model=wider), tmp_path / "run", start_from=segmenter, quiet=True)
 

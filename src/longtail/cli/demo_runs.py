@@ -10,17 +10,15 @@ from longtail.training.segmentation_config import SegmentationConfig
 #: One budget for both methods, chosen for two CPU cores.
 SEGMENTATION: dict[str, Any] = {
     "task": "segmentation",
-    "data": {"dataset": "longtail-scenes", "options": {"size": [96, 96]}},
-    "augmentation": {"crop": [96, 96], "scale": [0.8, 1.25], "cat_max_ratio": 1.0, "options": {"photometric": False}},
+    "data": {"dataset": "longtail-scenes", "size": [96, 96]},
+    "augmentation": {"crop": [96, 96], "scale": [0.8, 1.25], "cat_max_ratio": 1.0, "photometric": False},
     "model": {
         "name": "deeplabv3plus",
-        "options": {
-            "encoder": "resnet10t",
-            "output_stride": 16,
-            "channels": 64,
-            "low_level_channels": 24,
-            "auxiliary": False,
-        },
+        "encoder": "resnet10t",
+        "output_stride": 16,
+        "channels": 64,
+        "low_level_channels": 24,
+        "auxiliary": False,
     },
     # from random weights: a larger step than the paper's fine-tuning
     "optimiser": {"name": "sgd", "lr": 0.05, "warmup_iterations": 20},
@@ -37,31 +35,28 @@ DETECTION: dict[str, Any] = {
     "task": "detection",
     "data": {
         "dataset": "longtail-scenes",
-        "options": {"size": [96, 96]},
+        "size": [96, 96],
         "val_split": "",  # validated once, when the run is scored
         "groups": {"edges": [75, 250]},
     },
     "augmentation": {"short_sides": [96], "short_side": 96, "max_side": None},
     "model": {
         # from random weights: batch norms are trained, and nothing is frozen
-        "backbone": "lcnet_050",
-        "backbone_options": {"channels": 32, "frozen_stages": 0, "norm": "trained"},
-        "options": {
-            "head_channels": 128,
-            "mask_channels": 32,
-            "mask_convolutions": 1,
-            "samples": 32,
-            "pooling_samples": 1,
-            "proposals": {
-                "anchor_sizes": [12, 20, 32, 64, 128],
-                "samples": 64,
-                "candidates_train": 200,
-                "kept_train": 100,
-                "candidates_test": 150,
-                "kept_test": 40,
-            },
-            "postprocess": {"max_detections": 30, "score_threshold": 0.01},
+        "backbone": {"name": "lcnet_050", "channels": 32, "frozen_stages": 0, "norm": "trained"},
+        "head_channels": 128,
+        "mask_channels": 32,
+        "mask_convolutions": 1,
+        "samples": 32,
+        "pooling_samples": 1,
+        "proposals": {
+            "anchor_sizes": [12, 20, 32, 64, 128],
+            "samples": 64,
+            "candidates_train": 200,
+            "kept_train": 100,
+            "candidates_test": 150,
+            "kept_test": 40,
         },
+        "postprocess": {"max_detections": 30, "score_threshold": 0.01},
     },
     "optimiser": {"name": "adamw", "lr": 0.002, "warmup_iterations": 20, "schedule": "poly"},
     "loading": {"batch_size": 8, "workers": 0},

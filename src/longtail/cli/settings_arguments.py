@@ -10,7 +10,7 @@ import yaml
 
 from longtail.cli.parser import Parser
 from longtail.errors import ConfigError
-from longtail.settings import Section, SettingsParser, read_yaml, sections_of
+from longtail.settings import Section, SettingsParser, read_yaml, sections_of, takes_any
 
 
 def add_settings(parser: Parser, config: type) -> None:
@@ -73,6 +73,15 @@ def _spelled_out(word: str, prefix: str, sections: Mapping[str, type[Section]]) 
     return [word]
 
 
+def _leaves(word: str, group: str) -> list[str]:
+    """``--group={a: 1}`` as a word for each setting."""
+    key, _, value = word.partition("=")
+    settings = yaml.safe_load(value) if key == group else None
+    if not isinstance(settings, dict):
+        return [word]
+    return [f"{group}.{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in settings.items()]
+
+
 def _merge(settings: dict[str, Any], others: Mapping[str, Any]) -> None:
     for name, value in others.items():
         if isinstance(value, Mapping) and isinstance(settings.get(name), dict):
@@ -92,13 +101,28 @@ def _add_section(parser: Parser, key: str, section: type[Section], given: Any, d
         return
     own = {name: value for name, value in {**default.to_dict(), **given}.items() if name in section.own_settings()}
     chosen = section.component(own)
-    if chosen is None:
-        return
-    parser.chosen[key] = chosen
-    group = parser.add_argument_group(f"{key}: options of {chosen.subject}")
-    options = SettingsParser(add_help=False, usage=" ")
-    options.add_target(chosen.target, chosen.given)
-    for name, action in options.options().items():
-        default = "required" if action.required else f"default: {yaml.safe_dump(action.default).split(chr(10))[0]}"
-        kind = getattr(action, "_typehint", None) or action.type or bool
-        group.add_argument(f"--{key}.{name}", type=kind, default=SUPPRESS, help=f"{action.help or ''} ({default})")
+    known = set(section.own_settings())
+    if chosen is not None:
+        parser.chosen[key] = chosen
+        group = parser.add_argument_group(f"{key}: options of {chosen.subject}")
+        options = SettingsParser(add_help=False, usage=" ")
+        options.add_target(chosen.target, [*chosen.given, *known])
+        actions = options.options()
+        for name, action in actions.items():
+            known.add(name.partition(".")[0])
+            if any(other.startswith(f"{name}.") for other in actions):  # a group: its settings are added one by one
+                parser.words = [part for word in parser.words for part in _leaves(word, f"--{key}.{name}")]
+                continue
+            default_words = "required" if action.required else f"default: {_shown(action.default)}"
+            kind = getattr(action, "_typehint", None) or action.type or bool
+            words = f"{action.help or ''} ({default_words})"
+            group.add_argument(f"--{key}.{name}", type=kind, default=SUPPRESS, help=words)
+        if not takes_any(chosen.target):
+            return
+    for name in given:  # the component's builder checks them
+        if name not in known:
+            parser.add_argument(f"--{key}.{name}", type=Any, default=SUPPRESS)
+
+
+def _shown(default: Any) -> str:
+    return "null" if default is None else str(default)

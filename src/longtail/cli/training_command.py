@@ -58,7 +58,8 @@ def settings_of_earlier_run(words: list[str]) -> list[str]:
         return words
     earlier = read_yaml(settings)
     if "model" in earlier:
-        earlier["model"].pop("weights", None)  # the run's own are loaded
+        for network in (earlier["model"], earlier["model"].get("backbone", {})):
+            network.pop("weights", None)  # the run's own are loaded
     shared = [(f"--{key}", json.dumps(earlier[key])) for key in _SHARED if key in earlier]
     return [*(word for pair in shared for word in pair), *words]
 

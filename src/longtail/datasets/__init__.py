@@ -9,7 +9,7 @@ _PUBLIC = {
     "BoxSamples": "longtail.datasets.box_samples",
     "Cityscapes": "longtail.datasets.cityscapes",
     "Coco": "longtail.datasets.coco",
-    "LongTailScenes": "longtail.datasets.synthetic",
+    "LongTailScenes": "longtail.datasets.longtail_scenes",
     "Lvis": "longtail.datasets.lvis",
     "SegmentationFolder": "longtail.datasets.folder",
     "SegmentationSamples": "longtail.datasets.samples",

@@ -72,23 +72,33 @@ def label_type(classes: ClassInfo, ignore_index: int) -> type[np.generic]:
     return np.uint8 if classes.num_classes <= 255 and ignore_index <= 255 else np.int32
 
 
-class SegmentationDataset(ABC):
-    """Images with label maps.
+class ImageDataset(ABC):
+    """Images with labels of either task.
 
     ``transform``, where given, is applied to the whole sample dict in ``__getitem__`` (torchvision v2 transforms
-    take it unchanged). ``label_files`` and ``label_format`` let the frequency pass read labels without images.
+    take it unchanged).
     """
 
     classes: ClassInfo
-    ignore_index: int = 255
-    transform: Callable[[SegmentationSample], SegmentationSample] | None = None
+    transform: Callable[[Any], Any] | None = None
     #: How image files are read; None where there are none, or another way.
     photos: PhotoFormat | None = None
-    #: Remark on how these samples were chosen, for the training log.
+    #: Remark on how these samples were chosen or read, for the training log.
     note: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the labels change: the key of cached counts, and part of ``results.json``."""
+        return ""
+
+
+class SegmentationDataset(ImageDataset):
+    """Images with label maps; ``label_files`` and ``label_format`` let the frequency pass read labels without images."""
+
+    ignore_index: int = 255
 
     @abstractmethod
     def __getitem__(self, index: int) -> SegmentationSample: ...
@@ -106,11 +116,6 @@ class SegmentationDataset(ABC):
     def mask(self, index: int) -> np.ndarray:
         """Class ids (h, w) of one sample, before any transform; for data sets without label files."""
         return np.asarray(self[index]["mask"])
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when the labels change: the key of cached counts, and part of ``results.json``."""
-        return ""
 
 
 class DetectionSample(TypedDict):
@@ -138,18 +143,8 @@ class DetectionSample(TypedDict):
     name: str
 
 
-class DetectionDataset(ABC):
-    """Images with objects; ``transform`` is applied to the whole sample dict."""
-
-    classes: ClassInfo
-    transform: Callable[[DetectionSample], DetectionSample] | None = None
-    #: How image files are read; None where there are none, or another way.
-    photos: PhotoFormat | None = None
-    #: Remark on how these samples were chosen or read, for the training log.
-    note: str = ""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
+class DetectionDataset(ImageDataset):
+    """Images with objects."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> DetectionSample: ...
@@ -158,8 +153,3 @@ class DetectionDataset(ABC):
     @abstractmethod
     def image_labels(self) -> list[np.ndarray]:
         """Class id of every object of every image, in order, without decoding images: feeds counts and samplers."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when the annotations change."""
-        return ""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +11,13 @@ from longtail.datasets.base import ClassInfo, DetectionDataset, DetectionSample
 from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.palette import generate_palette
 from longtail.datasets.sample_tensors import box_tensor, mask_tensor, plain_tensor
-from longtail.datasets.samples import rgb_pixels, saved_split
+from longtail.datasets.samples import rgb_pixels
 from longtail.errors import ConfigError, DataError
 
 BoxFormat = Literal["xyxy", "xywh"]
-_BOXES, _LABELS = ("boxes", "bbox", "bboxes"), ("labels", "category", "category_id", "label")
+_BOXES = ("boxes", "bbox", "bboxes")
+#: Keys of the classes of a sample's objects.
+LABEL_KEYS = ("labels", "category", "category_id", "label")
 _FIX = "give boxes (n, 4) with labels (n,), as torchvision and Hugging Face do"
 
 
@@ -112,7 +113,7 @@ class BoxSamples(DetectionDataset):
     def _objects(self, target: Mapping[str, Any], index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (xyxy) and class ids of the objects with an area, and which of the sample's they are."""
         key = next((name for name in _BOXES if name in target), None)
-        label = next((name for name in _LABELS if name in target), None)
+        label = next((name for name in LABEL_KEYS if name in target), None)
         if key is None or label is None:
             raise DataError(
                 f"sample {index} has no {'labels' if key else 'boxes'}; it holds {', '.join(target)}", fix=_FIX
@@ -145,53 +146,6 @@ class BoxSamples(DetectionDataset):
         return boxes[kept], labels[kept], kept
 
 
-class SavedBoxes(BoxSamples):
-    """A Hugging Face data set of boxes on disk, as ``save_to_disk`` writes it.
-
-    Args:
-        root: Its folder.
-        split: See ``samples.SavedSamples``.
-        transform: Applied to the whole sample dict.
-        names: Class names; else those of the feature ``category`` or ``labels``.
-        val_share: Share of the samples that is "val" where there are no splits.
-        box_format: See ``BoxSamples``.
-        first_label: See ``BoxSamples``.
-
-    Raises:
-        MissingDependencyError: ``datasets`` is not installed.
-        DataError: There is no such data set or split, or no class names.
-    """
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        transform: Callable[[DetectionSample], DetectionSample] | None = None,
-        *,
-        names: Sequence[str] | None = None,
-        val_share: float = 0.2,
-        box_format: BoxFormat | None = None,
-        first_label: int = 0,
-    ) -> None:
-        root = Path(root).expanduser()
-        samples, self.note = saved_split(root, split, val_share)
-        names = names or _class_names(samples.features)
-        if not names:
-            raise DataError(f"{root} does not name its classes", fix="pass names (data.options)")
-        super().__init__(samples, names, transform, box_format=box_format, first_label=first_label)
-
-
-def _class_names(feature: Any) -> list[str]:
-    """Names of the class labels in a feature of Hugging Face's ``datasets``, however deep."""
-    inner = feature if isinstance(feature, Mapping) else getattr(feature, "feature", None)
-    if isinstance(inner, Mapping):
-        for key in (*(k for k in _LABELS if k in inner), *(k for k in inner if k not in _LABELS)):
-            if found := _class_names(inner[key]):
-                return found
-        return []
-    return list(getattr(feature, "names", None) or getattr(inner, "names", None) or [])
-
-
 def _image(stored: Any, index: int) -> Any:
     image = stored.get("image") if isinstance(stored, Mapping) else stored[0]
     if image is None:
@@ -205,7 +159,9 @@ def _target(stored: Any, index: int) -> Mapping[str, Any]:
     if isinstance(target, Mapping) and "objects" in target:
         objects = target["objects"]
         if isinstance(objects, Sequence):  # one mapping for each object
-            objects = {key: [one[key] for one in objects] for key in (objects[0] if objects else (*_BOXES, *_LABELS))}
+            objects = {
+                key: [one[key] for one in objects] for key in (objects[0] if objects else (*_BOXES, *LABEL_KEYS))
+            }
         target = {**{k: v for k, v in target.items() if k == "name"}, **objects}
     if not isinstance(target, Mapping):
         raise ConfigError(f"the target of sample {index} is a {type(target).__name__}", fix=_FIX)

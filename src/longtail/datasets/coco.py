@@ -237,7 +237,7 @@ class Coco(DetectionDataset):
             raise DataError(
                 f"annotation {self.file.ids[lacking][0]} of {self.file.path} has no mask ({lacking.sum()} of "
                 f"{self._kept.sum()} objects are without)",
-                fix="give it a segmentation, or train boxes alone with masks=False (data.options: {masks: false})",
+                fix="give it a segmentation, or train boxes alone with masks=False (--data.masks false)",
             )
         return bool(wanted or with_masks)
 

@@ -57,7 +57,8 @@ def find_folders(root: Path, split: str | None) -> list[Layout]:
     folders = f"{_IMAGE_FOLDERS[0]} and {', '.join(_LABEL_FOLDERS[:-1])} or {_LABEL_FOLDERS[-1]}"
     raise DataError(
         f"{root} has no folders {folders}, and no photographs next to label images",
-        fix="name the folders with image_dir and label_dir (data.options), and what their names end with with label_suffix",
+        fix="name the folders with image_dir and label_dir (options of the data set), and the ends of the names with "
+        "label_suffix",
     )
 
 

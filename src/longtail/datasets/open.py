@@ -1,30 +1,31 @@
 """``open_dataset``: a data set by name, path or dotted path."""
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+from longtail.components import Components
 from longtail.datasets.layouts import is_labelled_folder
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import ConfigError, DataError
-from longtail.settings import one_of, read
+from longtail.settings import Chosen, nearest, one_of, read
 
 Task = Literal["segmentation", "detection"]
-_GIVEN = ("root", "split", "transform")
-_NAMED_WITHOUT_FILES = {"longtail-scenes": "longtail.datasets.synthetic.LongTailScenes"}
-_NAMED = {
-    "ade20k": "longtail.datasets.ade20k.ADE20K",
-    "cityscapes": "longtail.datasets.cityscapes.Cityscapes",
-    "coco": "longtail.datasets.coco.Coco",
-    "folder": "longtail.datasets.folder.SegmentationFolder",
-    "hf": "longtail.datasets.samples.SavedSamples",
-    "lvis": "longtail.datasets.lvis.Lvis",
-    "table": "longtail.datasets.box_table.BoxTable",
-    "voc": "longtail.datasets.voc.Voc",
-    "yolo": "longtail.datasets.yolo.Yolo",
-}
+DATASETS = Components(
+    "data set",
+    "longtail.datasets",
+    "longtail.datasets.base:ImageDataset",
+    given=("root", "split", "transform", "task"),
+    duck=True,
+)
+
+
+class FoundDataset(NamedTuple):
+    """The class of a data set, and the folder that it reads; None for one without files."""
+
+    chosen: Chosen
+    root: str | None
 
 
 def open_dataset(
@@ -56,29 +57,57 @@ def open_dataset(
         DataError: Its files are not what they should be.
     """
     text = str(name_or_path)
-    kind, colon, root = text.partition(":")
-    arguments: tuple[str, ...]
-    if kind == "hf" and task == "detection":
-        make, arguments = _import("longtail.datasets.box_samples.SavedBoxes"), (root,)
-    elif colon and kind in _NAMED:
-        make, arguments = _import(_NAMED[kind]), (root,)
-    elif text in _NAMED_WITHOUT_FILES:
-        make, arguments = _import(_NAMED_WITHOUT_FILES[text]), ()
-    elif text and Path(text).expanduser().is_dir():
-        make, arguments = _import(_NAMED[_layout(Path(text).expanduser(), task)]), (text,)
-    else:
-        make, arguments = _import(text), ()
-    options = read(make, options, subject=text, given=_GIVEN)
-    if task and text in _NAMED_WITHOUT_FILES:
+    chosen, root = find_dataset(text, task)
+    options = read(chosen.target, options, **{**chosen.reading(), "subject": text})
+    known = signature(chosen.target).parameters
+    if task and "task" in known:
         options = {"task": task, **options}
-    if labels_only and "check_files" in signature(make).parameters:
+    if labels_only and "check_files" in known:
         options = {"check_files": False, "masks": False, **options}
-    dataset = make(*arguments, split=split, transform=transform, **options)
+    folder = () if root is None else (root,)
+    dataset = chosen.target(*folder, split=split, transform=transform, **options)
     if photos is not None and photos != RGB:
         if getattr(dataset, "photos", None) is None:
             raise ConfigError(f"{text} reads no bands or ranges", fix="leave data.bands and data.value_range out")
         dataset.photos = photos
     return dataset
+
+
+def find_dataset(name_or_path: str, task: Task | None = None) -> FoundDataset:
+    """The data set of a name, path or dotted path.
+
+    Args:
+        name_or_path: See ``open_dataset``.
+        task: See ``open_dataset``.
+
+    Raises:
+        ConfigError: There is no such data set.
+        DataError: The layout of a folder is of no known one.
+    """
+    kind, colon, root = name_or_path.partition(":")
+    if colon and DATASETS.has(kind):
+        return FoundDataset(_named(kind, task), root)
+    if DATASETS.has(name_or_path) and not _reads_folder(chosen := DATASETS.choose(name_or_path)):
+        return FoundDataset(chosen, None)
+    if name_or_path and Path(name_or_path).expanduser().is_dir():
+        return FoundDataset(_named(_layout(Path(name_or_path).expanduser(), task), task), name_or_path)
+    known = {name: _reads_folder(DATASETS.choose(name)) for name in DATASETS.names()}
+    names = [f"{name}:ROOT" if known[name] else name.replace("_", "-") for name in sorted(known, key=known.__getitem__)]
+    fix = f"{nearest(name_or_path, names)}choose {', '.join(names)}, an existing folder, or my.package.MyData"
+    if "." not in kind or not kind.replace(".", "").replace("_", "").isalnum():
+        raise ConfigError(f"no data set {name_or_path!r}", fix=fix)
+    try:
+        return FoundDataset(DATASETS.choose(name_or_path), None)
+    except ConfigError as error:
+        raise ConfigError(f"no data set {name_or_path!r}: {error.problem}", fix=fix) from error
+
+
+def _named(name: str, task: Task | None) -> Chosen:
+    return DATASETS.choose("hf_boxes" if name == "hf" and task == "detection" else name)
+
+
+def _reads_folder(chosen: Chosen) -> bool:
+    return "root" in signature(chosen.target).parameters
 
 
 def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +117,7 @@ def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: One is an argument that the command gives, or a task that there is not.
     """
     for name in options:
-        if name in ("name_or_path", "labels_only", "photos", *_GIVEN) or not isinstance(name, str):
+        if name in ("name_or_path", "labels_only", "photos", "root", "split", "transform") or not isinstance(name, str):
             raise ConfigError(f"{name!r} is no option of a data set", fix="leave it out; --split names the split")
     if "task" in options:
         one_of("task", options["task"], get_args(Task))
@@ -115,8 +144,8 @@ def _layout(root: Path, task: Task | None = None) -> str:
 
 def detection_layout(root: Path) -> str | None:
     """Name of the layout of boxes that a folder has; None for no such layout."""
-    from longtail.datasets.box_table import table_files
     from longtail.datasets.coco_layouts import coco_files
+    from longtail.datasets.table import table_files
     from longtail.datasets.voc import is_voc
     from longtail.datasets.yolo import is_yolo
 
@@ -127,16 +156,3 @@ def detection_layout(root: Path) -> str | None:
     if is_voc(root):
         return "voc"
     return "table" if table_files(root) else None
-
-
-def _import(path: str) -> Callable:
-    module, _, name = path.rpartition(".")
-    problem = f"no data set {path!r}"
-    names = [*_NAMED_WITHOUT_FILES, *(f"{name}:ROOT" for name in _NAMED)]
-    fix = f"choose {', '.join(names)}, an existing folder, or my.package.MyData"
-    if not module or not path.replace(".", "").replace("_", "").isalnum():
-        raise ConfigError(problem, fix=fix)
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{problem}: {error}", fix=fix) from error

@@ -94,7 +94,11 @@ def _cause(name: str, others: Collection[str]) -> str:
     near = plain.get(_normal(name))
     if near is None:
         ends = sorted(other for other in others if other.startswith(name))[:1]
-        return f"is {ends[0]} its partner? say so with label_suffix or image_suffix (data.options)" if ends else ""
+        return (
+            f"is {ends[0]} its partner? say so with label_suffix or image_suffix (options of the data set)"
+            if ends
+            else ""
+        )
     if unicodedata.normalize("NFC", near) == unicodedata.normalize("NFC", name):
         return f"{near!a} and {name!a} are one text in two Unicode forms (NFC, NFD): rename one, such as with convmv"
     if "\\" in name + near:

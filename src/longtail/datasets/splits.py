@@ -78,7 +78,7 @@ def in_split(
         raise DataError(
             f"by the hash of their names, none of the {len(names)} images of {source}{groups} is {split} "
             f"(val_share {val_share:g})",
-            fix="give another val_share (data.options), or part the data yourself",
+            fix="give another val_share (options of the data set), or part the data yourself",
         )
     return kept
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from longtail.classifiers.deconfound import DeconfoundClassifier
+from longtail.components import Spec, split
 from longtail.detection.backbones.pyramid import PyramidBackbone, build_backbone
 from longtail.detection.cascade import Cascade
 from longtail.detection.cascade_rcnn import CascadeDetector
@@ -15,6 +16,7 @@ from longtail.detection.stage import CLASSIFIERS, ClassifierFactory, StageLoss, 
 from longtail.detection.staged import StagedDetector
 from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
+from longtail.settings import read
 
 
 def build_cascade(
@@ -96,8 +98,7 @@ def build_detector(
     num_classes: int,
     dialect: str = "mmdetection",
     ious: Sequence[float] = (0.5, 0.6, 0.7),
-    backbone: str = "torchvision/resnet50",
-    backbone_options: Mapping[str, Any] | None = None,
+    backbone: Spec = "torchvision/resnet50",
     losses: StageLoss | Sequence[StageLoss] | None = None,
     classifier: str = "linear",
     ensembles: Mapping[str, Ensemble] | None = None,
@@ -111,8 +112,8 @@ def build_detector(
         num_classes: Number of foreground classes C.
         dialect: Whose Cascade R-CNN: ``mmdetection`` or ``detectron2``.
         ious: IoU threshold of every stage.
-        backbone: See ``build_backbone``.
-        backbone_options: Other arguments of ``build_backbone`` (``weights``, ``norm``, ``frozen_stages``, …).
+        backbone: Name of a network, or with arguments of ``build_backbone`` (``weights``, ``norm``, ``frozen_stages`` …) as
+            ``{"name": "resnest200e", "norm": "frozen"}``.
         losses: See ``build_cascade``.
         classifier: ``linear``, ``cosine`` or ``deconfound``.
         ensembles: See ``build_cascade``.
@@ -126,7 +127,8 @@ def build_detector(
     if dialect not in presets:
         raise ConfigError(f"there is no dialect {dialect!r}", fix=f"choose one of {sorted(presets)}")
     config = presets[dialect](num_classes, tuple(ious), **settings)
-    pyramid = build_backbone(backbone, **dict(backbone_options or {}))
+    network, options = split(backbone)
+    pyramid = build_backbone(network, **read(build_backbone, options, subject=f"backbone {network!r}", given=["name"]))
     return build_cascade(
         pyramid,
         config,

@@ -28,7 +28,7 @@ def absent_classes(frequency: ClassFrequency, ignore_index: int, source: object)
     problem = (
         f"no pixel of {source} is {names}, while {ignored} pixels ({share:.2%}) have the ignored value {ignore_index}"
     )
-    way = f"label_map {{{ignore_index}: {absent[0]}}} (data.options; --label_map of `score segmentation`)"
+    way = f"label_map {{{ignore_index}: {absent[0]}}} (--data.label_map; --label_map of `score segmentation`)"
     fix = f"if {ignore_index} stands for a class in these masks: {way}"
     if len(absent) == len(class_names) - 1:
         raise DataError(problem, fix=fix)

@@ -125,8 +125,8 @@ class Detector(
     def without_initial_weights(cls, model: Mapping[str, Any]) -> dict[str, Any]:
         """See ``PretrainedModel``; the weights are the backbone's here."""
         kept = dict(model)
-        if "backbone_options" in kept:
-            kept["backbone_options"] = super().without_initial_weights(kept["backbone_options"])
+        if isinstance(kept.get("backbone"), Mapping):
+            kept["backbone"] = super().without_initial_weights(kept["backbone"])
         return kept
 
 

@@ -164,7 +164,7 @@ def budget(name: str) -> Budget:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings, later ones over earlier ones; ``options`` of another model or method are not mixed in."""
+    """Nested settings, later ones over earlier ones; options of another model or method are not mixed in."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():

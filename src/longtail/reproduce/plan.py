@@ -106,7 +106,8 @@ def plan(
         model, method = key.split("/")
         first = catalogue.methods[method].get("start_from")
         start = add(f"{model}/{first}", seed).folder if first else None
-        later = merged({} if weights is None else {"model": {"weights": weights}}, changes or {})
+        own = {} if weights is None else {"weights": weights}
+        later = merged({"model": {"backbone": own} if catalogue.task == "detection" else own}, changes or {})
         settings = run_settings(catalogue, experiment.part, key, data=data, budget=budget, seed=seed, changes=later)
         folder = base / f"{model}-{method}-seed{seed}"
         runs[key, seed] = PlannedRun(key, seed, catalogue.task, folder, settings, start)

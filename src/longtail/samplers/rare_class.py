@@ -42,6 +42,7 @@ class RareClass(Sampler):
         seed: Of ``epoch_indices``.
 
     Raises:
+        ConfigError: A temperature or number of pixels that is not above 0.
         DataError: No image shows any class.
 
     Source: DAFormer (Hoyer 2022), §3.3 (3,000 pixels; crops that show the class: ``RandomScaledCrop``).
@@ -57,6 +58,8 @@ class RareClass(Sampler):
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
+        if not smallest > 0:
+            raise ConfigError(f"smallest of rare-class sampling is {smallest}", fix="give a number of pixels > 0")
         total = pixels.sum(axis=0)
         if not total.any():
             raise DataError("no image shows any class", fix="check the labels, or sample without classes")

@@ -1,13 +1,24 @@
 """Settings of a detection run. This module does not import torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
+from longtail.datasets.open import Task
+from longtail.detection.config import CascadeConfig, is_cascade
 from longtail.errors import ConfigError
 from longtail.models.detection_methods.base import DetectionMethodConfig
 from longtail.models.detection_methods.mec import MecConfig
-from longtail.settings import one_of
-from longtail.training.config import OptimiserConfig, RunConfig, not_negative, positive, within
+from longtail.settings import Chosen, Section, one_of
+from longtail.training.config import (
+    DataSection,
+    OptimiserConfig,
+    RunConfig,
+    SamplingConfig,
+    not_negative,
+    positive,
+    within,
+)
 
 #: How the groups to score by are chosen, see ``DetectionEvaluationConfig``.
 EvaluationGroups = Literal["auto", "training", "file", "standard"]
@@ -92,25 +103,7 @@ class DetectionGroupsConfig:
 
 
 @dataclass
-class SamplingConfig:
-    """Which images a pass over the training data shows, and how often.
-
-    Args:
-        by: shuffled (every image once), repeat_factor (images of rare classes more often), class_aware (every class
-            equally often) or two_level (first a class, then an image, of which only that class's objects count)
-        threshold: share of the images below which a class is repeated; of by = repeat_factor
-    """
-
-    by: Literal["shuffled", "repeat_factor", "class_aware", "two_level"] = "shuffled"
-    threshold: float = 1e-3
-
-    def __post_init__(self) -> None:
-        one_of("data.sampling.by", self.by, ("shuffled", "repeat_factor", "class_aware", "two_level"))
-        within("data.sampling.threshold", self.threshold, 0, 1)
-
-
-@dataclass
-class DetectionDataConfig:
+class DetectionDataConfig(DataSection):
     """What to train and validate on.
 
     Args:
@@ -118,7 +111,7 @@ class DetectionDataConfig:
             hf:FOLDER, longtail-scenes, or the dotted path of your own class
         train_split: split to train on
         val_split: split that chooses the best weights; none when empty
-        options: further arguments of the data set
+        options: options of the data set, beside these settings: {dataset: PATH, masks: false}
         train_options: those of the training split alone, such as {annotations: FILE, images: FOLDER}; paths are
             relative to the data set, or to where you stand
         val_options: those of the validation split alone
@@ -132,6 +125,8 @@ class DetectionDataConfig:
         sampling: Which images a pass over the training data shows, and how often
         limit: use only that many images of each split
     """
+
+    task: ClassVar[Task] = "detection"
 
     dataset: str = ""
     train_split: str = "train"
@@ -182,7 +177,30 @@ class DetectionAugmentationConfig:
 
 
 @dataclass
-class DetectorConfig:
+class BackboneConfig(Section):
+    """The image network under the feature pyramid.
+
+    Args:
+        name: torchvision/NAME, mit_b0 … mit_b5, any hierarchical model of timm, or the dotted path of your own encoder
+            [torchvision/resnet50; of transformers:SOURCE its own]
+        options: options of the network and of the pyramid, beside its name: {name: mit_b0, weights: FILE, channels: 256}
+    """
+
+    quick: ClassVar[bool] = False
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def component(cls, values: Mapping[str, Any]) -> Chosen:
+        """See ``Section``."""
+        from longtail.detection.backbones.pyramid import build_backbone
+
+        return Chosen(build_backbone, f"backbone {values['name']!r}", ("name",))
+
+
+@dataclass
+class DetectorConfig(Section):
     """The detector that the method makes long-tail aware.
 
     Args:
@@ -190,45 +208,53 @@ class DetectorConfig:
             (rt_detr, rt_detr_v2, d_fine, deformable_detr, detr, conditional_detr, mask2former, maskformer), a folder with
             a config.json, or a name of the Hub
         dialect: whose cascade: mmdetection or detectron2; of cascade and htc [mmdetection, the paper's]
-        backbone: torchvision/NAME, mit_b0 … mit_b5, or any hierarchical model of timm [torchvision/resnet50; of
-            transformers:SOURCE its own]
-        weights: file of backbone weights, `pretrained` for those that its library recommends, or a name of torchvision's
-            such as IMAGENET1K_V1; random when not given. Of transformers:SOURCE without a backbone: a file or folder of
-            the whole detector, or `pretrained` for SOURCE's
-        backbone_options: further arguments of the backbone (norm, frozen_stages, deformable_stages, channels …)
+        backbone: The image network under the feature pyramid
+        weights: file or folder of the whole detector, or `pretrained` for SOURCE's; of transformers:SOURCE
         ious: IoU threshold of every stage; 0.5, 0.6 … for as many stages as groups when not given
         classifier: linear, cosine (normalised) or deconfound (normalised, total direct effect); of cascade and htc [linear]
-        options: further fields of CascadeConfig, such as {samples: 256, postprocess: {max_detections: 100}}; of
-            transformers:SOURCE fields of its configuration, and image_size, separate_classifiers and postprocess
+        semantic_classes: number of classes of the semantic branch; of htc
+        options: options of the cascade, beside its name: {name: cascade, samples: 256}; of transformers:SOURCE fields of
+            its configuration, and image_size, separate_classifiers and postprocess
     """
 
     name: str = "cascade"
     dialect: Literal["mmdetection", "detectron2"] | None = None
-    backbone: str | None = None
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     weights: str | None = None
-    backbone_options: dict[str, Any] = field(default_factory=dict)
     ious: tuple[float, ...] | None = None
     classifier: Literal["linear", "cosine", "deconfound"] | None = None
+    semantic_classes: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.from_transformers:
-            for option in ("dialect", "ious", "classifier"):
+        if not is_cascade(self.name):
+            for option in ("dialect", "ious", "classifier", "semantic_classes"):
                 if getattr(self, option) is not None:
                     raise ConfigError(
                         f"model.{option} with model.name {self.name}", fix="leave it out: it is of cascade and htc"
                     )
+            if self.backbone.options and not self.backbone.name:
+                raise ConfigError(
+                    "options of model.backbone without its name", fix="name a backbone, or leave them out"
+                )
             return
         one_of("model.name", self.name, ("cascade", "htc"))
         one_of("model.dialect", self.dialect or "mmdetection", ("mmdetection", "detectron2"))
         one_of("model.classifier", self.classifier or "linear", ("linear", "cosine", "deconfound"))
         for iou in self.ious or ():
             within("model.ious", iou, 0, 1)
+        if self.weights is not None:
+            raise ConfigError(f"model.weights with model.name {self.name}", fix="give model.backbone.weights")
 
-    @property
-    def from_transformers(self) -> bool:
-        """Whether the detector is one of transformers."""
-        return self.name.startswith("transformers:")
+    @classmethod
+    def component(cls, values: Mapping[str, Any]) -> Chosen:
+        """See ``Section``."""
+        subject = f"detector {values['name']!r}"
+        if is_cascade(str(values["name"])):
+            return Chosen(CascadeConfig, subject, ("num_classes", "stages"))
+        from longtail.detection.queries.build import build_query_detector
+
+        return Chosen(build_query_detector, subject, ("source", "num_classes", "backbone", "weights"))
 
     def settings(self, num_classes: int) -> dict[str, Any]:
         """Settings that build the detector, as ``Detector`` takes them.
@@ -237,21 +263,20 @@ class DetectorConfig:
             num_classes: Number of foreground classes C.
         """
         options = dict(self.options)
-        if not self.from_transformers:
-            weights = {} if self.weights is None else {"weights": self.weights}
+        if is_cascade(self.name):
+            given = {"ious": None if self.ious is None else list(self.ious), "semantic_classes": self.semantic_classes}
             return {
                 "name": self.name,
                 "dialect": self.dialect or "mmdetection",
-                "backbone": self.backbone or "torchvision/resnet50",
-                "backbone_options": {**self.backbone_options, **weights},
+                "backbone": {**self.backbone.options, "name": self.backbone.name or "torchvision/resnet50"},
                 "classifier": self.classifier or "linear",
-                **({} if self.ious is None else {"ious": list(self.ious)}),
+                **{name: value for name, value in given.items() if value is not None},
                 **options,
             }
         from longtail.detection.queries.build import source_settings
 
-        of_backbone = None if self.backbone is None else {"name": self.backbone, **self.backbone_options}
-        return source_settings(self.name.partition(":")[2], num_classes, options, self.weights, of_backbone)
+        backbone = self.backbone.to_dict() if self.backbone.name else None
+        return source_settings(self.name.partition(":")[2], num_classes, options, self.weights, backbone)
 
 
 @dataclass

@@ -30,17 +30,6 @@ class IndexOrder(Protocol):
     def __call__(self, generator: torch.Generator) -> Sequence[int]: ...
 
 
-@dataclass(frozen=True)
-class Shuffled:
-    """Every sample once, in random order."""
-
-    size: int
-
-    def __call__(self, generator: torch.Generator) -> Sequence[int]:
-        """A permutation of 0 … size-1."""
-        return torch.randperm(self.size, generator=generator).tolist()
-
-
 def pass_length(order: IndexOrder) -> int:
     """Number of samples in one pass; for random lengths, of the draw with seed 0."""
     return len(order(torch.Generator().manual_seed(0)))

@@ -1,13 +1,16 @@
 """Settings of a segmentation run. This module does not import torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from longtail.components import Spec
+from longtail.datasets.open import Task
 from longtail.errors import ConfigError
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
 from longtail.models.segmentation_methods.medoe import MedoeConfig
-from longtail.settings import one_of
-from longtail.training.config import RunConfig, not_negative, positive, within
+from longtail.settings import Chosen, Section, one_of
+from longtail.training.config import DataSection, RunConfig, SamplingConfig, not_negative, positive, within
 
 
 @dataclass
@@ -40,38 +43,14 @@ class GroupsConfig:
 
 
 @dataclass
-class PixelSamplingConfig:
-    """Which images a pass over the training data shows, and how often.
-
-    Args:
-        by: shuffled (every image once), repeat_factor (images of rare classes more often), class_aware (every class
-            equally often) or rare_class (rare classes oftener than frequent ones, in crops that show them)
-        threshold: share of the images below which a class is repeated; of by = repeat_factor
-        temperature: the smaller, the more the rarest classes are favoured; of by = rare_class
-        smallest: pixels from which on an image counts for a class, where any image has as many; of by = rare_class
-    """
-
-    by: Literal["shuffled", "repeat_factor", "class_aware", "rare_class"] = "shuffled"
-    threshold: float = 1e-3
-    temperature: float = 0.01
-    smallest: int = 3000
-
-    def __post_init__(self) -> None:
-        one_of("data.sampling.by", self.by, ("shuffled", "repeat_factor", "class_aware", "rare_class"))
-        within("data.sampling.threshold", self.threshold, 0, 1)
-        positive("data.sampling.temperature", self.temperature)
-        positive("data.sampling.smallest", self.smallest)
-
-
-@dataclass
-class DataConfig:
+class DataConfig(DataSection):
     """What to train and validate on.
 
     Args:
         dataset: folder, cityscapes:ROOT, ade20k:ROOT, longtail-scenes, or the dotted path of your own class
         train_split: split to train on
         val_split: split that chooses the best weights; none when empty
-        options: further arguments of the data set
+        options: options of the data set, beside these settings: {dataset: PATH, image_dir: photos}
         val_share: share of the images that is val, where the data have no splits [0.2]
         split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
         bands: number of bands of the photographs, or the numbers of those to take, from 0; RGB when not given
@@ -82,6 +61,8 @@ class DataConfig:
         sampling: Which images a pass over the training data shows, and how often
         limit: use only that many images of each split
     """
+
+    task: ClassVar[Task] = "segmentation"
 
     dataset: str = ""
     train_split: str = "train"
@@ -94,7 +75,7 @@ class DataConfig:
     pages: Literal["refuse", "bands"] = "refuse"
     frequency: str | None = None
     groups: GroupsConfig = field(default_factory=GroupsConfig)
-    sampling: PixelSamplingConfig = field(default_factory=PixelSamplingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +95,10 @@ class AugmentationConfig:
         max_side: upper limit of the longer side where short_side is given (ADE20K 2048)
         eval_size: height and width to which every image is brought in evaluation and prediction, whatever its ratio, in
             the place of short_side and max_side
-        options: further arguments of the training transform, such as {photometric: false}
+        flip: probability of a horizontal flip
+        photometric: whether colours are distorted in training
+        mean: mean of the normalisation, every band in 0 … 1; ImageNet's when not given
+        std: deviation of the normalisation; ImageNet's when not given
     """
 
     crop: tuple[int, int] = (512, 512)
@@ -123,12 +107,16 @@ class AugmentationConfig:
     short_side: int | None = None
     max_side: int | None = None
     eval_size: tuple[int, int] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    flip: float = 0.5
+    photometric: bool = True
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for side in (*self.crop, self.short_side, self.max_side, *(self.eval_size or ())):
             positive("augmentation.crop, short_side, max_side and eval_size", side)
         within("augmentation.cat_max_ratio", self.cat_max_ratio, 0, 1)
+        within("augmentation.flip", self.flip, 0, 1)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ConfigError(
                 f"augmentation.scale is {list(self.scale)}", fix="give the smallest scale > 0, then the largest"
@@ -136,18 +124,29 @@ class AugmentationConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(Section):
     """The encoder-decoder model that the method wraps.
 
     Args:
         name: named model (see `longtail info`), or the dotted path of your own builder
         weights: file of encoder weights, or `pretrained` for the published ones; random when not given
-        options: further arguments of the model, such as {encoder: resnet101c}
+        classifier: linear, cosine or deconfound, or with options as {name: cosine, temperature: 30}
+        options: options of the model, beside its name: {name: pspnet, encoder: resnet101c}
     """
+
+    quick: ClassVar[bool] = False
 
     name: str = "deeplabv3plus"
     weights: str | None = None
+    classifier: Spec = "linear"
     options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def component(cls, values: Mapping[str, Any]) -> Chosen:
+        """See ``Section``."""
+        from longtail.segmentation.models import NETWORKS
+
+        return NETWORKS.choose(str(values["name"]))
 
 
 @dataclass
@@ -234,10 +233,10 @@ class SegmentationConfig(RunConfig):
         super().__post_init__()
         if self.cache.views and self.freeze is None:
             raise ConfigError("cache.views without a frozen encoder", fix="set freeze to encoder, or cache.views to 0")
-        if self.cache.views and self.data.sampling.by == "rare_class":
+        if self.cache.views and self.data.sampling.name == "rare_class":
             raise ConfigError(
-                "cache.views with crops that are drawn for a class (data.sampling.by rare_class)",
-                fix="set data.sampling.by to class_aware, or cache.views to 0",
+                "cache.views with crops that are drawn for a class (data.sampling.name rare_class)",
+                fix="set data.sampling.name to class_aware, or cache.views to 0",
             )
         if self.freeze is not None:
             one_of("freeze", self.freeze, ("encoder", "encoder+expert_1"))

@@ -86,9 +86,7 @@ def test_a_single_phase_method_starts_from_given_weights(tmp_path):
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path):
-    config = tiny_config(
-        data={"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 6}, "val_split": ""}
-    )
+    config = tiny_config(data={"dataset": "longtail-scenes", "size": [32, 32], "num_images": 6, "val_split": ""})
     run = fit(config, tmp_path / "run", quiet=True)
     assert run.weights.is_file()
     with pytest.raises(ConfigError, match="no validation split"):
@@ -110,7 +108,7 @@ def test_evaluation_may_have_the_size_of_training(tmp_path):
 def test_given_frequencies_and_groups(tmp_path):
     task = build_task(tiny_config())
     task.frequency.to_json(tmp_path / "f.json")
-    options = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 12}}
+    options = {"dataset": "longtail-scenes", "size": [32, 32], "num_images": 12}
     data = {**options, "frequency": str(tmp_path / "f.json"), "groups": {"by": "rank", "sizes": [4, 12]}}
     assert build_task(tiny_config(data=data)).groups.sizes == (4, 12)
     other = ClassFrequency(("x", "y"), images=np.ones(2), pixels=np.ones(2))
@@ -124,7 +122,7 @@ def test_given_frequencies_and_groups(tmp_path):
     [
         ({"data": {}}, ConfigError, "data.dataset is not given"),
         ({"data": {"dataset": "nowhere"}}, ConfigError, "nowhere"),
-        ({"augmentation": {"options": {"blur": 1}}}, ConfigError, "blur"),
+        ({"augmentation": {"blur": 1}}, ConfigError, "blur"),
         ({"model": {"name": "deeplab"}}, ConfigError, "deeplab"),
         ({"method": {"name": "moe"}}, ConfigError, "moe"),
         ({"method": {"name": "medoe", "alfa": 1}}, ConfigError, "did you mean .alpha"),
@@ -224,15 +222,18 @@ def test_a_broken_label_stops_the_training_with_its_name(tmp_path):
         fit(config, tmp_path / "bad", quiet=True)
 
 
-@pytest.mark.parametrize("by", ["repeat_factor", "class_aware", "rare_class"])
-def test_sampling_by_class(by, tmp_path):
-    data = {"dataset": "longtail-scenes", "options": {"size": [32, 32], "num_images": 8}}
-    sampling = {"by": by, "smallest": 5, "threshold": 0.5}
+@pytest.mark.parametrize(
+    "sampling",
+    [{"name": "repeat_factor", "threshold": 0.5}, {"name": "class_aware"}, {"name": "rare_class", "smallest": 5}],
+    ids=str,
+)
+def test_sampling_by_class(sampling, tmp_path):
+    data = {"dataset": "longtail-scenes", "size": [32, 32], "num_images": 8}
     task = build_task(
         tiny_config(method={"name": "baseline"}, iterations={"train": 2}, data={**data, "sampling": sampling})
     )
     drawn = [split(index, task.train_data.sampled) for index in task.order(torch.Generator().manual_seed(0))]
-    assert all((drawn_for is not None) == (by == "rare_class") for _, drawn_for in drawn)
+    assert all((drawn_for is not None) == (sampling["name"] == "rare_class") for _, drawn_for in drawn)
     assert task.train_data[task.order(torch.Generator().manual_seed(0))[0]]["mask"].ndim == 2
     fit(task.config, tmp_path / "run", task=task, quiet=True)
     assert (tmp_path / "run" / "best.safetensors").is_file()

@@ -169,9 +169,7 @@ def _print_bands(console: Any, statistics: Any, unit: str, bands: int | tuple[in
     taken = len(statistics.mean) if bands is None else list(bands) if isinstance(bands, tuple) else bands
     mean, std = ([round(float(v), 5) for v in values] for values in statistics.scaled(value_range))
     ranged = "" if statistics.kind == "uint8" else f" --data.value_range '[{value_range[0]:g}, {value_range[1]:g}]'"
-    normalise = f"--augmentation.options '{{mean: {mean}, std: {std}}}'"
-    if unit == "instances":
-        normalise = f"--augmentation.mean '{mean}' --augmentation.std '{std}'"
+    normalise = f"--augmentation.mean '{mean}' --augmentation.std '{std}'"
     console.print(f"\nto train with them: --data.bands {taken}{ranged} {normalise}", soft_wrap=True)
 
 

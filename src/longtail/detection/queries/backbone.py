@@ -87,9 +87,7 @@ def own_backbone(
         ConfigError: Detectors of this type take no other backbone.
     """
     if model_type not in _LEVELS:
-        raise ConfigError(
-            f"{model_type} takes its own backbone alone", fix="set backbone_config in model.options instead"
-        )
+        raise ConfigError(f"{model_type} takes its own backbone alone", fix="set model.backbone_config instead")
     extractor = build_extractor(name, weights=weights, **options)
     levels = _LEVELS[model_type] or min(3, int(fields.get("num_feature_levels", 4)))
     channels = list(extractor.channels)

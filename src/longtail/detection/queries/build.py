@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from longtail.components import Spec, split
 from longtail.detection.config import PostprocessConfig
 from longtail.detection.queries import wrap_detector
 from longtail.detection.queries.backbone import own_backbone, replace_backbone
@@ -28,8 +29,7 @@ def build_query_detector(
     num_classes: int,
     *,
     weights: str | Path | None = None,
-    backbone: str | None = None,
-    backbone_options: Mapping[str, Any] | None = None,
+    backbone: Spec | None = None,
     postprocess: Mapping[str, Any] | None = None,
     image_size: tuple[int, int] | list[int] | None = None,
     separate_classifiers: bool = False,
@@ -43,9 +43,8 @@ def build_query_detector(
         num_classes: Number of classes C.
         weights: Of the whole detector but its classifiers: None, a local file, a folder or a name of the Hub, or
             ``"pretrained"`` for those of ``source``.
-        backbone: Name of another image network, see ``detection.backbones.pyramid.build_extractor``; None for the
-            configuration's.
-        backbone_options: Its options: ``weights``, ``norm``, ``frozen_stages`` ….
+        backbone: Name of another image network, see ``detection.backbones.pyramid.build_extractor``, or with options as
+            ``{"name": "resnet50", "weights": FILE, "norm": "frozen"}``; None for the configuration's.
         postprocess: Fields of ``PostprocessConfig`` that differ from the library's reading.
         image_size: See ``wrap_detector``.
         separate_classifiers: See ``wrap_detector``.
@@ -57,7 +56,7 @@ def build_query_detector(
         MissingDependencyError: transformers or scipy is not installed.
     """
     library = _library()
-    settings, own = _settings(library, source, num_classes, fields, backbone, backbone_options)
+    settings, own = _settings(library, source, num_classes, fields, backbone)
     architecture = getattr(library, FAMILIES[settings.model_type][0])
     model = _construct(architecture, settings) if weights is None else _load(architecture, settings, source, weights)
     if own is not None:
@@ -86,18 +85,16 @@ def source_settings(
         source: See ``build_query_detector``.
         num_classes: Number of classes C.
         options: Its other arguments.
-        weights: Of the backbone where another is named, else of the whole detector.
+        weights: Of the whole detector.
         backbone: Name and options of another backbone; None for the configuration's.
     """
-    given = {} if weights is None else {"weights": weights}
-    if backbone is not None:
-        others = {name: value for name, value in backbone.items() if name != "name"}
-        given = {"backbone": backbone["name"], "backbone_options": {**others, **given}}
+    given: dict[str, Any] = {} if weights is None else {"weights": weights}
+    given |= {} if backbone is None else {"backbone": backbone}
     if source in FAMILIES:
         return {"name": f"transformers:{source}", **given, **options}
     ours = {name: value for name, value in options.items() if name in _OURS}
     fields = {name: value for name, value in options.items() if name not in _OURS}
-    plain = _settings(_library(), source, num_classes, fields, None, None)[0].to_diff_dict()
+    plain = _settings(_library(), source, num_classes, fields, None)[0].to_diff_dict()
     kept = {name: value for name, value in plain.items() if name not in _NO_FIELDS}
     if given.get("weights") == PRETRAINED:
         given["weights"] = source  # by name it would be the model type's
@@ -109,8 +106,7 @@ def _settings(
     source: str,
     num_classes: int,
     fields: Mapping[str, Any],
-    backbone: str | None,
-    backbone_options: Mapping[str, Any] | None,
+    backbone: Spec | None,
 ) -> tuple[Any, Any]:
     """The configuration, and another backbone or None."""
     stored = None if source in FAMILIES else _stored(library, source)
@@ -125,10 +121,9 @@ def _settings(
         chosen.pop(name, None)
     own = None
     if backbone is not None:
-        own, place = own_backbone(kind, chosen, backbone, **dict(backbone_options or {}))
+        name, options = split(backbone)
+        own, place = own_backbone(kind, chosen, name, **options)
         chosen |= place
-    elif backbone_options:
-        raise ConfigError("model.backbone_options without model.backbone", fix="name a backbone, or leave them out")
     try:
         settings = library.AutoConfig.for_model(kind, **chosen)
     except Exception as error:  # its checks raise errors of several kinds
@@ -139,7 +134,7 @@ def _settings(
     known = set(type(settings)().to_dict()) | set(vars(settings))
     if unknown := sorted(set(fields) - known - {"use_timm_backbone"}):
         raise ConfigError(
-            f"{kind} has no setting {unknown[0]!r}", fix=f"{nearest(unknown[0], sorted(known))}see model.options"
+            f"{kind} has no setting {unknown[0]!r}", fix=f"{nearest(unknown[0], sorted(known))}see its documentation"
         )
     return settings, own
 

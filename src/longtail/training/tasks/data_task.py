@@ -17,9 +17,7 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.results import Results
 from longtail.models.pretrained import PretrainedModel
 from longtail.samplers.base import split
-from longtail.samplers.class_aware import ClassAware
-from longtail.samplers.repeat_factor import RepeatFactor
-from longtail.samplers.two_level import TwoLevel
+from longtail.samplers.build import build_sampler
 from longtail.training.checkpoints import writing
 from longtail.training.console import Console, percent, table
 from longtail.training.evaluation import limited
@@ -60,7 +58,7 @@ class DataTask(ABC):
             counts = ClassFrequency.from_json(data.frequency)
             self.frequency = counts.in_order_of(labelled.classes.names, "the data set")
         self.groups: CategoryGroups = self.build_groups(data.groups, self.frequency)
-        self.order: IndexOrder = self.sampling_order(data.sampling, labelled, size)
+        self.order: IndexOrder = build_sampler(data.sampling.to_dict(), self.sampling_facts(labelled, size))
         self.train_data: Any = TrainingSamples(labelled, size, self.preparation(labelled))
         self.data_fingerprint = content_of(labelled, self.frequency)
         self.check_training(labelled)
@@ -96,8 +94,8 @@ class DataTask(ABC):
 
     @staticmethod
     @abstractmethod
-    def sampling_order(settings: Any, dataset: Any, size: int) -> IndexOrder:
-        """What a pass over the first ``size`` training images shows."""
+    def sampling_facts(dataset: Any, size: int) -> dict[str, Callable[[], Any]]:
+        """What samplers may ask of the first ``size`` training images; see ``build_sampler``."""
 
     @abstractmethod
     def preparation(self, dataset: Any) -> Callable[[Any, int | None], Any]:
@@ -170,7 +168,7 @@ class DataTask(ABC):
             *([("split", note)] if note else []),
             *self.notes(),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
-            ("sampling", data.sampling.by.replace("_", " ")),
+            ("sampling", data.sampling.name.replace("_", " ")),
             ("model", f"{self.model_words()}, {self.config.method.name}, {total / 1e6:.2f} M parameters"),
             ("phases", phases),
         ]
@@ -209,18 +207,6 @@ class TrainingSamples(Dataset):
     def __getitem__(self, index: int) -> Any:
         image, drawn_for = split(index, self.sampled)
         return self.prepare(self.dataset[image], drawn_for)
-
-
-def order_by_labels(settings: Any, labels: Sequence) -> IndexOrder:
-    """A pass over images of known classes, as ``data.sampling`` asks for it.
-
-    Args:
-        settings: ``data.sampling``.
-        labels: Classes of the objects or regions of every image.
-    """
-    if settings.by == "repeat_factor":
-        return RepeatFactor(labels, settings.threshold)
-    return TwoLevel(labels) if settings.by == "two_level" else ClassAware(labels)
 
 
 def parting_options(data: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
 from longtail.datasets.open import data_options
 from longtail.datasets.shared_images import refuse_shared_images
+from longtail.detection.config import is_cascade
 from longtail.detection.method import DetectionMethod
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import ClassFrequency
@@ -23,8 +24,7 @@ from longtail.training.detection_config import DetectionConfig
 from longtail.training.evaluate_detection import evaluate_detection
 from longtail.training.evaluation import check_same_classes, limited
 from longtail.training.groups import object_groups
-from longtail.training.loading import IndexOrder, Shuffled
-from longtail.training.tasks.data_task import DataTask, order_by_labels, parting_options
+from longtail.training.tasks.data_task import DataTask, parting_options
 from longtail.transforms import detection_eval, detection_train, normalisation
 
 #: What training needs of a sample.
@@ -78,9 +78,9 @@ class DetectionTask(DataTask):
         return count_instances(dataset)
 
     @staticmethod
-    def sampling_order(settings: Any, dataset: DetectionDataset, size: int) -> IndexOrder:
-        """What a pass over the first ``size`` training images shows."""
-        return Shuffled(size) if settings.by == "shuffled" else order_by_labels(settings, dataset.image_labels[:size])
+    def sampling_facts(dataset: DetectionDataset, size: int) -> dict[str, Callable[[], Any]]:
+        """See ``DataTask``."""
+        return {"num_images": lambda: size, "image_labels": lambda: dataset.image_labels[:size]}
 
     def preparation(self, dataset: DetectionDataset) -> Callable[[Any, int | None], tuple[Tensor, dict[str, Tensor]]]:
         """Augmentation."""
@@ -103,9 +103,9 @@ class DetectionTask(DataTask):
             )
         first = dataset[0]
         self.has_masks = "masks" in first
-        if config.model.options.get("semantic_classes") is not None and "semantic" not in first:
+        if config.model.semantic_classes is not None and "semantic" not in first:
             raise ConfigError(
-                "model.options.semantic_classes is given, but the training data have no semantic maps",
+                "model.semantic_classes is given, but the training data have no semantic maps",
                 fix="set data.train_options.semantic to a folder of maps or to 'objects', or leave the branch out",
             )
 
@@ -134,7 +134,7 @@ class DetectionTask(DataTask):
         """The detector, untrained."""
         config = self.config
         model = config.model.settings(dataset.classes.num_classes)
-        if not self.has_masks and not config.model.from_transformers:
+        if not self.has_masks and is_cascade(model["name"]):
             model.setdefault("masks", "none")
         return Detector(
             model=model,
@@ -222,9 +222,9 @@ class DetectionTask(DataTask):
     def model_words(self) -> str:
         """The detector in words."""
         model = self.config.model
-        if model.from_transformers:
-            return model.name if model.backbone is None else f"{model.name}, {model.backbone}"
-        return f"{model.name} of {model.dialect or 'mmdetection'}, {model.backbone or 'torchvision/resnet50'}"
+        if not is_cascade(model.name):
+            return f"{model.name}, {model.backbone.name}" if model.backbone.name else model.name
+        return f"{model.name} of {model.dialect or 'mmdetection'}, {model.backbone.name or 'torchvision/resnet50'}"
 
 
 def _prepared(augment: Callable, sample: Any, drawn_for: int | None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -20,18 +20,17 @@ from longtail.frequency.count_pixels import count_pixels, pixels_per_image
 from longtail.metrics.results import Results
 from longtail.models.pretrained import facts_of, photos_of
 from longtail.models.segmenter import Segmenter
-from longtail.samplers.rare_class import RareClass, shown_in
+from longtail.samplers.rare_class import shown_in
 from longtail.segmentation.method import SegmentationMethod
 from longtail.segmentation.models import resolved_options
-from longtail.settings import as_arguments, to_dict
+from longtail.settings import to_dict
 from longtail.training.console import Console
 from longtail.training.evaluate_segmentation import evaluate_segmentation
 from longtail.training.feature_cache import ViewOrder, Views, fill_cache, plan_cache
 from longtail.training.groups import frequency_cache, pixel_groups
-from longtail.training.loading import IndexOrder, Shuffled
 from longtail.training.run_folder import RunFolder, environment_rank
 from longtail.training.segmentation_config import SegmentationConfig
-from longtail.training.tasks.data_task import DataTask, order_by_labels, parting_options
+from longtail.training.tasks.data_task import DataTask, parting_options
 from longtail.transforms import normalisation, segmentation_eval, segmentation_train
 from longtail.transforms.segmentation import FocusClass
 
@@ -73,31 +72,28 @@ class SegmentationTask(DataTask):
         return count_pixels(dataset, cache=frequency_cache(), progress=environment_rank() == 0)
 
     @staticmethod
-    def sampling_order(settings: Any, dataset: SegmentationDataset, size: int) -> IndexOrder:
-        """What a pass over the first ``size`` training images shows."""
-        if settings.by == "shuffled":
-            return Shuffled(size)
-        pixels = pixels_per_image(dataset)[:size]
-        if settings.by == "rare_class":
-            return RareClass(pixels, temperature=settings.temperature, smallest=settings.smallest)
-        return order_by_labels(settings, shown_in(pixels))
+    def sampling_facts(dataset: SegmentationDataset, size: int) -> dict[str, Callable[[], Any]]:
+        """See ``DataTask``."""
+        return {
+            "num_images": lambda: size,
+            "image_labels": lambda: shown_in(pixels_per_image(dataset)[:size]),
+            "pixels": lambda: pixels_per_image(dataset)[:size],
+        }
 
     def preparation(self, dataset: SegmentationDataset) -> Callable[[Any, int | None], dict[str, Tensor]]:
         """Augmentation; it sees the class that a sample was drawn for."""
         settings = self.config.augmentation
-        arguments: dict[str, Any] = {
-            "short_side": settings.short_side,
-            "max_side": settings.max_side,
-            "ignore_index": dataset.ignore_index,
+        augment = segmentation_train(
+            settings.crop,
+            settings.scale,
+            settings.cat_max_ratio,
+            short_side=settings.short_side,
+            max_side=settings.max_side,
+            flip=settings.flip,
+            photometric=settings.photometric,
+            ignore_index=dataset.ignore_index,
             **_normalisation(self.config),
-            **as_arguments(settings.options),
-        }
-        try:
-            augment = segmentation_train(settings.crop, settings.scale, settings.cat_max_ratio, **arguments)
-        except TypeError as error:
-            raise ConfigError(
-                f"augmentation.options: {error}", fix="give arguments of transforms.segmentation_train"
-            ) from error
+        )
         return partial(_prepared, augment)
 
     def check_training(self, dataset: SegmentationDataset) -> None:
@@ -137,10 +133,12 @@ class SegmentationTask(DataTask):
     def build_model(self, dataset: SegmentationDataset) -> Segmenter:
         """The segmenter, untrained."""
         config = self.config
-        options = resolved_options(config.model.name, dataset.classes.num_classes, dict(config.model.options))
-        weights = {} if config.model.weights is None else {"weights": config.model.weights}
+        model = config.model
+        own = {"weights": model.weights} if model.weights is not None else {}
+        own |= {"classifier": model.classifier} if model.classifier != "linear" else {}
+        options = resolved_options(model.name, dataset.classes.num_classes, dict(model.options))
         segmenter = Segmenter(
-            model={"name": config.model.name, **options, **weights},
+            model={"name": model.name, **options, **own},
             method=config.method.to_dict(),
             input=_network_input(config) | photos_of(vars(config.data)).options(),
             ignore_index=dataset.ignore_index,
@@ -262,5 +260,5 @@ def _network_input(config: SegmentationConfig) -> dict[str, Any]:
 
 
 def _normalisation(config: SegmentationConfig) -> dict[str, list[float]]:
-    options = config.augmentation.options
-    return normalisation(photos_of(vars(config.data)).num_bands, options.get("mean"), options.get("std"))
+    settings = config.augmentation
+    return normalisation(photos_of(vars(config.data)).num_bands, settings.mean, settings.std)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from longtail.datasets import open_dataset
-from longtail.datasets.box_table import BoxTable
+from longtail.datasets.table import BoxTable
 from longtail.errors import DataError
 from support.detection_layouts import open_images, photo, table_roboflow, write_csv
 
