@@ -51,3 +51,7 @@ class MissingDependencyError(LongtailError, ImportError):
 
 class TrainingError(LongtailError, RuntimeError):
     """Training that cannot continue: a loss that is not finite, a full disk."""
+
+
+class ExportError(LongtailError, RuntimeError):
+    """A model that cannot be exported as it was asked."""

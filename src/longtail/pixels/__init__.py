@@ -8,13 +8,15 @@ from longtail.pixels.expert_sums import softmax_sums, squared_sums
 from longtail.pixels.labels import ensemble_labels, map_labels, most_probable, upsampled_labels
 from longtail.pixels.learned import ensemble_loss
 from longtail.pixels.losses import loss_of_upsampled, upsampled_cross_entropy
-from longtail.pixels.upsampling import Upsampling, full_size
+from longtail.pixels.upsampling import Upsampling, are_known, full_size, interpolation
 
 __all__ = [
     "Upsampling",
+    "are_known",
     "ensemble_labels",
     "ensemble_loss",
     "full_size",
+    "interpolation",
     "loss_of_upsampled",
     "map_labels",
     "most_probable",

@@ -158,10 +158,41 @@ def full_size(
 ) -> Float[Tensor, "n c H W"]:
     """Bilinear upsampling of a map over the padded image to the image's own size (h, w)."""
     padded = _padded(size, divisor)
-    if tuple(values.shape[-2:]) != padded:
+    if divisor > 1 and not are_known(*padded):  # a cut at sizes that are not known yet would ask whether it cuts at all
+        down, across = (
+            interpolation(values.shape[axis], padded[axis], values, size[axis], align_corners) for axis in (-2, -1)
+        )
+        return down.t() @ (values @ across)
+    if not are_known(*padded) or tuple(values.shape[-2:]) != padded:
         values = F.interpolate(values, padded, mode="bilinear", align_corners=align_corners)
-    return values[..., : size[0], : size[1]]
+    return values if divisor == 1 else values[..., : size[0], : size[1]]
+
+
+def interpolation(
+    inputs: int, outputs: int, like: Tensor, kept: int | None = None, align_corners: bool = False
+) -> Float[Tensor, "inputs kept"]:
+    """Linear interpolation of a line as a matrix.
+
+    Args:
+        inputs: Length of the line.
+        outputs: Length that it is interpolated to.
+        like: Gives device, and float64 where it is of that type; else the matrix is float32.
+        kept: Length of the beginning that is kept; None for all.
+        align_corners: As in ``torch.nn.functional.interpolate``.
+    """
+    kind = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
+    cells, places = torch.arange(inputs, **kind), torch.arange(outputs if kept is None else kept, **kind)
+    if align_corners:
+        source = places * ((inputs - 1) / (outputs - 1))
+    else:
+        source = ((places + 0.5) * (inputs / outputs) - 0.5).clamp(0, inputs - 1)
+    return (1 - (source - cells[:, None]).abs()).clamp(min=0)
+
+
+def are_known(*sides: Any) -> bool:
+    """Whether sizes are numbers; False while a model is exported for any size, when no size may choose a path."""
+    return all(isinstance(side, int) for side in sides)
 
 
 def _padded(size: Sequence[int], divisor: int) -> tuple[int, int]:
-    return int(size[0]) + -int(size[0]) % divisor, int(size[1]) + -int(size[1]) % divisor
+    return (size[0], size[1]) if divisor == 1 else (size[0] + -size[0] % divisor, size[1] + -size[1] % divisor)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from longtail.pixels import full_size
+from longtail.pixels import are_known, full_size
 from longtail.shapes import ClassMaps, Images
 
 #: What an encoder returns: feature maps, shallow to deep; strides and channels are the model's own affair.
@@ -103,6 +103,8 @@ class EncoderDecoder(nn.Module):
 
 def pad_to_multiple(image: Float[Tensor, "n c h w"], divisor: int) -> Float[Tensor, "n c hp wp"]:
     """Pad right and below with zeros until both sides are multiples of ``divisor``."""
+    if divisor == 1:
+        return image
     height, width = image.shape[-2:]
-    padding = (0, -width % divisor, 0, -height % divisor)
-    return F.pad(image, padding) if any(padding) else image
+    down, right = -height % divisor, -width % divisor
+    return F.pad(image, (0, right, 0, down)) if not are_known(height, width) or down or right else image

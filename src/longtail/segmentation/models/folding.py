@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from longtail.pixels import are_known
 from longtail.segmentation.models.resampling import line, resize
 
 
@@ -30,6 +31,8 @@ def convolve_resized(
         bias: Of the convolution.
     """
     pairs = list(zip(maps, weights, strict=True))
+    if not are_known(*size) and weights[0].shape[-1] == 1:
+        return sum((resize(F.conv2d(m, w), size) for m, w in pairs[1:]), start=resize(F.conv2d(*pairs[0], bias), size))
     small = [_cheaper_small(m, w.shape[-1], size) for m, w in pairs]
     whole = [pair for pair, own in zip(pairs, small, strict=True) if not own]
     total = None
@@ -63,7 +66,8 @@ def convolve_projected(
     for m, projection, weight in zip(maps, projections, weights, strict=True):
         matrix, projection_bias = projection.weight.flatten(1), projection.bias
         assert projection_bias is not None
-        if m[:, 0].numel() > m.shape[1]:  # more positions than channels: the weights are the smaller product
+        # more positions than channels: the weights are the smaller product
+        if not are_known(*m.shape) or m[:, 0].numel() > m.shape[1]:
             inputs.append(m)
             folded.append((weight.flatten(1) @ matrix)[..., None, None])
             bias = bias + weight.flatten(1) @ projection_bias  # resampling keeps a constant
@@ -78,8 +82,13 @@ def _join(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _cheaper_small(m: Tensor, kernel: int, size: Sequence[int]) -> bool:
-    """Whether a map takes fewer multiplications at its own size, resampling included, than at the result's."""
+    """Whether a map takes fewer multiplications at its own size, resampling included, than at the result's.
+
+    While a model is exported for any size, only a map of known size (of pooled cells) is taken for small.
+    """
     (channels, h, w), (height, width) = m.shape[-3:], size
+    if not are_known(height, width):
+        return are_known(h, w)
     small = kernel**2 * h * w * (channels + width) + kernel * h * height * width
     return small < kernel**2 * channels * height * width
 
@@ -92,7 +101,7 @@ def _add_small(
     Resampling and shifting treat rows and columns separately, so they are a product with a matrix from either side; the one
     over the rows is shared by all maps.
     """
-    (height, width), n, out = size, len(pairs[0][0]), len(pairs[0][1])
+    (height, width), n, out = size, pairs[0][0].shape[0], len(pairs[0][1])
     rows, columns = [], []
     for m, weight in pairs:
         (channels, h, w), kernel = m.shape[1:], weight.shape[-1]

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier, resize_concat
+from longtail.segmentation.models.resampling import mean_cells
 
 
 class PyramidPoolingDecoder(nn.Module):
@@ -48,7 +48,7 @@ class PyramidPoolingDecoder(nn.Module):
 
     def _maps(self, features: Features) -> list[Tensor]:
         x = features[-1]
-        return [x, *(b(F.adaptive_avg_pool2d(x, side)) for side, b in zip(self.bins, self.branches, strict=True))]
+        return [x, *(b(mean_cells(x, side)) for side, b in zip(self.bins, self.branches, strict=True))]
 
 
 def pspnet(

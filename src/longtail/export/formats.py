@@ -1,0 +1,116 @@
+"""Write a graph as a file of one format, and run the file."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from longtail.errors import MissingDependencyError
+from longtail.export.graph import Graph
+from longtail.settings import one_of
+
+Format = Literal["onnx", "torch-export", "torchscript"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "torchscript": ".pt"}
+#: Name of each axis of the input that may vary.
+AXES = {0: "batch", 2: "height", 3: "width"}
+#: Key of what is told of the model in a file.
+FACTS = "longtail"
+
+Runner = Callable[[Tensor], list[Tensor]]
+
+
+def check_format(name: str) -> Format:
+    """A format that this environment can write.
+
+    Raises:
+        ConfigError: There is no such format.
+        MissingDependencyError: Packages of ONNX are not installed.
+    """
+    one_of("format", name, get_args(Format))
+    if name == "onnx":
+        try:
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{error.name} is not installed, which --format onnx needs",
+                fix="pip install 'longtail[export]', or choose torch-export or torchscript",
+            ) from error
+    return name  # type: ignore[return-value]  # checked above
+
+
+def write(graph: Graph, example: Tensor, path: Path, kind: Format, varying: Sequence[int], facts: str) -> None:
+    """Write a graph.
+
+    Args:
+        graph: In evaluation mode.
+        example: Input; its sizes along other axes than the ``varying`` ones are fixed.
+        path: The file.
+        kind: Its format.
+        varying: Axes of the input that may have any size.
+        facts: What the file says of the model, as JSON, under the key ``longtail``.
+    """
+    with torch.no_grad(), _quiet():
+        if kind == "torchscript":
+            traced: Any = torch.jit.trace(graph, (example,), check_trace=False)
+            torch.jit.save(traced, str(path), _extra_files={FACTS: facts})
+        elif kind == "torch-export":
+            dynamic = ({axis: torch.export.Dim.DYNAMIC for axis in varying},)
+            program = torch.export.export(graph, (example,), dynamic_shapes=dynamic)
+            torch.export.save(program, path, extra_files={FACTS: facts})
+        else:
+            _write_onnx(graph, example, path, varying, facts)
+
+
+def _write_onnx(graph: Graph, example: Tensor, path: Path, varying: Sequence[int], facts: str) -> None:
+    program: Any = torch.onnx.export(
+        graph,
+        (example,),
+        dynamo=True,
+        input_names=["image"],
+        output_names=list(graph.outputs),
+        dynamic_shapes=({axis: AXES[axis] for axis in varying},),
+        verbose=False,
+    )
+    program.model.metadata_props[FACTS] = facts
+    program.save(path)
+
+
+def read(path: Path, kind: Format) -> Runner:
+    """Image -> outputs of a file, on the CPU.
+
+    Args:
+        path: The file.
+        kind: Its format.
+    """
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda image: [torch.from_numpy(value) for value in session.run(None, {"image": image.numpy()})]
+    loaded: Any = torch.jit.load(str(path)) if kind == "torchscript" else torch.export.load(path).module()
+
+    def run(image: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            found = loaded(image)
+        return list(found) if isinstance(found, (tuple, list)) else [found]
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' warnings and logs off the terminal: the file is checked."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
