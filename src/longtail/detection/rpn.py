@@ -101,9 +101,13 @@ class _PyramidAnchors(AnchorGenerator):
         self.strides = tuple(strides)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        device = feature_maps[0].device
-        self.set_cell_anchors(torch.float32, device)
-        grids = [list(f.shape[-2:]) for f in feature_maps]
-        strides = [[torch.tensor(s, device=device)] * 2 for s in self.strides]
-        anchors = torch.cat(self.grid_anchors(grids, strides))
+        anchors = torch.cat([self.of_level(level, feature_map) for level, feature_map in enumerate(feature_maps)])
         return [anchors for _ in image_list.image_sizes]
+
+    def of_level(self, level: int, feature_map: Float[Tensor, "n c h w"]) -> Float[Tensor, "anchors 4"]:
+        """Anchors of one level: row by row, at each position those of every ratio."""
+        kind = {"dtype": torch.float32, "device": feature_map.device}
+        y, x = (torch.arange(side, **kind) * self.strides[level] for side in feature_map.shape[-2:])
+        down, across = torch.meshgrid(y, x, indexing="ij")
+        corners = torch.stack([across, down, across, down], dim=2)
+        return (corners.unsqueeze(2) + self.cell_anchors[level].to(**kind)).reshape(-1, 4)

@@ -30,6 +30,10 @@ class Ensemble(nn.Module, ABC):
             features: Inputs of the experts' classifiers, on their own grid; only for ensembles that need them.
         """
 
+    def scores(self, logits: ExpertScores, features: ExpertFeatures = None) -> Probabilities:
+        """Scores with the argmax of ``forward``, without what moves no label; arguments as of ``forward``."""
+        return self(logits, features)
+
 
 def expert_probabilities(logits: ExpertLogits, activation: Callable[[Tensor], Tensor] | None) -> ExpertScores:
     """Each expert's probabilities, read as its loss does; None for softmax."""

@@ -83,6 +83,9 @@ class LearnedEnsemble(TrainableEnsemble):
         final = final.clamp(min=0)
         return final / final.sum(dim=1, keepdim=True).clamp(min=_EPS)
 
+    def scores(self, logits: ExpertScores, features: ExpertFeatures = None) -> Probabilities:
+        return self.unnormalised(logits) if self.positive or self.objective == "scores" else self(logits)
+
     def unnormalised(self, logits: ExpertScores) -> Probabilities:
         """p_final before normalisation: mean over the experts of outer weight times p̂_i (Eq. 8)."""
         return self.weighted(logits).mean(dim=0)

@@ -5,17 +5,16 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
-from longtail.errors import MissingDependencyError
+from longtail.errors import ConfigError, MissingDependencyError
 from longtail.export.graph import Graph
+from longtail.export.names import SUFFIXES, Format
 from longtail.settings import one_of
 
-Format = Literal["onnx", "torch-export", "torchscript"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "torchscript": ".pt"}
 #: Name of each axis of the input that may vary.
 AXES = {0: "batch", 2: "height", 3: "width"}
 #: Key of what is told of the model in a file.
@@ -24,15 +23,17 @@ FACTS = "longtail"
 Runner = Callable[[Tensor], list[Tensor]]
 
 
-def check_format(name: str) -> Format:
+def check_format(name: str, path: Path) -> Format:
     """A format that this environment can write.
 
     Raises:
-        ConfigError: There is no such format.
+        ConfigError: There is no such format, or the file's name is of another.
         MissingDependencyError: Packages of ONNX are not installed.
     """
-    one_of("format", name, get_args(Format))
-    if name == "onnx":
+    kind = cast(Format, one_of("format", name, get_args(Format)))
+    if path.suffix != SUFFIXES[kind]:
+        raise ConfigError(f"{path} for a file of {kind}", fix=f"name it {path.with_suffix(SUFFIXES[kind])}")
+    if kind == "onnx":
         try:
             import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401
@@ -41,7 +42,7 @@ def check_format(name: str) -> Format:
                 f"{error.name} is not installed, which --format onnx needs",
                 fix="pip install 'longtail[export]', or choose torch-export or torchscript",
             ) from error
-    return name  # type: ignore[return-value]  # checked above
+    return kind
 
 
 def write(graph: Graph, example: Tensor, path: Path, kind: Format, varying: Sequence[int], facts: str) -> None:
@@ -60,7 +61,7 @@ def write(graph: Graph, example: Tensor, path: Path, kind: Format, varying: Sequ
             traced: Any = torch.jit.trace(graph, (example,), check_trace=False)
             torch.jit.save(traced, str(path), _extra_files={FACTS: facts})
         elif kind == "torch-export":
-            dynamic = ({axis: torch.export.Dim.DYNAMIC for axis in varying},)
+            dynamic = (dict.fromkeys(varying, torch.export.Dim.DYNAMIC),)
             program = torch.export.export(graph, (example,), dynamic_shapes=dynamic)
             torch.export.save(program, path, extra_files={FACTS: facts})
         else:

@@ -51,7 +51,11 @@ class Graph(nn.Module, ABC):
         """
         generator = torch.Generator().manual_seed(seed)
         full = (shape[0], self.bands, *shape[1:])
-        return torch.randn(full, generator=generator) if self.normalise is None else self.normalise.example(full, generator)
+        return (
+            torch.randn(full, generator=generator)
+            if self.normalise is None
+            else self.normalise.example(full, generator)
+        )
 
     def normalised(self, image: Tensor) -> Tensor:
         """What the network reads."""

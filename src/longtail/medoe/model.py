@@ -204,6 +204,9 @@ class Medoe(SegmentationMethod):
     def forward(self, image: Images) -> ClassMaps:
         return self.ensemble(*self.expert_maps(image))
 
+    def scores(self, image: Images) -> ClassMaps:
+        return self.ensemble.scores(*self.expert_maps(image))
+
     @torch.no_grad()
     def labels(self, image: Images) -> LabelMaps:
         if self.ensemble.needs_features:

@@ -93,13 +93,24 @@ class Baseline(SegmentationMethod):
         """Logits at the image's size."""
         return self.upsampling(image)(self.low_logits(image))
 
+    @property
+    def _softmax(self) -> bool:
+        """Whether logits are read by a softmax, which keeps their order."""
+        return type(self.loss).probabilities is ClassificationLoss.probabilities
+
+    def scores(self, image: Images) -> ClassMaps:
+        logits = self.logits(image)
+        if self.reading is not None:
+            return self.reading.scores(logits.unsqueeze(0))
+        return logits if self._softmax else self.probabilities(logits)
+
     @torch.no_grad()
     def labels(self, image: Images) -> LabelMaps:
         low, upsampling = self.low_logits(image), self.upsampling(image)
         if self.reading is not None:
             return ensemble_labels(self.reading, low.unsqueeze(0), upsampling)
-        if type(self.loss).probabilities is ClassificationLoss.probabilities:
-            return map_labels(low, upsampling)  # a softmax keeps the order of the logits
+        if self._softmax:
+            return map_labels(low, upsampling)
         return upsampled_labels(self.probabilities, low, upsampling)
 
     def losses(self, image: Images | Features, target: LabelMaps) -> Losses:

@@ -120,6 +120,10 @@ class SegmentationMethod(PhasedMethod, ABC):
     def forward(self, image: Images) -> ClassMaps:
         """Class probabilities at the image's size."""
 
+    def scores(self, image: Images) -> ClassMaps:
+        """Maps with the argmax of ``forward``, without what moves no label; exported graphs take their labels from it."""
+        return self(image)
+
     @torch.no_grad()
     def labels(self, image: Images) -> LabelMaps:
         """Most probable class of every pixel: the argmax of ``forward``, which methods find without its maps if they can."""
