@@ -20,14 +20,31 @@ def with_progress(items: Iterable[Item], total: int, words: str, *, shown: bool 
         shown: Whether to show anything.
     """
     if shown and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(items, words, total, console=Console(stderr=True), transient=True)
+        yield from _with_bar(items, total, words)
         return
-    last = time.monotonic()
+    begin = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         if shown and time.monotonic() - last > _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            sys.stderr.write(f"{words}: {done} of {total}\n")
+            sys.stderr.write(f"{words}: {done} of {total}, {done / (last - begin):.2g} a second\n")
+
+
+def _with_bar(items: Iterable[Item], total: int, words: str) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(words),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(words, total=total, rate="")
+        for item in items:
+            yield item
+            bar.advance(task)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.2g} a second" if speed else "")

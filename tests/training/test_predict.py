@@ -1,9 +1,14 @@
+import json
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from longtail.datasets.photographs import RGB
+from longtail.datasets.video import frames, write_video
 from longtail.errors import ConfigError, DataError
 from longtail.training.predict import find_images, predict
 
@@ -13,6 +18,8 @@ class Bands:
 
     photos = RGB
     palette = ((0, 0, 0), (250, 0, 0), (0, 250, 0), (0, 0, 250), *((i, i, i) for i in range(4)))
+    class_names = tuple("abcdefgh")
+    window: tuple[int, int] | None = None
 
     def __init__(self, weights: str = "old") -> None:
         self.calls = 0
@@ -24,6 +31,12 @@ class Bands:
     def predict(self, image: torch.Tensor, *, window=None, stride=None) -> torch.Tensor:
         self.calls += 1
         return (image[0] // 32).long()
+
+    def probabilities(self, image: torch.Tensor, *, window=None, stride=None) -> torch.Tensor:
+        return torch.nn.functional.one_hot(self.predict(image), 8).movedim(-1, 0).float() * 0.75
+
+    def fitting_window(self, height: int, width: int) -> tuple[int, int] | None:
+        return self.window
 
 
 @pytest.fixture
@@ -167,3 +180,53 @@ def test_sources_that_cannot_be(photos, tmp_path):
     Image.new("RGB", (2, 2)).save(photos / "a.tif")
     with pytest.raises(DataError, match=r"a\.png and .*a\.tif\n.*rename one of them.*photos/\*\.png"):
         find_images([photos])
+
+
+def test_probabilities_and_polygons_by_name(photos, tmp_path):
+    out = tmp_path / "out"
+    predict(Bands(), find_images([photos]), out, save=("probabilities", "polygons"))
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["polygons", "probabilities"]
+    pixels = torch.from_numpy(np.array(Image.open(photos / "sub/b.png"))).movedim(-1, 0)
+    found = np.load(out / "probabilities/sub/b.npy")
+    assert found.dtype == np.float16
+    assert (found == Bands().probabilities(pixels).half().numpy()).all()
+    regions = json.loads((out / "polygons/sub/b.geojson").read_text())
+    assert (regions["height"], regions["width"]) == (7, 5)
+    joined = json.loads((out / "polygons.json").read_text())
+    assert [Path(image["file_name"]).name for image in joined["images"]] == ["a.png", "b.png", "turned.jpg"]
+    assert {c["name"] for c in joined["categories"]} == set("abcdefgh")
+
+
+def test_windows_are_told_once_for_a_size(photos, tmp_path, capsys):
+    model = Bands()
+    model.window = (4, 4)
+    predict(model, find_images([photos / "a.png", photos / "sub/b.png"]), tmp_path / "out")
+    told = capsys.readouterr().err
+    assert "a (14 x 9) and all of its size are read by windows of 4 x 4" in told
+    assert told.count("read by windows") == 2
+
+
+def test_frames_of_a_video_are_images(tmp_path):
+    pytest.importorskip("av")
+    shades = [0, 40, 80, 120, 200]
+    (tmp_path / "films").mkdir()
+    pictures = (np.full((16, 32, 3), shade, dtype=np.uint8) for shade in shades)
+    write_video(tmp_path / "films/clip.mp4", pictures, Fraction(5))
+    images, out = find_images([tmp_path / "films"]), tmp_path / "out"
+    assert list(images) == [f"clip/{i:06d}" for i in range(5)]
+    predict(Bands(), images, out)
+    for i, shade in enumerate(shades):
+        labels = np.array(Image.open(out / f"labels/clip/{i:06d}.png"))
+        assert (labels == round(shade / 32 - 0.5)).mean() > 0.9
+    assert len(list(frames(out / "overlays/clip.mp4"))) == 5
+    again = Bands()
+    (out / "labels/clip/000003.png").unlink()
+    done = predict(again, images, out)
+    assert (done.written, done.skipped, again.calls) == (1, 4, 1)
+
+
+def test_a_broken_video_is_named(tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    with pytest.raises(DataError, match=r"cannot read video .*v\.mp4"):
+        find_images([tmp_path / "v.mp4"])

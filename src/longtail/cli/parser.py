@@ -75,7 +75,7 @@ def refuse_misplaced(arguments: Namespace, detection: bool, of_detection: Sequen
     Raises:
         ConfigError: One is given.
     """
-    for name in ("window", "stride", "tau", "taus") if detection else of_detection:
+    for name in ("window", "stride", "tau", "taus", "save") if detection else of_detection:
         value = getattr(arguments, name, None)
         if value is not None and value is not False:
             raise ConfigError(f"--{name} is not for {'detection' if detection else 'segmentation'}", fix="leave it out")

@@ -135,8 +135,12 @@ def _dry_run(config: Any, folder: Path, arguments: Namespace) -> int:
     done: tuple[str, ...] = ()
     if arguments.start_from:
         phases, reset = task.method.phases, config.reset_classifier
-        done, adopted = check_weights(task.method, arguments.start_from, phases, reset_classifier=reset)
+        done, adopted = check_weights(
+            task.method, arguments.start_from, phases, reset_classifier=reset, allow_partial=config.allow_partial
+        )
         console.say(table("", [f"from {arguments.start_from}", "tensors", "origin"], adopted.rows()))
+        if adopted.note:
+            console.say(adopted.note)
     for subject, words in task.describe():
         console.say(f"[bold]{subject:<9}[/] {words}")
     hardware = config.hardware

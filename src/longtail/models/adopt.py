@@ -19,11 +19,13 @@ class Adoption:
         loaded: Name in the method -> name in the source.
         anew: Names in the method that keep their initial values.
         unused: Names in the source that the method does not have.
+        note: What else to know of the source.
     """
 
     loaded: Mapping[str, str]
     anew: tuple[str, ...]
     unused: tuple[str, ...]
+    note: str = ""
 
     def rows(self) -> list[tuple[str, int, str]]:
         """Module, number of its tensors, and where they come from; then what is left over."""

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar
 
@@ -78,6 +78,15 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return f"{self.settings['model'].get('name')}/{self.settings['method'].get('name')} {digest.hexdigest()[:16]}"
+
+    def predict_each(self, images: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """Predictions of pictures one after another: of a list of arrays, or of ``datasets.video.frames(PATH)``.
+
+        Args:
+            images: Pictures as ``predict`` takes them.
+            options: Of ``predict``.
+        """
+        return (self.predict(image, **options) for image in images)  # type: ignore[attr-defined]  # of the subclass
 
     @classmethod
     def from_description(cls: type[Model], folder: str | Path, *, trust_code: bool = False) -> Model:

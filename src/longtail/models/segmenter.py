@@ -1,7 +1,7 @@
 """``Segmenter``: a trained method with its classes and preprocessing; save, publish and load this."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from longtail.models.pretrained import PretrainedModel, facts_of, load_weights, 
 from longtail.models.segmentation_methods import SEGMENTATION_METHODS, build_method
 from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
+from longtail.segmentation.fitting import SURELY_FITS, fitting_window
 from longtail.segmentation.models import build_model
-from longtail.segmentation.tiling import expert_maps
+from longtail.segmentation.tiling import expert_maps, tiled
 from longtail.shapes import ClassMaps, Images
 from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, normalisation, segmentation_eval
 
@@ -81,6 +82,8 @@ class Segmenter(
         self.photos = photos_of(self.input)
         self.input |= normalisation(self.photos.num_bands, (input or {}).get("mean"), (input or {}).get("std"))
         self.settings = {"model": dict(model), "method": dict(method)}
+        #: Height and width of a large picture -> window that it is read by.
+        self._windows: dict[tuple[int, int], tuple[int, int] | None] = {}
         self._resize = segmentation_eval(**{name: self.input[name] for name in SEGMENTATION_INPUT})
         if network is None:
             if not model:
@@ -207,23 +210,60 @@ class Segmenter(
         Args:
             image: A file, a PIL image, or uint8 RGB values as an (h, w, 3) array or a (3, h, w) tensor;
                 of other bands see ``picture_pixels``.
-            window: Height and width of a sliding window over large pictures; None reads the whole picture at once.
+            window: Height and width of a sliding window over large pictures, whose results are averaged; None reads the
+                whole picture at once, or by the windows of ``fitting_window``.
             stride: Step of the window, two thirds of it by default.
 
         Returns:
             int64 (h, w) class ids.
         """
+        normalised, size = self._read(image)
+        if window is None and tuple(normalised.shape[-2:]) == size:
+            return self._by_fitting_windows(self.method.labels, normalised)[0]
+        return map_labels(self._probabilities(normalised, window, stride), Upsampling(size))[0]
+
+    @torch.inference_mode()
+    def probabilities(
+        self,
+        image: "str | Path | Image.Image | np.ndarray | Tensor",
+        *,
+        window: tuple[int, int] | None = None,
+        stride: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "classes h w"]:
+        """Class probabilities of one picture at its own size; arguments as of ``predict``."""
+        normalised, size = self._read(image)
+        return Upsampling(size)(self._probabilities(normalised, window, stride))[0]
+
+    def fitting_window(self, height: int, width: int) -> tuple[int, int] | None:
+        """Window by which a picture of this size is read; None where half of the device's free memory holds the whole.
+
+        Such windows overlap by a quarter, and each pixel is of the window whose middle is nearest.
+        """
+        pixels = torch.empty(self.photos.num_bands, height, width, dtype=torch.uint8)
+        return self._fitting(self.preprocess(pixels).unsqueeze(0))
+
+    def _read(self, image: Any) -> tuple[Images, tuple[int, int]]:
+        """The normalised picture, and its own size."""
         self.eval()
         pixels = picture_pixels(image, self.photos)
-        size = (pixels.shape[-2], pixels.shape[-1])
-        normalised = self.preprocess(pixels).unsqueeze(0)
+        return self.preprocess(pixels).unsqueeze(0), (pixels.shape[-2], pixels.shape[-1])
+
+    def _probabilities(self, normalised: Images, window: Any, stride: Any) -> ClassMaps:
         if window is None:
-            if tuple(normalised.shape[-2:]) == size:
-                return self.method.labels(normalised)[0]
-            probabilities = self.method(normalised)
-        else:
-            probabilities = self.method.own_probabilities(expert_maps(self.method, normalised, window, stride).logits)
-        return map_labels(probabilities, Upsampling(size))[0]
+            return self._by_fitting_windows(self.method, normalised)
+        return self.method.own_probabilities(expert_maps(self.method, normalised, window, stride).logits)
+
+    def _by_fitting_windows(self, run: Callable[[Tensor], Tensor], normalised: Images) -> Tensor:
+        window = self._fitting(normalised)
+        return run(normalised) if window is None else tiled(run, normalised, window)
+
+    def _fitting(self, normalised: Images) -> tuple[int, int] | None:
+        height, width = normalised.shape[-2:]
+        if height * width <= SURELY_FITS:
+            return None
+        if (height, width) not in self._windows:
+            self._windows[height, width] = fitting_window(self.method.labels, normalised)[1]
+        return self._windows[height, width]
 
     def preprocess(self, pixels: Tensor) -> Float[Tensor, "bands h w"]:
         """Scale, convert and normalise pixels as ``photos`` reads them, on the model's device."""

@@ -1,9 +1,10 @@
 """Sliding-window inference: large images in pieces, overlaps averaged."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from longtail.errors import ConfigError
@@ -102,3 +103,32 @@ def _coverage(starts: Sequence[int], window: int, side: int) -> Float[Tensor, " 
     """How many windows hold each pixel of a side."""
     pixels = torch.arange(side)
     return torch.stack([(pixels >= s) & (pixels < s + window) for s in starts]).sum(0).float()
+
+
+def tiled(
+    predict: Callable[[Tensor], Tensor], image: Float[Tensor, "n bands h w"], window: Sequence[int]
+) -> Shaped[Tensor, "n *channels h w"]:
+    """Predict an image window by window; each pixel is of the window whose middle is nearest. Nothing is averaged, so that
+    labels can be predicted, and no map of all classes is made.
+
+    Args:
+        predict: Crop (n, bands, height, width) -> labels (n, height, width), or maps (n, channels, height, width).
+        image: Normalised images of one size.
+        window: Height and width of the crops; neighbours overlap by a quarter.
+    """
+    rows, columns = (_parts(image.shape[axis], window[axis], max(1, window[axis] * 3 // 4)) for axis in (-2, -1))
+    strips = []
+    for top, first, last in rows:
+        parts = []
+        for left, begin, end in columns:
+            found = predict(image[..., top : top + window[0], left : left + window[1]])
+            parts.append(found[..., first - top : last - top, begin - left : end - left])
+        strips.append(torch.cat(parts, dim=-1))
+    return torch.cat(strips, dim=-2)
+
+
+def _parts(side: int, window: int, stride: int) -> list[tuple[int, int, int]]:
+    """First pixel of each window along a side, and the first pixel and the end of its own part."""
+    starts = _starts(side, window, stride)
+    cuts = [0, *((a + window + b) // 2 for a, b in pairwise(starts)), side]
+    return [(start, *part) for start, part in zip(starts, pairwise(cuts), strict=True)]

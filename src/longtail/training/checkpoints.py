@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_model
 from torch import nn
 
+from longtail.encoders import read_state_dict
 from longtail.errors import CheckpointError, TrainingError
 from longtail.files import write_beside
 from longtail.models.pretrained import read_weights, recorded_phases
@@ -80,8 +81,8 @@ def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, t
     """Weights to start from, and the phases that they have been through; None where they do not say so.
 
     Args:
-        source: A run folder, a folder with ``best.safetensors`` or ``model.safetensors``, such a file, or a
-            ``last.ckpt``.
+        source: A run folder, a folder with ``best.safetensors`` or ``model.safetensors``, such a file, a ``last.ckpt``, or
+            a file of ``torch.save`` of another program.
         phases: Phases of the method, in order.
 
     Raises:
@@ -96,6 +97,8 @@ def find_weights(source: str | Path, phases: Sequence[str]) -> tuple[dict[str, t
                 f"{path} holds no weights", fix="give a run folder, or a folder with model.safetensors"
             )
         path = found[0]
+    if path.suffix != ".safetensors" and path.name != RunFolder(path.parent).last.name:
+        return read_state_dict(path), None
     if path.suffix == ".ckpt":
         state = read_state(path)
         return state["method"], _known(finished_phases(state), phases)

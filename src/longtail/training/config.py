@@ -235,6 +235,7 @@ class RunConfig:
         logging: What is written while training
         train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
         reset_classifier: begin that classifier with random weights instead of the finished model's
+        allow_partial: begin (--from) with a checkpoint of another program of which less than 90 % fits the model
         seed: seed of everything random in the run
     """
 
@@ -247,6 +248,7 @@ class RunConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     train_only: Literal["classifier"] | None = None
     reset_classifier: bool = False
+    allow_partial: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from longtail.errors import DataError
 from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.operating_points import DEFAULT_THRESHOLD
 from longtail.models.detector import Detector
-from longtail.training.predict import Predicted, predict_each
+from longtail.training.predict import Predicted, join_videos, predict_each
 from longtail.training.predict_folder import PredictionFolder
 
 #: Detections drawn on one picture at most: more hide it.
@@ -88,6 +88,7 @@ def predict_detection(
 
     done = predict_each(folder, images, made_by, detector.photos, write, overwrite=overwrite, progress=progress)
     _join(folder, images, ids, named=annotations is None)
+    join_videos(folder, images, "pictures")
     return done
 
 

@@ -3,11 +3,13 @@
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from longtail.checkpoints.translate import translate
 from longtail.errors import ConfigError
 from longtail.models.adopt import Adoption, adopt, match
 from longtail.phases import CLASSIFIER_PHASE, PhasedMethod
@@ -21,7 +23,12 @@ from longtail.training.tasks.data_task import DataTask
 
 
 def check_weights(
-    method: nn.Module, start_from: str | Path, phases: Sequence[str], *, reset_classifier: bool = False
+    method: nn.Module,
+    start_from: str | Path,
+    phases: Sequence[str],
+    *,
+    reset_classifier: bool = False,
+    allow_partial: bool = False,
 ) -> tuple[tuple[str, ...], Adoption]:
     """Load the weights that a run begins with; return the phases that are finished, and what was loaded.
 
@@ -30,11 +37,15 @@ def check_weights(
         start_from: See ``find_weights``.
         phases: Phases of the method, in order.
         reset_classifier: Whether a classifier that is trained alone begins anew.
+        allow_partial: Whether less than 90 % of another program's checkpoint may be used.
 
     Raises:
         CheckpointError: There are no weights, or they do not fit.
     """
     weights, done = find_weights(start_from, phases)
+    translation = translate(weights, method, start_from, allow_partial=allow_partial)
+    if translation is not None:
+        weights = translation.weights
     if done is None:  # a whole method counts as trained; a part of one, such as a single decoder, does not
         done = () if match(method, weights).anew else tuple(phases)
     rest = [phase for phase in phases if phase not in done]
@@ -46,7 +57,8 @@ def check_weights(
         trained |= {name for name, parameter in method.named_parameters() if parameter.requires_grad}
     if isinstance(method, PhasedMethod) and method.phases == (CLASSIFIER_PHASE,):
         weights = classifier_weights(method, weights, reset=reset_classifier)
-    return done, adopt(method, weights, start_from, trained)
+    adopted = adopt(method, weights, start_from, trained)
+    return done, adopted if translation is None else replace(adopted, note=translation.words())
 
 
 def check_finished_model(task: Task, start_from: str | Path | None) -> None:

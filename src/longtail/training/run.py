@@ -113,6 +113,8 @@ def fit(
             console.say(f"[bold]{subject:<9}[/] {words}")
         if adopted is not None:
             console.say(table("", [f"from {start_from}", "tensors", "origin"], adopted.rows()))
+            if adopted.note:
+                console.say(adopted.note)
         elif state is not None and not state["finished"]:
             console.say(f"[bold]resume[/]    {run.last}: {state['phase']} {state['iteration']}")
         task.prepare(fabric, run, console)
@@ -137,7 +139,9 @@ def _begin(
         return finished_phases(state), None
     if start_from is None:
         return (), None
-    return check_weights(method, start_from, phases, reset_classifier=config.reset_classifier)
+    return check_weights(
+        method, start_from, phases, reset_classifier=config.reset_classifier, allow_partial=config.allow_partial
+    )
 
 
 def _run_phase(

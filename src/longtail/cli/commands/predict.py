@@ -1,16 +1,22 @@
 """Read photographs with a trained model.
 
-Segmentation writes label images (class ids) and colour overlays; detection writes boxes and masks in COCO's results
-format, and the photographs with boxes, masks and labels drawn.
+Segmentation writes label images (class ids) and colour overlays, or what --save names; detection writes boxes and masks
+in COCO's results format, and the photographs with boxes, masks and labels drawn.
+
+Every frame of a video is an image, NAME/000000 and so on, and the pictures of its frames become NAME.mp4. Images that do
+not fit into half of the free memory are read by windows.
 
 Images that are written already are skipped, so that a stopped command is simply given again; predictions of another
 model or with other options are never mixed with them. Under torchrun each rank takes its share.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from longtail.cli.parser import Namespace, Parser, chosen_device, refuse_misplaced
+
+#: What segmentation can write.
+Saved = Literal["labels", "overlays", "probabilities", "polygons"]
 
 NAME = "predict"
 SUMMARY = "label images or detections for photographs"
@@ -20,12 +26,14 @@ ORDER = 40
 def add_arguments(parser: Parser) -> None:
     """Arguments of the command."""
     parser.add_argument("model", type=str, help="run folder, published folder or Hub id")
-    parser.add_argument("images", nargs="+", help="image files, or folders searched with all their sub-folders")
+    parser.add_argument(
+        "images", nargs="+", help="image and video files, or folders searched with all their sub-folders"
+    )
     parser.add_argument(
         "--out",
         type=str,
         default="predictions",
-        help="folder; gets labels/ and overlays/, or detections.json and pictures/",
+        help="folder; gets a sub-folder for each --save, or detections.json and pictures/",
     )
     parser.add_argument("--overwrite", action="store_true", help="predict images again that are written already")
     parser.add_argument("--trust_code", action="store_true", help="let the model name code outside this library")
@@ -43,6 +51,12 @@ def add_arguments(parser: Parser) -> None:
         type=str | None,
         default=None,
         help="detection: file of a threshold for each class; detections below theirs are left out",
+    )
+    parser.add_argument(
+        "--save",
+        type=list[Saved] | None,
+        default=None,
+        help="segmentation: labels, overlays, probabilities, polygons (GeoJSON and COCO) [labels, overlays]",
     )
     parser.add_argument(
         "--threshold", type=float | None, default=None, help="detection: scores below it (0.3) are not drawn"
@@ -94,6 +108,7 @@ def _segment(arguments: Namespace, images: dict[str, Path]) -> Any:
         images,
         arguments.out,
         overwrite=arguments.overwrite,
+        save=arguments.save or ("labels", "overlays"),
         window=arguments.window,
         stride=arguments.stride,
         progress=True,
