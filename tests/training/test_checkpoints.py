@@ -44,10 +44,21 @@ def test_what_holds_no_weights(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="cannot read weights"):
         find_weights(tmp_path / "x.safetensors", PHASES)
+    torch.save({"a": 1}, tmp_path / "y.pth")
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        find_weights(tmp_path / "y.pth", PHASES)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "epoch_12.ckpt"])
+def test_files_of_other_programs_are_read_as_plain_tensors(name, tmp_path):
     for old_format in (False, True):
-        torch.save({"a": torch.ones(1)}, tmp_path / "x.pth", _use_new_zipfile_serialization=not old_format)
-        with pytest.raises(CheckpointError, match=r"x\.pth is no safetensors file.*\n.*save_file.*torch\.load"):
-            find_weights(tmp_path / "x.pth", PHASES)
+        content = {"state_dict": {"a": torch.ones(1)}, "epoch": 12}
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=not old_format)
+        weights, done = find_weights(tmp_path / name, PHASES)
+        assert done is None and list(weights) == ["a"]
+    torch.save({"a": Evil()}, tmp_path / name)
+    with pytest.raises(CheckpointError, match="cannot be read as plain tensors"):
+        find_weights(tmp_path / name, PHASES)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
