@@ -245,6 +245,22 @@ def test_headers_tell_unfit_files(root, damage, problem, chunk, monkeypatch):
         data.check_images()
 
 
+@pytest.mark.parametrize("alpha", [255, 254])
+def test_an_alpha_channel_is_looked_at_before_training(root, alpha):
+    photo = root / "images/train/b.jpg"
+    image = Image.open(photo).convert("RGBA")
+    image.putpixel((3, 1), (0, 0, 0, alpha))
+    image.save(photo.with_suffix(".png"))
+    photo.unlink()
+    data = SegmentationFolder(root, "train")
+    if alpha == 255:  # nothing is transparent
+        data.check_images()
+        assert {len(data[i]["image"]) for i in range(len(data))} == {3}
+    else:
+        with pytest.raises(DataError, match=r"b\.png has 4 bands"):
+            data.check_images()
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_headers_of_turned_photographs(tmp_path, suffix):
     (tmp_path / "images").mkdir()

@@ -173,3 +173,9 @@ def test_headers_tell_what_cannot_be_read_as_rgb(tmp_path):
     plain, deep = write(tmp_path / "a.png", values_of(3, np.uint8)), write(tmp_path / "b.png", values_of(1, np.uint16))
     assert RGB.header_size(plain) == (6, 9) and RGB.header_size(deep) is None
     assert PhotoFormat(1, (0, 1)).header_size(deep) == (6, 9) and RGB.header_size(tmp_path / "gone.png") is None
+
+
+def test_pictures_of_less_rows_than_bands_keep_their_axes(tmp_path):
+    pixels = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.bmp")
+    assert np.array_equal(PhotoFormat(3).stored(tmp_path / "a.bmp"), np.moveaxis(pixels, -1, 0))

@@ -116,8 +116,17 @@ class ImageLabelPairs(SegmentationDataset):
 
 
 def _doubtful(pairs: Sequence[tuple[str, Path, Path]], photos: PhotoFormat) -> list[tuple[str, Path, Path]]:
-    """The pairs whose headers cannot be read or differ in size."""
-    return [pair for pair in pairs if (size := photos.header_size(pair[1])) is None or size != upright_size(pair[2])]
+    """The pairs that cannot be read, or seem to differ in size."""
+    return [pair for pair in pairs if not _agree(*pair[1:], photos)]
+
+
+def _agree(image_file: Path, label_file: Path, photos: PhotoFormat) -> bool:
+    """Whether a photograph is of the size of its label; it is decoded where its header does not tell."""
+    try:
+        size = photos.header_size(image_file) or tuple(photos.read(image_file).shape[-2:])
+    except DataError:
+        return False
+    return size == upright_size(label_file)
 
 
 def _check_sizes(image_file: Path, image: Sequence[int], label_file: Path, label: Sequence[int]) -> None:

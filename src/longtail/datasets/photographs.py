@@ -142,12 +142,14 @@ def upright_size(path: Path, *, only_rgb: bool = False) -> tuple[int, int] | Non
 
     Args:
         path: The file.
-        only_rgb: None for a file that is not of RGB bytes as well.
+        only_rgb: None for a file that is not of RGB bytes as well, or that may be transparent.
     """
     try:
         with Image.open(path) as image:
             if only_rgb:
                 refuse_other_than_rgb(image, path)
+                if image.mode in ("RGBA", "LA"):
+                    return None
             # only JPEGs have it in the header: for others Pillow may decode the whole image
             turned = image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
             return (image.width, image.height) if turned else (image.height, image.width)

@@ -60,8 +60,7 @@ def _from_tiff(path: Path, pages: str) -> np.ndarray:
         own: list[Any] = [page for page in file.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
         if len(own) > 1 and pages != "bands":
             raise DataError(
-                f"image {path} has {len(own)} pages",
-                fix="if they are bands, set pages: bands (options of the data set)",
+                f"image {path} has {len(own)} pages", fix="if they are bands, set data.pages bands (count: --pages bands)"
             )
         for page in own:
             if page.photometric in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.MINISWHITE):
@@ -98,4 +97,5 @@ def _from_picture(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         if image.mode not in _MODES or getattr(image, "n_frames", 1) > 1:
             raise DataError(f"image {path} is of kind {image.mode}, whose values are no bands", fix="convert it")
-        return _from_array(np.asarray(ImageOps.exif_transpose(image)), path)
+        values = np.asarray(ImageOps.exif_transpose(image))
+    return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
