@@ -56,6 +56,14 @@ def test_refuses_another_width(tmp_path):
         load_encoder_weights(Small(), _save(Small(width=4).state_dict(), tmp_path / "w.safetensors"))
 
 
+def test_weights_of_other_bands_name_the_way_out(tmp_path):
+    state = MobileNetV2().state_dict()
+    first = next(k for k, v in state.items() if v.ndim == 4 and v.shape[1] == 3)
+    state[first] = torch.zeros(len(state[first]), 5, 3, 3)
+    with pytest.raises(CheckpointError, match="first convolution reads 5 bands"):
+        load_encoder_weights(MobileNetV2(), _save(state, tmp_path / "w.safetensors"))
+
+
 def test_refuses_pickled_code_and_absent_files(tmp_path):
     torch.save(Small(), tmp_path / "module.pth")
     with pytest.raises(CheckpointError, match="plain tensors"):

@@ -55,6 +55,7 @@ def run(data, tmp_path_factory):
 def test_a_run_of_bands_is_scored_and_shows_pictures(run):
     results = score_run(run.path, progress=False)
     assert results.own.overall["mIoU"] is not None
+    assert "the first convolution is adapted from RGB" in run.log.read_text()
     picture = np.asarray(Image.open(next(run.pictures.glob("*.input.jpg"))))
     assert picture.shape == (32, 32, 3) and picture.std() > 0
 

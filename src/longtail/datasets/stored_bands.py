@@ -60,7 +60,8 @@ def _from_tiff(path: Path, pages: str) -> np.ndarray:
         own: list[Any] = [page for page in file.pages if not (page.is_reduced or page.is_mask)]  # type: ignore[union-attr]
         if len(own) > 1 and pages != "bands":
             raise DataError(
-                f"image {path} has {len(own)} pages", fix="if they are bands, set data.pages bands (count: --pages bands)"
+                f"image {path} has {len(own)} pages",
+                fix="if they are bands, set data.pages bands (count: --pages bands)",
             )
         for page in own:
             if page.photometric in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.MINISWHITE):

@@ -84,9 +84,23 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
         told = "; ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in found if keys)
         raise CheckpointError(
             f"{path} does not fit the encoder: {told}",
-            fix=f"give weights of exactly this encoder and width (read under the prefix {prefix!r})",
+            fix=_bands_fix([(tuple(source[k].shape), tuple(target[k].shape)) for k in misshapen])
+            or f"give weights of exactly this encoder and width (read under the prefix {prefix!r})",
         )
     encoder.load_state_dict({k: source[k] for k in target if k in source}, strict=False)
+
+
+def _bands_fix(shapes: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
+    """The way out of weights whose first convolution alone, of kernels (out, in, h, w), reads other bands; else empty."""
+    if len(shapes) != 1 or len(shapes[0][0]) != 4:
+        return ""
+    (file, own), bands = shapes[0], shapes[0][0][1]
+    if own[1] != 3 or (file[0], *file[2:]) != (own[0], *own[2:]):
+        return ""
+    return (
+        f"the file's first convolution reads {bands} bands: give weights for RGB, which are adapted to data.bands, or begin "
+        f"with a trained model of {bands} bands (--from)"
+    )
 
 
 def _without_prefix(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from torch.utils.data import Dataset
 
 from longtail.datasets.fingerprint import fingerprint_of
+from longtail.datasets.photographs import RGB
 from longtail.errors import DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.results import Results
@@ -162,10 +163,12 @@ class DataTask(ABC):
         groups = ", ".join(f"{size} {name}" for name, size in zip(self.groups.names, self.groups.sizes, strict=True))
         total = sum(p.numel() for p in self.method.parameters())
         phases = ", ".join(f"{phase} {self.config.length_of(phase)}" for phase in self.method.phases)
+        bands = self.model.photos.num_bands
         note = getattr(labelled, "note", "")
         return [
             ("data", f"{data.dataset}: {self.train_data.sampled} {data.train_split}, {val} images"),
             *([("split", note)] if note else []),
+            *([("bands", f"{bands}: the first convolution is adapted from RGB")] if bands != RGB.num_bands else []),
             *self.notes(),
             ("classes", f"{self.frequency.num_classes}: {groups}"),
             ("sampling", data.sampling.name.replace("_", " ")),
