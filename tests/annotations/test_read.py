@@ -151,6 +151,7 @@ def test_says_that_boxes_look_normalised_or_like_corners(tmp_path: Path) -> None
     assert "normalised" in notes([[0.1, 0.2, 0.3, 0.4]] * 3)[0]
     assert "none would as [x1, y1, x2, y2]" in notes([[60, 60, 90, 90], [50, 70, 80, 90], [10, 10, 20, 20]])[0]
     assert not notes([[60, 60, 30, 30], [50, 70, 80, 10], [10, 10, 20, 20]])
+    assert "1 of 2 boxes of truth.json have no area, annotation 1 the" in notes([[60, 60, 30, 30], [50, 70, 0, 10]])[0]
 
 
 def test_content_in_memory_has_the_same_checks() -> None:

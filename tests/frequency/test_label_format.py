@@ -4,7 +4,7 @@ from PIL import Image
 
 from longtail.errors import ConfigError, DataError
 from longtail.frequency.label_format import LabelFormat, class_table
-from longtail.frequency.label_image import class_ids, label_values, open_label
+from longtail.frequency.label_image import class_histogram, class_ids, label_values, open_label
 
 COLOURS = {(0, 0, 0): 0, (128, 0, 0): 1, (1, 2, 3): 2}
 
@@ -114,6 +114,20 @@ def test_lossy_formats_hold_no_ids(tmp_path, suffix, options):
     disguised = path.rename(tmp_path / "b.png")
     with pytest.raises(DataError, match="lossy"):
         open_label(disguised)
+
+
+def test_gif_numbers_its_colours_anew(tmp_path):
+    Image.fromarray(np.array([[0, 0, 2], [3, 2, 3]], np.uint8)).save(tmp_path / "a.gif")
+    with pytest.raises(DataError, match=r"a\.gif is GIF"):
+        open_label(tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize(("values", "proposed"), [([0, 128], "{0: 0, 128: 1}"), ([0, 1, 128], "{128: 255}")])
+def test_a_map_is_proposed_for_values_that_are_no_ids(values, proposed):
+    pixels = np.bincount(values, minlength=256)
+    with pytest.raises(DataError) as error:
+        class_histogram(pixels, ["a", "b"], 255)
+    assert proposed in error.value.fix
 
 
 def test_labels_of_several_pages_are_refused(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtail.errors import ConfigError
+from longtail.errors import ConfigError, DataError
 from longtail.frequency.counts import ClassFrequency
 from longtail.metrics.results import Results
 from longtail.metrics.score_detections import score_detections
@@ -25,6 +25,14 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     for path, content in zip(paths, (annotations, detections), strict=True):
         path.write_text(json.dumps(content))
     return paths
+
+
+def test_a_file_without_annotations_is_no_truth(files: tuple[Path, Path]) -> None:
+    content = json.loads(files[0].read_text())
+    for annotations in ({}, {"annotations": []}):
+        files[0].write_text(json.dumps({**{k: v for k, v in content.items() if k != "annotations"}, **annotations}))
+        with pytest.raises(DataError, match=r"val\.json has no annotations to score"):
+            score_detections(*files)
 
 
 def test_scores_a_file(files: tuple[Path, Path], tmp_path: Path) -> None:

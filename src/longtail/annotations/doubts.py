@@ -9,7 +9,18 @@ _MANY = 0.5  # share of the boxes that leave their image
 
 
 def box_doubts(file: CocoFile) -> list[str]:
-    """Sentences on boxes that look normalised, or like two corners."""
+    """Sentences on boxes without an area, and on those that look normalised, or like two corners."""
+    flat = (file.boxes[:, 2:] <= file.boxes[:, :2]).any(axis=1)
+    said = []
+    if flat.any():
+        said = [
+            f"{flat.sum()} of {len(flat)} boxes of {file.path.name} have no area, annotation {file.ids[flat][0]} the first: "
+            "they are not trained on, and in scoring no detection finds them"
+        ]
+    return said + _forms_of_boxes(file)
+
+
+def _forms_of_boxes(file: CocoFile) -> list[str]:
     sizes = [file.size(index) for index in range(len(file.images))]
     known = np.array([sizes[i] is not None for i in file.image_index], dtype=bool)
     if known.sum() < _ENOUGH:

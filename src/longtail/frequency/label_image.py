@@ -91,6 +91,11 @@ def _refuse_inexact(file: ImageFile.ImageFile, path: str | Path) -> None:
             f"label image {path} is {file.format}, a lossy format: its values are not the ids that were written",
             fix="export the labels again as PNG; a conversion of this file keeps the wrong ids",
         )
+    if file.format == "GIF":
+        raise DataError(
+            f"label image {path} is GIF, whose writers number the colours anew: its values are not the ids that were written",
+            fix="export the labels again as PNG",
+        )
     if getattr(file, "n_frames", 1) > 1:
         raise DataError(
             f"label image {path} holds {file.n_frames} pages",  # type: ignore[attr-defined]
@@ -183,9 +188,17 @@ def class_histogram(
             f"({sums[-1]} pixels): no class of the {num_classes} has it, and it is not the "
             f"ignored one ({ignore_index})",
             fix="correct the label file, name every class, set ignore_index, or map the values with label_map: "
-            f"{{{unknown[0]}: {ignore_index}}} ignores them",
+            f"{_proposed_map(values, num_classes, ignore_index, int(unknown[0]))}",
         )
     return sums[:num_classes], int(sums[num_classes])
+
+
+def _proposed_map(values: np.ndarray, num_classes: int, ignore_index: int, unknown: int) -> str:
+    """A map for stored values that are no ids: as many as there are classes may be these in order."""
+    stored = [value for value in np.flatnonzero(values).tolist() if value != ignore_index]
+    if len(stored) == num_classes:
+        return f"{{{', '.join(f'{value}: {place}' for place, value in enumerate(stored))}}} if these are the classes in order"
+    return f"{{{unknown}: {ignore_index}}} ignores them"
 
 
 def class_ids(

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
 
-from longtail.errors import ConfigError
+from longtail.errors import ConfigError, DataError
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.detection_arrays import DetectionArrays
@@ -58,6 +58,10 @@ def score_detections(
         ConfigError: The groups or the frequency are of other classes, or masks are wanted where there are none.
     """
     truth = annotations if isinstance(annotations, DetectionTruth) else DetectionTruth(annotations)
+    if not len(truth.file.ids):
+        raise DataError(
+            f"{truth.file.path} has no annotations to score against", fix="give the annotations of the evaluated split"
+        )
     files = dict(detections) if isinstance(detections, Mapping) else {name or Path(detections).stem: detections}
     if not files:
         raise ConfigError("there is no detections file to score", fix="name at least one")
