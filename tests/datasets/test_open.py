@@ -81,6 +81,22 @@ def test_unknown_options_and_layouts_are_refused(tmp_path):
         open_dataset(tmp_path, "train")
 
 
+def test_data_of_the_other_task_are_refused(tmp_path):
+    write_coco(tmp_path / "boxes", "train")
+    with pytest.raises(ConfigError, match=r"is no data set for segmentation\n.*longtail train detection"):
+        open_dataset(tmp_path / "boxes", "train", task="segmentation")
+    for kind in ("images", "labels"):
+        (tmp_path / "masks" / kind).mkdir(parents=True)
+        Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "masks" / kind / "a.png")
+    (tmp_path / "masks/classes.txt").write_text("a")
+    with pytest.raises(ConfigError, match=r"is no data set for detection\n.*longtail train segmentation"):
+        open_dataset(tmp_path / "masks", "all", task="detection")
+    for task in ("segmentation", "detection"):
+        with pytest.raises(ConfigError, match=f"is no data set for {task}"):
+            open_dataset(f"{__name__}.Mine", "train", task=task)
+        assert len(open_dataset("longtail-scenes", "train", task=task, num_images=2)) == 2
+
+
 def test_annotation_files_are_recognised(real_data):
     data = open_dataset(real_data / "trashcan_lt", "val")
     assert type(data) is Coco and len(data) == 603

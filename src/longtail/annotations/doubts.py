@@ -10,7 +10,7 @@ _MANY = 0.5  # share of the boxes that leave their image
 
 def box_doubts(file: CocoFile) -> list[str]:
     """Sentences on boxes without an area, and on those that look normalised, or like two corners."""
-    flat = (file.boxes[:, 2:] <= file.boxes[:, :2]).any(axis=1)
+    flat = np.asarray((file.boxes[:, 2:] <= file.boxes[:, :2]).any(axis=1))
     said = []
     if flat.any():
         said = [

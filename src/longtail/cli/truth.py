@@ -22,7 +22,6 @@ def chosen_truth(arguments: Namespace) -> Any:
         ConfigError: Both are given, or neither.
         DataError: They cannot be read.
     """
-    from longtail.datasets.base import DetectionDataset
     from longtail.errors import ConfigError
     from longtail.metrics.detection_truth import DetectionTruth
 
@@ -33,10 +32,7 @@ def chosen_truth(arguments: Namespace) -> Any:
         )
     if arguments.data is None:
         return DetectionTruth(arguments.annotations)
-    dataset = objects_of(arguments.data, arguments.split, arguments.options)
-    if not isinstance(dataset, DetectionDataset):
-        raise ConfigError(f"{arguments.data} has no boxes", fix="score label images with `longtail score segmentation`")
-    return DetectionTruth.from_dataset(dataset)
+    return DetectionTruth.from_dataset(objects_of(arguments.data, arguments.split, arguments.options))
 
 
 def objects_of(data: str, split: str, options: dict[str, Any]) -> Any:

@@ -53,7 +53,7 @@ def open_dataset(
         options: Passed on to the data set's class.
 
     Raises:
-        ConfigError: There is no such data set, or it does not take one of the options.
+        ConfigError: There is no such data set, it does not take one of the options, or it is of another task.
         DataError: Its files are not what they should be.
     """
     text = str(name_or_path)
@@ -66,6 +66,8 @@ def open_dataset(
         options = {"check_files": False, "masks": False, **options}
     folder = () if root is None else (root,)
     dataset = chosen.target(*folder, split=split, transform=transform, **options)
+    if task:
+        _check_task(dataset, text, task)
     if photos is not None and photos != RGB:
         if getattr(dataset, "photos", None) is None:
             raise ConfigError(f"{text} reads no bands or ranges", fix="leave data.bands and data.value_range out")
@@ -108,6 +110,20 @@ def _named(name: str, task: Task | None) -> Chosen:
 
 def _reads_folder(chosen: Chosen) -> bool:
     return "root" in signature(chosen.target).parameters
+
+
+def _check_task(dataset: Any, name: str, task: Task) -> None:
+    from longtail.datasets.base import DetectionDataset, SegmentationDataset
+
+    kinds = {"segmentation": SegmentationDataset, "detection": DetectionDataset}
+    if isinstance(dataset, kinds[task]) and getattr(dataset, "task", task) == task:
+        return
+    other = next((of for of, kind in kinds.items() if of != task and isinstance(dataset, kind)), None)
+    fix = f"docs/guide/data.md lists the layouts for {task}; or name a class of your own"
+    raise ConfigError(
+        f"{name} is no data set for {task}",
+        fix=f"use it for {other} (`longtail train {other}`); {fix}" if other else fix,
+    )
 
 
 def data_options(options: Mapping[str, Any]) -> dict[str, Any]:

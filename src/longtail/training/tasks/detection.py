@@ -56,11 +56,6 @@ class DetectionTask(DataTask):
         options = data_options({**data.options, **(data.train_options if training else data.val_options)})
         options, photos = {**options, **parting_options(data), "task": "detection"}, photos_of(vars(data))
         dataset = open_dataset(data.dataset, split, transform=transform, photos=photos, **options)
-        if not isinstance(dataset, DetectionDataset) or getattr(dataset, "task", "detection") != "detection":
-            raise ConfigError(
-                f"{data.dataset} is no data set for detection",
-                fix="give boxes in one of the layouts of docs/guide/data.md, or a class of your own",
-            )
         if not len(dataset):
             raise DataError(f"{data.dataset} has no images in split {split!r}", fix="check the annotation file")
         return dataset
