@@ -35,7 +35,7 @@ def test_the_same_scores_as_the_evaluation_itself(recorded):
     recording, annotations, results = recorded
     detector, method = recorded_detector(recording)
     readouts = stage_readouts(detector)
-    assert list(readouts) == list(results.predictions) and "stage_3" in readouts
+    assert list(readouts) == [*results.predictions, "half_adjusted"] and "stage_3" in readouts
     again = score_stages(
         recording, annotations, readouts, groups=detector.groups, postprocess=method.config.postprocess
     )

@@ -48,19 +48,19 @@ def object_cases(truth: DetectionTruth, errors: DetectionErrors, label: int) -> 
     mine = np.flatnonzero((found.labels == label) & (errors.kinds >= 0))
     mine = mine[np.argsort(-found.scores[mine], kind="stable")]
     confused = errors.kinds[mine] == _CLASSIFICATION
-    for place in mine[~confused][:_EACH]:
+    for place in mine[~confused][:_EACH].tolist():
         words = f"{KINDS[errors.kinds[place]]}, score {found.scores[place]:.2f}"
         yield _of_detection("false positive", words, truth, errors, place)
-    for place in mine[confused][:_EACH]:
+    for place in mine[confused][:_EACH].tolist():
         true = names[truth.file.labels[errors.pointed[place]]]
         yield _of_detection("confusion", f"is {true}, score {found.scores[place]:.2f}", truth, errors, place)
     taken = np.flatnonzero((errors.kinds == _CLASSIFICATION) & (errors.pointed >= 0))
     taken = taken[(truth.file.labels[errors.pointed[taken]] == label)]
-    for place in taken[np.argsort(-found.scores[taken], kind="stable")][:_EACH]:
+    for place in taken[np.argsort(-found.scores[taken], kind="stable")][:_EACH].tolist():
         words = f"called {names[found.labels[place]]}, score {found.scores[place]:.2f}"
         yield _of_detection("confusion", words, truth, errors, place)
     missed = errors.missed[truth.file.labels[errors.missed] == label]
-    for row in missed[np.argsort(-_areas(truth, missed), kind="stable")][:_EACH]:
+    for row in missed[np.argsort(-_areas(truth, missed), kind="stable")][:_EACH].tolist():
         yield Case(_MISSED, "found by nobody", _image_of(truth, row), None, _box(truth, row))
 
 
@@ -68,10 +68,8 @@ def training_cases(truth: DetectionTruth, label: int) -> list[Case]:
     """Objects of a class in the training annotations, from the smallest to the largest."""
     rows = np.flatnonzero((truth.file.labels == label) & ~truth.file.crowd)
     rows = rows[np.argsort(_areas(truth, rows), kind="stable")]
-    chosen = (
-        rows[np.unique(np.linspace(0, len(rows) - 1, min(_EACH, len(rows))).round().astype(int))] if len(rows) else []
-    )
-    return [Case("training", "", _image_of(truth, row), None, _box(truth, row)) for row in chosen]
+    spread = np.unique(np.linspace(0, max(len(rows) - 1, 0), _EACH).round().astype(int))[: len(rows)]
+    return [Case("training", "", _image_of(truth, row), None, _box(truth, row)) for row in rows[spread].tolist()]
 
 
 def draw_cases(cases: Iterable[Case], photo: Photo) -> list[Failure]:

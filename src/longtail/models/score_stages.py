@@ -131,7 +131,8 @@ def stage_readouts(
     Args:
         detector: Says the groups and how its loss reads logits.
         ensembles: Name -> spec, see ``build_ensemble``.
-        own: Readouts of the detector to score; None for its own prediction, and all where there are no ``ensembles``.
+        own: Readouts of the detector to score; None for its own prediction, and where there are no ``ensembles`` for all
+            and for half a logit adjustment of the average.
 
     Raises:
         ConfigError: An unknown readout or ensemble, or a name twice.
@@ -143,6 +144,8 @@ def stage_readouts(
     for name in names:
         if name not in known:
             raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
+    if not ensembles and own is None:
+        ensembles = {"half_adjusted": {"name": "logit_adjustment", "tau": 0.5}}
     for name in ensembles or {}:
         if name in names:
             raise ConfigError(f"ensemble {name!r} has the name of a readout of the detector", fix="choose another")

@@ -34,6 +34,7 @@ _NAMES = {
     "softmax_threshold": "Softmax threshold",
     "group_average": "Group average",
     "nested_chain": "Nested chain",
+    "half_adjusted": "Half a logit adjustment",
 }
 _AVERAGE_PRECISIONS = ("AP", "mask_AP", "AP_fixed", "mask_AP_fixed")
 _NUMBERED = re.compile(r"(expert|stage)_(\d+)")
