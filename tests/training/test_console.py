@@ -13,8 +13,19 @@ def test_plain_lines_without_a_terminal_and_in_the_log(tmp_path, capsys):
         progress.report(20, {"loss": 1.5, "ce": 1.0, "auxiliary": 0.5}, lr=0.01)
     console.close()
     said = capsys.readouterr().out
-    assert "experts  20/100  loss 1.5000  lr 1.00e-02" in said and "ce 1" in said and "eta" in said
+    assert "experts  20/100  loss 1.5000  lr 1.00e-02" in said and "ce 1" in said and "0:0" in said and "left" in said
     assert (tmp_path / "train.log").read_text() == said
+
+
+def test_a_line_of_progress_fits_a_hundred_columns(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("longtail.training.console.time.perf_counter", lambda: now[0])
+    losses = {"loss": 123.4567, **{f"expert_{i}.{term}": 1.23456 for i in (1, 2, 3) for term in ("ce", "l2", "kl")}}
+    with Console().progress("experts", total=80_000) as progress:
+        now[0] = 80_000.0
+        progress.report(40_000, losses, lr=0.01, memory_gb=12.34)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert len(line) <= 100 and "0.50 it/s  12.3 GB  22:13:20 left" in line and line.endswith("left")
 
 
 def test_a_bar_on_a_terminal_and_plain_lines_in_the_log(tmp_path):

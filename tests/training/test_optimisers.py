@@ -6,7 +6,13 @@ from torch import nn
 
 from longtail.errors import ConfigError
 from longtail.training.config import OptimiserConfig
-from longtail.training.optimisers import build_optimiser, build_schedule, count_parameters, parameter_groups
+from longtail.training.optimisers import (
+    build_optimiser,
+    build_schedule,
+    count_parameters,
+    layers_below_the_head,
+    parameter_groups,
+)
 
 
 class Model(nn.Module):
@@ -87,3 +93,76 @@ def test_every_trainable_parameter_is_in_one_group():
     ids = [id(p) for g in parameter_groups(model, OptimiserConfig(name="adamw")) for p in g["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     assert torch.is_tensor(next(model.parameters()))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.mlp = nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 8))
+
+
+class Transformer(nn.Module):
+    """Names of a vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, 8, 4)
+        self.blocks = nn.ModuleList([Block() for _ in range(3)])
+        self.norm = nn.LayerNorm(8)
+
+
+class Staged(nn.Module):
+    """Names of SegFormer: stages of blocks, embeddings and norms in lists of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embeddings = nn.ModuleList([nn.Conv2d(3, 8, 4), nn.Conv2d(8, 8, 2)])
+        self.block = nn.ModuleList([nn.ModuleList([Block(), Block()]), nn.ModuleList([Block()])])
+        self.layer_norm = nn.ModuleList([nn.LayerNorm(8), nn.LayerNorm(8)])
+
+
+def with_encoder(encoder: nn.Module) -> nn.Module:
+    return nn.ModuleDict({"encoder": encoder, "head": nn.Linear(8, 2)})
+
+
+def test_layers_of_a_transformer():
+    below = layers_below_the_head(with_encoder(Transformer()))
+    assert below["encoder.patch_embed.weight"] == 4
+    assert [below[f"encoder.blocks.{i}.mlp.0.weight"] for i in range(3)] == [3, 2, 1]
+    assert below["encoder.norm.weight"] == 0 and not any(name.startswith("head") for name in below)
+
+
+def test_layers_of_stages():
+    below = layers_below_the_head(with_encoder(Staged()))
+    blocks = [below[f"encoder.block.{i}.attention.bias"] for i in ("0.0", "0.1", "1.0")]
+    assert blocks == [3, 2, 1]
+    assert below["encoder.patch_embeddings.0.weight"] == 3 and below["encoder.patch_embeddings.1.weight"] == 1
+    assert below["encoder.layer_norm.0.weight"] == 3 and below["encoder.layer_norm.1.weight"] == 1
+
+
+def test_layer_decay_scales_the_learning_rates():
+    model = with_encoder(Transformer())
+    config = OptimiserConfig("adamw", lr=1.0, layer_decay=0.5, head_lr_factor=10.0)
+    groups = parameter_groups(model, config)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    named = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert named["encoder.patch_embed.weight"] == 0.5**4 and named["encoder.blocks.2.attention.weight"] == 0.5
+    assert named["encoder.norm.weight"] == 1.0 and named["head.weight"] == 10.0
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert decays[id(model["encoder"].norm.weight)] == 0.0  # adamw's norms
+    schedule = build_schedule(build_optimiser(model, config), config, 10)
+    assert len(schedule.get_last_lr()) == len(groups)
+
+
+def test_an_encoder_without_blocks_has_no_layer_decay():
+    with pytest.raises(ConfigError, match="is not made of blocks"):
+        parameter_groups(with_encoder(nn.Conv2d(3, 8, 3)), OptimiserConfig(layer_decay=0.9))
+
+
+def test_layers_of_encoders_of_this_library():
+    timm = pytest.importorskip("timm")
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    below = layers_below_the_head(with_encoder(vit))
+    assert below["encoder.cls_token"] == 13 and below["encoder.blocks.11.attn.qkv.weight"] == 1
+    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
+    assert len(set(layers_below_the_head(with_encoder(swin)).values())) >= 13

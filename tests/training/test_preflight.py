@@ -8,7 +8,7 @@ from torch import nn
 
 from longtail.errors import CheckpointError, ConfigError
 from longtail.training import preflight
-from longtail.training.config import HardwareConfig, LoadingConfig, RunConfig
+from longtail.training.config import HardwareConfig, LoadingConfig, OptimiserConfig, RunConfig
 from longtail.training.preflight import check_batch_norm, check_weights, doubts
 from support.toy_run import ToyMethod
 
@@ -52,6 +52,13 @@ def test_bfloat16_on_a_processor(able: bool, count: int, monkeypatch: pytest.Mon
     found = doubts(config(4, precision="bf16-mixed"))
     assert len(found) == count and all("no bfloat16" in words for words in found)
     assert not doubts(config(4)) and not doubts(config(4, precision="bf16"), device="cuda")
+
+
+def test_a_phase_of_warm_up_alone() -> None:
+    warm = RunConfig(optimiser=OptimiserConfig("adamw"), iterations={"train": 1500})
+    (found,) = doubts(warm)
+    assert "phase train has 1500 iterations, all of them warm-up" in found
+    assert not doubts(RunConfig(optimiser=OptimiserConfig("adamw"), iterations={"train": 1501}))
 
 
 def test_published_weights_count_as_trained_up_to_the_last_phase(tmp_path: Path) -> None:

@@ -302,9 +302,9 @@ def test_tensorboard(tmp_path):
     run = fit(config, tmp_path / "run", task=ToyTask(), quiet=True)
     (events,) = (run.path / "tensorboard").glob("events*")
     read = EventAccumulator(str(events)).Reload()
-    assert {"experts/loss", "ensemble/lr"} <= set(read.Tags()["scalars"])
+    assert {"experts/loss/sum", "ensemble/lr"} <= set(read.Tags()["scalars"])
     rows = [row for row in csv.DictReader(run.metrics.open()) if row["phase"] == "experts"]
-    assert [(e.step, f"{e.value:.4g}") for e in read.Scalars("experts/loss")] == [
+    assert [(e.step, f"{e.value:.4g}") for e in read.Scalars("experts/loss/sum")] == [
         (int(row["iteration"]), f"{float(row['loss']):.4g}") for row in rows
     ]
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from longtail.datasets.open import Task, find_dataset
 from longtail.errors import ConfigError, LongtailError
@@ -60,6 +60,10 @@ class OptimiserConfig:
         warmup_start: fraction of the learning rate at which the warm-up starts [1e-6]
         head_lr_factor: learning rate of all that is not encoder, relative to lr [sgd 1, adamw 10]
         decay_norms: whether normalisation layers have weight decay [sgd true, adamw false]
+        layer_decay: factor on the learning rate from each block of the encoder to the one before it, such as 0.9 for
+            transformers; 1 changes nothing
+        ema_decay: share of the old mean in a running mean of the weights, such as 0.999, which is validated and kept;
+            no mean when not given
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -75,6 +79,8 @@ class OptimiserConfig:
     warmup_start: float | None = None
     head_lr_factor: float | None = None
     decay_norms: bool | None = None
+    layer_decay: float = 1.0
+    ema_decay: float | None = None
 
     #: Optimiser -> values of what is not given.
     recipes: ClassVar[dict[str, dict[str, Any]]] = RECIPES
@@ -90,6 +96,9 @@ class OptimiserConfig:
         not_negative("optimiser.warmup_iterations", self.warmup_iterations)
         within("optimiser.momentum", self.momentum, 0, 1)
         within("optimiser.warmup_start", self.warmup_start, 0, 1)
+        positive("optimiser.layer_decay", self.layer_decay)
+        within("optimiser.layer_decay", self.layer_decay, 0, 1)
+        within("optimiser.ema_decay", self.ema_decay, 0, 1)
         steps = list(self.steps or ())
         if steps != sorted(set(steps)) or (steps and not (steps[0] > 0 and (steps[0] >= 1) == (steps[-1] >= 1))):
             raise ConfigError(
@@ -197,27 +206,55 @@ class HardwareConfig:
         positive("hardware.gradient_clip", self.gradient_clip)
 
 
+LoggerName = Literal["tensorboard", "wandb", "mlflow", "none"]
+
+
 @dataclass
 class LoggingConfig:
     """What is written while training. metrics.csv is always written.
 
     Args:
-        logger: further log: tensorboard (in the run folder) or none
+        logger: other logs, one or a list: tensorboard (in the run folder), wandb, mlflow, or none
+        project: project of wandb, experiment of mlflow
         log_interval: iterations between two lines of metrics
         val_interval: iterations between two validations, and one at the end of each phase; 0 validates nothing while training
         checkpoint_interval: iterations between two saves of last.ckpt
     """
 
-    logger: Literal["tensorboard", "none"] = "tensorboard"
+    logger: LoggerName | tuple[LoggerName, ...] = "tensorboard"
+    project: str = "longtail"
     log_interval: int = 50
     val_interval: int = 8_000
     checkpoint_interval: int = 1_000
 
     def __post_init__(self) -> None:
-        one_of("logging.logger", self.logger, ("tensorboard", "none"))
+        for name in self.loggers:
+            one_of("logging.logger", name, get_args(LoggerName))
         positive("logging.log_interval", self.log_interval)
         not_negative("logging.val_interval", self.val_interval)
         positive("logging.checkpoint_interval", self.checkpoint_interval)
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """The logs as a tuple."""
+        return (self.logger,) if isinstance(self.logger, str) else tuple(self.logger)
+
+
+@dataclass
+class MonitorConfig:
+    """What the best weights are chosen by, and when a phase ends before its time.
+
+    Args:
+        metric: a number of results.json, such as groups.tail.mIoU, overall.mAcc, harmonic.mIoU (harmonic mean of the groups)
+            or per_class.IoU.person [mIoU; of detection evaluation.metric]
+        patience: validations without a better score after which a phase ends; 0 for none
+    """
+
+    metric: str | None = None
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        not_negative("monitor.patience", self.patience)
 
 
 @dataclass
@@ -233,6 +270,7 @@ class RunConfig:
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training
+        monitor: What the best weights are chosen by, and when a phase ends before its time
         train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
         reset_classifier: begin that classifier with random weights instead of the finished model's
         allow_partial: begin (--from) with a checkpoint of another program of which less than 90 % fits the model
@@ -246,6 +284,7 @@ class RunConfig:
     loading: LoadingConfig = field(default_factory=LoadingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     train_only: Literal["classifier"] | None = None
     reset_classifier: bool = False
     allow_partial: bool = False

@@ -12,6 +12,9 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+#: Columns of a line of progress.
+_COLUMNS = 100
+
 
 class Console:
     """Speaks for one process: ranks other than the first, and quiet runs, say nothing.
@@ -99,14 +102,27 @@ class PhaseProgress:
         """Iterations a second since the phase was begun or resumed, without validation."""
         return (iteration - self.first) / max(time.perf_counter() - self.started - self.paused, 1e-9)
 
-    def report(self, iteration: int, losses: Mapping[str, float], lr: float) -> None:
-        """Say how the training goes."""
+    def report(self, iteration: int, losses: Mapping[str, float], lr: float, memory_gb: float = math.nan) -> None:
+        """Say how the training goes, in one line of at most 100 columns; ``metrics.csv`` has every loss.
+
+        Args:
+            iteration: Steps done.
+            losses: ``loss``, the sum, and its terms, of which those are shown that there is room for.
+            lr: Learning rate.
+            memory_gb: Peak memory in 10^9 bytes, where it is known.
+        """
         speed = self.speed(iteration)
-        terms = "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "loss")
-        line = f"loss {losses['loss']:.4f}  lr {lr:.2e}  {speed:.2f} it/s"
-        plain = f"{self.phase}  {iteration}/{self.total}  {line}  eta {duration((self.total - iteration) / speed)}" + (
-            f"  ({terms})" if terms else ""
-        )
+        memory = "" if math.isnan(memory_gb) else f"  {memory_gb:.1f} GB"
+        line = f"loss {losses['loss']:.4f}  lr {lr:.2e}  {speed:.2f} it/s{memory}"
+        left = duration((self.total - iteration) / speed)
+        plain = f"{self.phase}  {iteration}/{self.total}  {line}  {left} left"
+        for name, value in losses.items():
+            term = f"  {name} {value:.3g}"
+            if name == "loss" or len(losses) == 2:
+                continue
+            if len(plain) + len(term) > _COLUMNS:
+                break
+            plain += term
         if self.bar is not None and self._task is not None:
             self.bar.update(self._task, completed=iteration, words=line)
             self.console.note(plain)

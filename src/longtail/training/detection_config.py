@@ -334,6 +334,7 @@ class DetectionConfig(RunConfig):
         loading: How samples become batches
         hardware: Where and in what precision to compute
         logging: What is written while training
+        monitor: What the best weights are chosen by, and when a phase ends before its time
         train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
         reset_classifier: begin that classifier with random weights instead of the finished model's
         seed: seed of everything random in the run

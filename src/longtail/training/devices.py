@@ -12,7 +12,7 @@ from torch import nn
 
 from longtail.errors import ConfigError
 from longtail.training.config import HardwareConfig, LoggingConfig
-from longtail.training.run_folder import RunFolder
+from longtail.training.run_folder import RunFolder, environment_rank
 
 
 def launch(hardware: HardwareConfig, loggers: list[Logger]) -> Fabric:
@@ -56,8 +56,42 @@ def launch(hardware: HardwareConfig, loggers: list[Logger]) -> Fabric:
 
 
 def build_loggers(settings: LoggingConfig, run: RunFolder) -> list[Logger]:
-    """Loggers of a run other than ``metrics.csv``."""
-    return [TensorBoardLogger(run.path, name="tensorboard", version="")] if settings.logger == "tensorboard" else []
+    """Loggers of a run other than ``metrics.csv``, by Lightning; a resumed run goes on in its own logs.
+
+    Raises:
+        ConfigError: A logger's package is not installed, or its service does not answer.
+    """
+    return [built for name in settings.loggers if (built := _logger(name, settings, run)) is not None]
+
+
+def _logger(name: str, settings: LoggingConfig, run: RunFolder) -> Logger | None:
+    if name == "tensorboard":
+        return TensorBoardLogger(run.path, name="tensorboard", version="")
+    if name == "none":
+        return None
+    saved = run.path / f"{name}_run"  # its id in the service
+    earlier = saved.read_text().strip() if saved.is_file() else None
+    try:
+        if name == "wandb":
+            from lightning.pytorch.loggers import WandbLogger
+
+            found: Logger = WandbLogger(
+                project=settings.project, name=run.path.name, save_dir=run.path, id=earlier, resume="allow"
+            )
+        else:
+            from lightning.pytorch.loggers import MLFlowLogger
+
+            where = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{(run.path / 'mlruns').resolve()}"
+            found = MLFlowLogger(settings.project, run_name=run.path.name, tracking_uri=where, run_id=earlier)
+        if environment_rank() == 0:
+            _ = found.experiment  # begins the run
+            saved.write_text(f"{found.version}\n")
+    except Exception as error:  # of a package that is not there, or of its service
+        raise ConfigError(
+            f"cannot log with {name}: {error}",
+            fix=f"install it (pip install 'longtail[{name}]') and see that it runs, or leave it out of logging.logger",
+        ) from error
+    return found
 
 
 def share_batch_statistics(method: nn.Module, hardware: HardwareConfig, fabric: Fabric) -> None:

@@ -1,5 +1,6 @@
 """The training loop: one phase of a method, iteration by iteration, resumable to the bit."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,8 @@ from longtail.training.optimisers import build_optimiser, build_schedule
 from longtail.training.randomness import generator_states, isolated_randomness, restore_generators, seed_generators
 from longtail.training.run_folder import RunFolder
 from longtail.training.signals import StopSignals
-from longtail.training.tasks.base import Task, phases_of
+from longtail.training.tasks.base import Task
+from longtail.training.weight_average import WeightAverage
 
 
 class PhaseLoop:
@@ -62,12 +64,15 @@ class PhaseLoop:
         self.iteration = 0 if state is None else state["iteration"]
         self.best: float | None = None
         self.stop_signal = 0
+        self.stale = 0
         self._owes_validation = False
         begin_peak(fabric.device)
 
         settings = config.optimiser_of(self.phase)
         self.step, self.optimiser = fabric.setup(_Step(self.method), build_optimiser(self.method, settings))
         self.schedule = build_schedule(self.optimiser.optimizer, settings, self.iterations)
+        self.average = None if settings.ema_decay is None else WeightAverage(self.method, settings.ema_decay)
+        self._begun = first_weights(self.method)
         self.losses = [m for m in self.method.modules() if isinstance(m, ClassificationLoss)]
         self.record = LossRecord(self.phase, run, config.hardware.accumulate, self.iteration)
         self.metrics = MetricsFile(run.metrics)
@@ -82,8 +87,11 @@ class PhaseLoop:
         """Train to the end of the phase; returns the signal that stopped it before, else 0."""
         if self._owes_validation:
             self._validate()
+            if self.finished:
+                self._finish()
+                self._save()
         batches = iter(self._loader())
-        while self.iteration < self.iterations and not self.stop_signal:
+        while not self.finished and not self.stop_signal:
             rate = self.optimiser.param_groups[0]["lr"]
             for part in range(self.config.hardware.accumulate):
                 self._backward(checked(next(batches)), last=part + 1 == self.config.hardware.accumulate)
@@ -93,10 +101,18 @@ class PhaseLoop:
             self.optimiser.step()
             self.optimiser.zero_grad()
             self.schedule.step()
+            if self.average is not None:
+                self.average.update(self.method)
             self.iteration += 1
             self.progress.advance(self.iteration)
             self._look(rate)
         return self.stop_signal
+
+    @property
+    def finished(self) -> bool:
+        """Whether the phase has had all its iterations, or nothing better was found for long enough."""
+        patience = self.config.monitor.patience
+        return self.iteration >= self.iterations or bool(patience and self.stale >= patience)
 
     def _backward(self, batch: Any, last: bool) -> None:
         """Add the gradient of a batch; the ranks join theirs after the ``last`` one of an iteration."""
@@ -128,39 +144,60 @@ class PhaseLoop:
             self._validate()
         elif last:
             share_buffers(self.method)
-            self._keep()
-        if last and self.fabric.is_global_zero and len(phases_of(self.method)) > 1:
-            save_weights(self.method, self.run.phase_weights(self.phase), phases=" ".join((*self.done, self.phase)))
+            with self._averaged():
+                self._keep()
+        if self.finished:
+            self._finish()
         if save or validate or self.stop_signal:
             self._save()
 
+    def _finish(self) -> None:
+        """End the phase: its mean weights are those of the method from here on, and its last ones are kept."""
+        if self.iteration < self.iterations:
+            words = f"nothing better in {self.stale} validations: the phase ends at iteration {self.iteration}"
+            self.progress.console.say(f"[bold]stopped[/]   {words}")
+        if self.average is not None:
+            self.average.swap(self.method)
+        if self.fabric.is_global_zero:
+            save_weights(self.method, self.run.phase_weights(self.phase), phases=" ".join((*self.done, self.phase)))
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """The mean weights in the place of the current ones, where there is a mean."""
+        return nullcontext() if self.average is None else self.average.swapped(self.method)
+
     def _log(self, rate: float) -> None:
         means, counts = self.record.take_means(self.iteration)
-        self.progress.report(self.iteration, means, rate)
+        speed, memory = self.progress.speed(self.iteration), peak_memory_gb(self.fabric.device)
+        self.progress.report(self.iteration, means, rate, memory)
+        if self._begun and not moved(self.method, self._begun):
+            words = f"no weight has changed in {self.iteration} iterations at a learning rate of {rate:.1e}"
+            self.progress.console.say(f"[yellow]warning[/]   {words}; raise optimiser.lr, or shorten the warm-up")
+        self._begun = {}
         loss = means.pop("loss")
         terms = {f"loss/{name}": value for name, value in means.items()}
-        speed, memory = self.progress.speed(self.iteration), peak_memory_gb(self.fabric.device)
         rates = {"lr": rate, "iterations_per_second": speed, "memory_gb": memory}
         self._write({"loss": loss, **terms, **rates, **counts})
 
     def _validate(self) -> None:
         share_buffers(self.method)
         self._owes_validation = False
-        with self.progress.pause(), isolated_randomness():
+        with self.progress.pause(), isolated_randomness(), self._averaged():
             training = [m for m in self.method.modules() if m.training]
             self.method.eval()
             outcome = self.task.validate(self.fabric.device)
             for part in training:
                 part.training = True
+            better = outcome is None or self.best is None or outcome.score > self.best
+            if better:
+                self._keep()
+        self.stale = 0 if better else self.stale + 1
         if outcome is None:
-            self._keep()
             return
+        self.best = outcome.score if better else self.best
         self._write({f"val/{name}": value for name, value in outcome.values.items()})
+        self.fabric.log_dict({f"{self.phase}/{name}": value for name, value in outcome.classes.items()}, self.iteration)
         if outcome.shown is not None:
             self.progress.console.say(outcome.shown)
-        if self.best is None or outcome.score > self.best:
-            self.best = outcome.score
-            self._keep()
 
     def _keep(self) -> None:
         """Make these the run's best weights."""
@@ -170,7 +207,7 @@ class PhaseLoop:
     def _write(self, values: dict[str, float]) -> None:
         if self.fabric.is_global_zero:
             self.metrics.append(self.phase, self.iteration, values)
-        self.fabric.log_dict({f"{self.phase}/{name}": value for name, value in values.items()}, self.iteration)
+        self.fabric.log_dict({logged_name(self.phase, name): value for name, value in values.items()}, self.iteration)
 
     def _loader(self) -> torch.utils.data.DataLoader:
         """The batches of this rank that are left."""
@@ -198,9 +235,11 @@ class PhaseLoop:
         state = {
             "phase": self.phase,
             "iteration": self.iteration,
-            "finished": self.iteration == self.iterations,
+            "finished": self.finished,
             "done": list(self.done),
             "best": self.best,
+            "stale": self.stale,
+            "average": None if self.average is None else self.average.state_dict(),
             "owes_validation": self._owes_validation,
             "data_fingerprint": self.task.data_fingerprint,
             "world_size": self.fabric.world_size,
@@ -216,7 +255,10 @@ class PhaseLoop:
         barrier()
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best, self.stale = state["best"], state["stale"]
+        self._begun = {}
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self._owes_validation = state["owes_validation"]
         self.record.restore(state["record"], self.fabric.device)
         self.method.load_state_dict(state["method"])
@@ -237,6 +279,24 @@ class _Step(nn.Module):
     def forward(self, inputs: partial[tuple]) -> dict[str, Tensor]:
         """Named losses; ``inputs`` gives the batch, which Fabric would round to the precision: boxes, too."""
         return self.method.losses(*inputs())  # type: ignore[operator]
+
+
+def logged_name(phase: str, name: str) -> str:
+    """Name of a curve: no name is the beginning of another one, as mlflow's files need it."""
+    part, _, rest = "loss/sum".partition("/") if name == "loss" else name.partition("/")
+    return "/".join(word for word in (phase, part, rest.replace("/", "_")) if word)
+
+
+def first_weights(method: nn.Module, count: int = 8) -> dict[str, Tensor]:
+    """Copies of some weights that are trained, to see later whether they moved."""
+    trained = [(name, p) for name, p in method.named_parameters() if p.requires_grad]
+    return {name: parameter.detach().clone() for name, parameter in trained[:: max(1, len(trained) // count)]}
+
+
+def moved(method: nn.Module, before: dict[str, Tensor]) -> bool:
+    """Whether any of the weights differs from its copy."""
+    own = dict(method.named_parameters())
+    return any(not torch.equal(own[name].detach(), value) for name, value in before.items())
 
 
 def share_buffers(method: nn.Module) -> None:

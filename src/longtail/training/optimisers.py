@@ -17,7 +17,8 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict]:
     """Trainable parameters by learning rate and weight decay.
 
     A parameter with a component ``encoder`` or ``backbone`` in its name has the base learning rate, every other one
-    ``head_lr_factor`` times that. Parameters of normalisation layers have no weight decay unless ``decay_norms``.
+    ``head_lr_factor`` times that. With ``layer_decay`` the encoder's learning rate falls from its last block to its
+    first. Parameters of normalisation layers have no weight decay unless ``decay_norms``.
 
     Args:
         model: Its parameters without gradient are left out.
@@ -31,19 +32,21 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict]:
     """
     decay, factor = config.recipe("weight_decay"), config.recipe("head_lr_factor")
     norms = set() if config.recipe("decay_norms") else _norm_parameters(model)
+    layers = layers_below_the_head(model) if config.layer_decay != 1 else {}
     groups: dict[str, dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         encoder = bool(_ENCODER_NAMES & set(name.split(".")))
         plain = id(parameter) in norms
-        key = ("encoder" if encoder else "head") + ("_norms" if plain else "")
+        below = layers.get(name, 0)
+        key = ("encoder" if encoder else "head") + (f"_{below}" if below else "") + ("_norms" if plain else "")
         group = groups.setdefault(
             key,
             {
                 "name": key,
                 "params": [],
-                "lr": config.recipe("lr") * (1 if encoder else factor),
+                "lr": config.recipe("lr") * (config.layer_decay**below if encoder else factor),
                 "weight_decay": 0.0 if plain else decay,
             },
         )
@@ -51,6 +54,60 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict]:
     if not groups:
         raise ConfigError("no parameter of the model is trainable", fix="check what the phase freezes")
     return list(groups.values())
+
+
+def layers_below_the_head(model: nn.Module) -> dict[str, int]:
+    """Parameter of an encoder -> number of blocks between it and the head, as layer-wise decay counts them.
+
+    The blocks are the modules of the class that has the most instances among those that hold half of the encoder's
+    parameters. What stands outside the blocks belongs to the first block of its stage, the first number in its name;
+    without one to the input where it comes before the blocks, else to the head.
+
+    Raises:
+        ConfigError: The model has no encoder that is made of blocks.
+
+    Source: BEiT (Bao et al. 2022) §A; ELECTRA (Clark et al. 2020).
+    """
+    found: dict[str, int] = {}
+    for root, encoder in model.named_modules():
+        if root.rpartition(".")[2] in _ENCODER_NAMES and not any(name.startswith(f"{root}.") for name in found):
+            blocks = _blocks(encoder)
+            if not blocks:
+                raise ConfigError(
+                    f"layer_decay, and {root} is not made of blocks", fix="set optimiser.layer_decay to 1"
+                )
+            names = [name for name, _ in encoder.named_parameters()]
+            first = next(i for i, name in enumerate(names) if name.startswith(f"{blocks[0]}."))
+            for place, name in enumerate(names):
+                depth = _depth(name, blocks, before=place < first)
+                found[f"{root}.{name}" if root else name] = len(blocks) + 1 - depth
+    return found
+
+
+def _blocks(encoder: nn.Module) -> list[str]:
+    """Names of the blocks of an encoder, in order."""
+    total = sum(p.numel() for p in encoder.parameters())
+    classes: dict[type, dict[str, int]] = {}
+    for name, module in encoder.named_modules():
+        kind = type(module)
+        nested = any(name.startswith(f"{outer}.") for outer in classes.get(kind, ()))
+        if name and not nested and any(module.children()) and kind not in (nn.ModuleList, nn.Sequential, nn.ModuleDict):
+            classes.setdefault(kind, {})[name] = sum(p.numel() for p in module.parameters())
+    large = [(len(own), sum(own.values()), own) for own in classes.values() if 2 * sum(own.values()) >= total]
+    return list(max(large, key=lambda entry: entry[:2])[2]) if large else []
+
+
+def _depth(name: str, blocks: list[str], before: bool) -> int:
+    """0 for the input, 1 … for the blocks, their number + 1 for what follows them."""
+    for number, block in enumerate(blocks, start=1):
+        if name.startswith(f"{block}."):
+            return number
+    stage = next((word for word in name.split(".") if word.isdigit()), None)
+    if stage is not None:
+        for number, block in enumerate(blocks, start=1):
+            if next((word for word in block.split(".") if word.isdigit()), None) == stage:
+                return number if block.count(".") > 1 else 0 if before else len(blocks) + 1
+    return 0 if before else len(blocks) + 1
 
 
 def _norm_parameters(model: nn.Module) -> set[int]:

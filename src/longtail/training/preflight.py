@@ -115,6 +115,14 @@ def doubts(config: RunConfig, device: str = "cpu") -> list[str]:
         device: Type of the device.
     """
     hardware, found = config.hardware, []
+    for phase, iterations in config.iterations.items():
+        optimiser = config.optimiser_of(phase)
+        warmup = optimiser.recipe("warmup_iterations")
+        if iterations <= warmup:
+            found.append(
+                f"phase {phase} has {iterations} iterations, all of them warm-up: the learning rate stays below "
+                f"{optimiser.recipe('lr'):g}; lower optimiser.warmup_iterations ({warmup})"
+            )
     if device == "cpu" and hardware.precision.startswith("bf16") and not _computes_in_bfloat16():
         found.append(
             "this processor has no bfloat16 arithmetic, so that hardware.precision bf16-mixed may be a hundred times "

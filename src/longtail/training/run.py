@@ -11,6 +11,7 @@ from longtail.distributed import barrier
 from longtail.errors import CheckpointError, ConfigError, DataError
 from longtail.metrics.results import Results
 from longtail.models.adopt import Adoption
+from longtail.models.pretrained import load_weights
 from longtail.settings import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.checkpoints import finished_phases, read_state
 from longtail.training.config import RunConfig
@@ -111,6 +112,8 @@ def fit(
             stack.callback(logger.finalize, "success")
         for subject, words in task.describe():
             console.say(f"[bold]{subject:<9}[/] {words}")
+        for doubt in doubts(config, fabric.device.type):
+            console.say(f"[yellow]warning[/]   {doubt}")
         if adopted is not None:
             console.say(table("", [f"from {start_from}", "tensors", "origin"], adopted.rows()))
             if adopted.note:
@@ -162,8 +165,6 @@ def _run_phase(
         f"[bold]phase[/]     {phase}: {iterations} iterations of {config.loading.batch_size} images, "
         f"{trainable / 1e6:.2f} M of {total / 1e6:.2f} M parameters"
     )
-    for doubt in doubts(config, fabric.device.type):
-        console.say(f"[yellow]warning[/]   {doubt}")
     if state and state["world_size"] != fabric.world_size:
         console.say(
             f"[yellow]warning[/]   the run was saved on {state['world_size']} ranks and resumes on "
@@ -207,6 +208,7 @@ def score_run(
     *,
     split: str | None = None,
     device: str | torch.device = "cpu",
+    last: bool = False,
     out: str | Path | None = None,
     progress: bool = True,
     changes: dict[str, Any] | None = None,
@@ -219,6 +221,7 @@ def score_run(
         run_dir: Run folder.
         split: Split to score; the validation split where not given.
         device: Where to compute.
+        last: Score the last weights of training instead of the best.
         out: Folder to write into; the run folder where not given, which takes no scores of another split or with other
             settings than the run's: reports compare what lies there.
         progress: Show a bar on a terminal.
@@ -238,8 +241,12 @@ def score_run(
     if not chosen:
         raise ConfigError("the run has no validation split", fix="name the split to evaluate on")
     if target.path.resolve() == run.path.resolve():
-        _check_own_scores(from_dict(kind.settings, settings), config, chosen, run)
+        _check_own_scores(from_dict(kind.settings, settings), config, chosen, run, last)
     model = kind.model_class.from_pretrained(run.path, trust_code=trust_code).to(device)
+    if last:
+        phase = model.method.phases[-1]
+        model.method.start_phase(phase)
+        load_weights(model.method, run.phase_weights(phase), device=str(device))
     results = kind.evaluate(
         config,
         model,
@@ -260,12 +267,14 @@ def score_run(
     return results
 
 
-def _check_own_scores(own: Any, config: Any, split: str, run: RunFolder) -> None:
-    """Refuse scores of another split or with other settings for the run's own folder."""
+def _check_own_scores(own: Any, config: Any, split: str, run: RunFolder, last: bool) -> None:
+    """Refuse scores of another split, other weights or with other settings for the run's own folder."""
     changed = differences(to_dict(own), to_dict(config))
     other = [f"{key} {new}" for key, (_, new) in changed.items() if not key.startswith(_FREE_IN_SCORING)]
     if own.data.val_split and split != own.data.val_split:
         other.insert(0, f"split {split}")
+    if last:
+        other.insert(0, "the last weights")
     if other:
         raise ConfigError(
             f"{run.results} is for the run's own validation, not for scores with {', '.join(other)}",

@@ -17,6 +17,10 @@ _OURS = (
     "checkpoints",
     "pictures",
     "features",
+    "wandb",
+    "wandb_run",
+    "mlruns",
+    "mlflow_run",
     "tensorboard",
     "report.html",
 )

@@ -42,6 +42,7 @@ def add_arguments(parser: Parser) -> None:
         default=None,
         help="segmentation: other tau to score, see evaluation.taus",
     )
+    parser.add_argument("--last", action="store_true", help="score the last weights of the run instead of the best")
     parser.add_argument("--limit", type=int | None, default=None, help="score only that many images")
     parser.add_argument(
         "--pictures", type=int | None, default=None, help="images to write for the report; as the run has them [6]"
@@ -99,6 +100,7 @@ def _score_run(arguments: Namespace, folder: Path, out: Path, detection: bool) -
         split=arguments.split,
         device=chosen_device(arguments.device),
         out=out,
+        last=arguments.last,
         trust_code=arguments.trust_code,
         changes={
             "evaluation": {**settings["evaluation"], **changed, **pictures},

@@ -22,12 +22,14 @@ class Validation:
     Args:
         score: Score by which the best weights are chosen; higher is better.
         values: Metric name -> value, for the logs.
+        classes: The same of single classes, for the loggers alone.
         shown: Text for the console.
     """
 
     score: float
     values: dict[str, float] = field(default_factory=dict)
     shown: RenderableType | None = None
+    classes: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -5,8 +5,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch.utils.data import Dataset
@@ -23,6 +24,7 @@ from longtail.training.checkpoints import writing
 from longtail.training.console import Console, percent, table
 from longtail.training.evaluation import limited
 from longtail.training.loading import IndexOrder
+from longtail.training.monitor import check_monitor, monitored
 from longtail.training.run_folder import RunFolder
 from longtail.training.tasks.base import Validation
 
@@ -44,9 +46,11 @@ class DataTask(ABC):
     model_class: ClassVar[type[PretrainedModel]]
     #: Metrics of a validation that are shown; those of ``results.own.overall`` that are there.
     shown_metrics: ClassVar[tuple[str, ...]]
-    #: Metrics that are logged besides them; and the one that is logged of every group.
+    #: Metrics that are logged besides them; and the one that is logged of every class.
     logged_metrics: ClassVar[tuple[str, ...]] = ()
-    group_metric: ClassVar[str]
+    class_metric: ClassVar[str]
+    #: What a class must have to be learned.
+    unit: ClassVar[Literal["pixels", "instances"]]
     collate: Callable[[list], Any] | None = None
 
     def __init__(self, config: Any) -> None:
@@ -59,6 +63,8 @@ class DataTask(ABC):
             counts = ClassFrequency.from_json(data.frequency)
             self.frequency = counts.in_order_of(labelled.classes.names, "the data set")
         self.groups: CategoryGroups = self.build_groups(data.groups, self.frequency)
+        if config.monitor.metric is not None:
+            check_monitor(config.monitor.metric, self.groups.names, self.frequency.class_names)
         self.order: IndexOrder = build_sampler(data.sampling.to_dict(), self.sampling_facts(labelled, size))
         self.train_data: Any = TrainingSamples(labelled, size, self.preparation(labelled))
         self.data_fingerprint = content_of(labelled, self.frequency)
@@ -138,7 +144,8 @@ class DataTask(ABC):
         """Score the current weights; None where there is nothing to validate on."""
         if self.val_data is None:
             return None
-        scores = self.score_validation().own
+        results = self.score_validation()
+        scores = results.own
         metrics = [metric for metric in self.shown_metrics if metric in scores.overall]
         columns = {"all": scores.overall, **scores.groups}
         shown = table(
@@ -147,9 +154,13 @@ class DataTask(ABC):
             [[metric, *(percent(values.get(metric)) for values in columns.values())] for metric in metrics],
         )
         values = {metric: scores.overall[metric] for metric in (*metrics, *self.logged_metrics)}
-        values |= {f"{self.group_metric}/{group}": of[self.group_metric] for group, of in scores.groups.items()}
-        known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
-        return Validation(known.get(self.best_metric(metrics), 0.0), known, shown)
+        values |= {f"{m}/{group}": of.get(m) for group, of in scores.groups.items() for m in metrics}
+        known, wanted = _defined(values), self.config.monitor.metric
+        score = known.get(self.best_metric(metrics), 0.0) if wanted is None else monitored(results, wanted)
+        metric = self.class_metric
+        of_classes = zip(results.class_names, scores.per_class.get(metric, ()), strict=False)
+        classes = _defined({f"{metric}_by_class/{name}": value for name, value in of_classes})
+        return Validation(score, known, shown, classes)
 
     def save(self, run: RunFolder, phases: tuple[str, ...]) -> None:
         """Write ``best.safetensors`` and ``config.json``."""
@@ -174,7 +185,16 @@ class DataTask(ABC):
             ("sampling", data.sampling.name.replace("_", " ")),
             ("model", f"{self.model_words()}, {self.config.method.name}, {total / 1e6:.2f} M parameters"),
             ("phases", phases),
+            *self._absent(),
         ]
+
+    def _absent(self) -> list[tuple[str, str]]:
+        """Classes that nothing can be learned of."""
+        empty = np.flatnonzero(self.frequency.counts(self.unit) == 0)
+        if not len(empty):
+            return []
+        names = ", ".join(self.frequency.class_names[c] for c in empty[:5]) + (" …" if len(empty) > 5 else "")
+        return [("warning", f"{len(empty)} classes have no {self.unit} to train on, and will score 0: {names}")]
 
     def notes(self) -> list[tuple[str, str]]:
         """What else to know of the data."""
@@ -210,6 +230,10 @@ class TrainingSamples(Dataset):
     def __getitem__(self, index: int) -> Any:
         image, drawn_for = split(index, self.sampled)
         return self.prepare(self.dataset[image], drawn_for)
+
+
+def _defined(values: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
 
 
 def parting_options(data: Any) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class DetectionTask(DataTask):
     settings = DetectionConfig
     model_class = Detector
     shown_metrics = ("AP", "AP50", "mask_AP", "mask_AP50")
-    group_metric = "AP"
+    class_metric = "AP"
+    unit = "instances"
     truth: DetectionTruth | None = None
     build_groups = staticmethod(object_groups)
 

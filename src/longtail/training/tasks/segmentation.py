@@ -42,7 +42,8 @@ class SegmentationTask(DataTask):
     model_class = Segmenter
     shown_metrics = ("mIoU", "mAcc")
     logged_metrics = ("aAcc",)
-    group_metric = "mIoU"
+    class_metric = "IoU"
+    unit = "pixels"
     _doubt = ""
     build_groups = staticmethod(pixel_groups)
 
