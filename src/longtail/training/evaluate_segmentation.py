@@ -17,6 +17,7 @@ from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.label_diagnosis import LabelDiagnosis
+from longtail.metrics.label_regions import Region, wrong_regions
 from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter
 from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
@@ -169,6 +170,11 @@ def evaluate_segmentation(
         seed=seed,
         environment=environment(),
     )
+
+
+def _regions(method: SegmentationMethod, name: str, labels: Tensor, target: Tensor) -> list[Region]:
+    """Wrong pixels of an image, for the pictures of failures."""
+    return wrong_regions(name, labels.cpu().numpy(), target.cpu().numpy(), method.ignore_index)
 
 
 def _reading(ensemble: Ensemble) -> Readout:
