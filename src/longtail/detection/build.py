@@ -72,14 +72,21 @@ def build_staged_detector(
     """Any detector of stages from settings alone.
 
     Args:
-        name: ``cascade``, ``htc``, or ``transformers:`` and a model type, a folder or a name of the Hub.
+        name: ``cascade``, ``htc``, ``torchvision:`` and a Faster or Mask R-CNN, or ``transformers:`` and a model type, a
+            folder or a name of the Hub.
         num_classes: Number of foreground classes C.
         losses: Classification losses of a cascade, see ``build_cascade``.
-        **settings: Arguments of ``build_detector`` or ``queries.build.build_query_detector``.
+        **settings: Arguments of ``build_detector``, ``torchvision_models.build_torchvision_cascade`` or
+            ``queries.build.build_query_detector``.
 
     Raises:
         ConfigError: An unknown name or setting, or a loss for a detector that keeps its own.
     """
+    library, _, source = name.partition(":")
+    if library == "torchvision":
+        from longtail.detection.torchvision_models import build_torchvision_cascade
+
+        return build_torchvision_cascade(source, num_classes, losses=losses, **settings)
     if is_cascade(name):
         return build_detector(name, num_classes=num_classes, losses=losses, **settings)
     from longtail.detection.queries.build import build_query_detector
@@ -89,7 +96,7 @@ def build_staged_detector(
             f"{name} keeps its own classification loss",
             fix="leave method.loss out; mec is mixed with the detector's own",
         )
-    return build_query_detector(name.partition(":")[2], num_classes, **settings)
+    return build_query_detector(source, num_classes, **settings)
 
 
 def build_detector(

@@ -25,9 +25,15 @@ class StageConfig:
     weight: float = 1.0
 
 
+def library_of(name: str) -> str:
+    """Library that a detector of that name is of: transformers, torchvision; empty for this one's own."""
+    library, _, source = name.partition(":")
+    return library if source else ""
+
+
 def is_cascade(name: str) -> bool:
     """Whether a detector of that name has the stages of a cascade, with IoU thresholds."""
-    return not name.startswith("transformers:")
+    return library_of(name) != "transformers"
 
 
 def stages(

@@ -58,7 +58,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / f"{BEST}.part"
-        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        state = _without_sharing(self.state_dict())
         save_file(state, weights, metadata={"phases": " ".join(phases or self.method.phases)})
         weights.replace(folder / BEST)
         self.save_description(folder)
@@ -178,6 +178,18 @@ def facts_of(data: Any, frequency: ClassFrequency, groups: CategoryGroups) -> di
         "groups": {"names": list(groups.names), "members": [list(members) for members in groups.members]},
         "frequency": frequency.to_dict(),
     }
+
+
+def _without_sharing(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name, each with memory of its own: a safetensors file has no two names for one tensor."""
+    seen: set[int] = set()
+    found = {}
+    for name, value in state.items():
+        value = value.contiguous()
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in seen and value.numel() else value
+        seen.add(place)
+    return found
 
 
 def saved_task(source: str | Path) -> Task:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from longtail.datasets.open import Task
-from longtail.detection.config import CascadeConfig, is_cascade
+from longtail.detection.config import CascadeConfig, is_cascade, library_of
 from longtail.errors import ConfigError
 from longtail.models.detection_methods.base import DetectionMethodConfig
 from longtail.models.detection_methods.mec import MecConfig
@@ -204,12 +204,14 @@ class DetectorConfig(Section):
     """The detector that the method makes long-tail aware.
 
     Args:
-        name: cascade (Cascade R-CNN), htc (Hybrid Task Cascade), or transformers:SOURCE, where SOURCE is a model type
+        name: cascade (Cascade R-CNN), htc (Hybrid Task Cascade), torchvision:NAME (fasterrcnn_resnet50_fpn,
+            maskrcnn_resnet50_fpn … with its box head in every stage), or transformers:SOURCE, where SOURCE is a model type
             (rt_detr, rt_detr_v2, d_fine, deformable_detr, detr, conditional_detr, mask2former, maskformer), a folder with
             a config.json, or a name of the Hub
         dialect: whose cascade: mmdetection or detectron2; of cascade and htc [mmdetection, the paper's]
         backbone: The image network under the feature pyramid
-        weights: file or folder of the whole detector, or `pretrained` for SOURCE's; of transformers:SOURCE
+        weights: file or folder of the whole detector, or `pretrained` for SOURCE's or torchvision's; of
+            transformers:SOURCE and torchvision:NAME
         ious: IoU threshold of every stage; 0.5, 0.6 … for as many stages as groups when not given
         classifier: linear, cosine (normalised) or deconfound (normalised, total direct effect); of cascade and htc [linear]
         semantic_classes: number of classes of the semantic branch; of htc
@@ -227,12 +229,20 @@ class DetectorConfig(Section):
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not is_cascade(self.name):
-            for option in ("dialect", "ious", "classifier", "semantic_classes"):
-                if getattr(self, option) is not None:
-                    raise ConfigError(
-                        f"model.{option} with model.name {self.name}", fix="leave it out: it is of cascade and htc"
-                    )
+        of_others = {
+            "transformers": ("dialect", "ious", "classifier", "semantic_classes"),
+            "torchvision": ("dialect", "classifier", "semantic_classes"),
+        }
+        for option in of_others.get(library_of(self.name), ()):
+            if getattr(self, option) is not None:
+                raise ConfigError(
+                    f"model.{option} with model.name {self.name}", fix="leave it out: it is of cascade and htc"
+                )
+        for iou in self.ious or ():
+            within("model.ious", iou, 0, 1)
+        if library_of(self.name) == "torchvision" and (self.backbone.name or self.backbone.options):
+            raise ConfigError(f"model.backbone with model.name {self.name}", fix="leave it out: it has its own")
+        if library_of(self.name):
             if self.backbone.options and not self.backbone.name:
                 raise ConfigError(
                     "options of model.backbone without its name", fix="name a backbone, or leave them out"
@@ -241,8 +251,6 @@ class DetectorConfig(Section):
         one_of("model.name", self.name, ("cascade", "htc"))
         one_of("model.dialect", self.dialect or "mmdetection", ("mmdetection", "detectron2"))
         one_of("model.classifier", self.classifier or "linear", ("linear", "cosine", "deconfound"))
-        for iou in self.ious or ():
-            within("model.ious", iou, 0, 1)
         if self.weights is not None:
             raise ConfigError(f"model.weights with model.name {self.name}", fix="give model.backbone.weights")
 
@@ -263,14 +271,19 @@ class DetectorConfig(Section):
             num_classes: Number of foreground classes C.
         """
         options = dict(self.options)
+        ious = {} if self.ious is None else {"ious": list(self.ious)}
+        if library_of(self.name) == "torchvision":
+            weights = {} if self.weights is None else {"weights": self.weights}
+            return {"name": self.name, **weights, **ious, **options}
         if is_cascade(self.name):
-            given = {"ious": None if self.ious is None else list(self.ious), "semantic_classes": self.semantic_classes}
+            semantic = {} if self.semantic_classes is None else {"semantic_classes": self.semantic_classes}
             return {
                 "name": self.name,
                 "dialect": self.dialect or "mmdetection",
                 "backbone": {**self.backbone.options, "name": self.backbone.name or "torchvision/resnet50"},
                 "classifier": self.classifier or "linear",
-                **{name: value for name, value in given.items() if value is not None},
+                **ious,
+                **semantic,
                 **options,
             }
         from longtail.detection.queries.build import source_settings

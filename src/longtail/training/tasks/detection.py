@@ -11,7 +11,7 @@ from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
 from longtail.datasets.open import data_options
 from longtail.datasets.shared_images import refuse_shared_images
-from longtail.detection.config import is_cascade
+from longtail.detection.config import is_cascade, library_of
 from longtail.detection.method import DetectionMethod
 from longtail.errors import ConfigError, DataError
 from longtail.frequency import ClassFrequency
@@ -218,7 +218,7 @@ class DetectionTask(DataTask):
     def model_words(self) -> str:
         """The detector in words."""
         model = self.config.model
-        if not is_cascade(model.name):
+        if library_of(model.name):
             return f"{model.name}, {model.backbone.name}" if model.backbone.name else model.name
         return f"{model.name} of {model.dialect or 'mmdetection'}, {model.backbone.name or 'torchvision/resnet50'}"
 
