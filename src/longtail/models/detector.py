@@ -123,8 +123,8 @@ class Detector(
 
     @classmethod
     def without_initial_weights(cls, model: Mapping[str, Any]) -> dict[str, Any]:
-        """See ``PretrainedModel``; the weights are the backbone's here."""
-        kept = dict(model)
+        """See ``PretrainedModel``; the weights are the whole detector's or the backbone's here."""
+        kept = super().without_initial_weights(model)
         if isinstance(kept.get("backbone"), Mapping):
             kept["backbone"] = super().without_initial_weights(kept["backbone"])
         return kept

@@ -18,6 +18,8 @@ from longtail.settings import from_dict, nearest, to_dict
 
 #: Fields of a configuration that say nothing of the network.
 _NO_FIELDS = ("architectures", "transformers_version", "model_type", "id2label", "label2id", "num_labels", "dtype")
+#: Fields that configurations read without keeping them.
+_OLDER_FIELDS = ("backbone", "backbone_kwargs", "use_timm_backbone", "use_pretrained_backbone", "dilation")
 #: Arguments of ``build_query_detector`` that are no fields.
 _OURS = ("postprocess", "image_size", "separate_classifiers")
 #: Parameters that depend on the classes, by parts of their names: they may be new.
@@ -131,8 +133,8 @@ def _settings(
             f"{kind} cannot have the configuration {dict(fields)}: {str(error).strip().splitlines()[-1]}",
             fix="see the fields of its configuration class in transformers' documentation",
         ) from error
-    known = set(type(settings)().to_dict()) | set(vars(settings))
-    if unknown := sorted(set(fields) - known - {"use_timm_backbone"}):
+    known = {*type(settings)().to_dict(), *type(settings).attribute_map, *_OLDER_FIELDS}
+    if unknown := sorted(set(fields) - known):
         raise ConfigError(
             f"{kind} has no setting {unknown[0]!r}", fix=f"{nearest(unknown[0], sorted(known))}see its documentation"
         )
