@@ -25,6 +25,7 @@ _PAIRS, _PAIRS_EACH = 1024, 8
 #: Part of the detections that must agree with the model's own. Scores that are equal but for rounding may change places,
 #: and of two boxes that overlap another one then survives.
 _AGREEING = 0.95
+_TIE = 1e-6
 
 
 class Chosen(NamedTuple):
@@ -91,8 +92,8 @@ class DetectionGraph(Graph):
         there = ours.labels >= 0
         ours = Chosen(*(part[there] for part in ours))
         gap = _gap(ours, theirs, max(values.shape[-2:]))
-        # whatever is close to the last one of a list may be left out of it
-        cut = max(float(part.scores.min()) if len(part.scores) else 0.0 for part in (ours, theirs)) * 1.01
+        # whatever ties with the last one of a list may be left out of it
+        cut = max(float(part.scores.min()) if len(part.scores) else 0.0 for part in (ours, theirs)) + _TIE
         rows, columns = gap[ours.scores > cut], gap[:, theirs.scores > cut]
         nearest = torch.cat([_nearest(rows, 1), _nearest(columns, 0)])
         largest = float(nearest.quantile(_AGREEING)) if len(nearest) else 0.0
