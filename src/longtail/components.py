@@ -152,8 +152,10 @@ class Components:
 
     def _buildable(self, found: type) -> bool:
         """Whether a class needs only supplied arguments; other classes are parts of components."""
-        needed = [p.name for p in inspect.signature(found).parameters.values() if p.default is p.empty]
-        return not inspect.isabstract(found) and set(needed) <= {*self.given, "args", "kwargs"}
+        parameters = inspect.signature(found).parameters.values()
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        needed = {p.name for p in named if p.default is p.empty}
+        return not inspect.isabstract(found) and found is not self._base() and needed <= set(self.given)
 
 
 def split(spec: Spec) -> tuple[str, dict[str, Any]]:

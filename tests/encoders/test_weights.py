@@ -4,8 +4,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from longtail.encoders import build_encoder, load_encoder_weights, read_state_dict
-from longtail.encoders.build import TimmEncoder
 from longtail.encoders.mobilenet_v2 import MobileNetV2
+from longtail.encoders.timm import TimmEncoder
 from longtail.errors import CheckpointError, ConfigError
 
 

@@ -1,6 +1,11 @@
 """What decoders know of an encoder."""
 
+from pathlib import Path
+
 from torch import nn
+
+from longtail.encoders.weights import load_encoder_weights
+from longtail.errors import ConfigError
 
 
 class Encoder(nn.Module):
@@ -17,3 +22,19 @@ class Encoder(nn.Module):
     reductions: tuple[int, ...]
     size_divisor: int = 1
     unused_weights: tuple[str, ...] = ()
+
+    def load_published(self) -> None:
+        """Take the weights that its authors publish.
+
+        Raises:
+            ConfigError: There are none.
+        """
+        raise ConfigError(f"{type(self).__name__} has no published weights", fix="give a file of weights, or none")
+
+    def load_file(self, path: str | Path) -> None:
+        """Take the weights of a local file.
+
+        Raises:
+            CheckpointError: They do not fit.
+        """
+        load_encoder_weights(self, path)

@@ -1,7 +1,7 @@
 """MobileNetV2 under torchvision's parameter names."""
 
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from longtail.encoders.base import Encoder
@@ -54,6 +54,11 @@ class MobileNetV2(Encoder):
             if index in _STAGES:
                 maps.append(image)
         return maps
+
+    def load_published(self) -> None:
+        """See ``Encoder``; torchvision's second ImageNet weights."""
+        state = MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(progress=False)
+        self.load_state_dict({k: v for k, v in state.items() if k in self.state_dict()})
 
 
 def _dilate(features: nn.Sequential, output_stride: int) -> None:
