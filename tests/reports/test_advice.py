@@ -24,7 +24,7 @@ def detection():
     cost["classification"][38] = 0.4
     counts = {kind: [0] * count for kind in cost}
     counts["classification"][38] = 7
-    own.extra["errors"] = {"cost": cost, "counts": counts, "confused": [[0, 38, 5]]}
+    own.extra["errors"] = {"cost": cost, "counts": counts, "lost": [9] * count, "confused": [[0, 38, 5]]}
     return Comparison([Run("MEC", results, Path("results.json"))])
 
 
@@ -33,8 +33,11 @@ def test_the_measured_gain_comes_first_then_the_bound(detection):
     assert index == 38
     table = advice.advice_table(detection)
     words = table.rows[0][-1].text
-    assert words.startswith("Stage 2 alone has 31.0 AP: +30.0 (its whole group: ")
-    assert "Classification costs up to 40.0 AP50 (7 errors, most as thing 0 (5)): " in words
+    assert words.startswith("Read as Stage 2 it has 31.0 AP: +30.0 (its whole group: ")
+    assert (
+        "Classification costs up to 40.0 AP50 (9 detections call its objects another class, most as thing 0: 5): "
+        in words
+    )
     assert [cell.text for cell in table.rows[0][:3]] == ["thing 38", "rare", "1.0"]
 
 

@@ -111,3 +111,20 @@ def test_thresholds_are_of_pictures_alone(detector, folder):
     predict_detection(detector, images, out, threshold=1.1)
     assert len(json.loads((out / "detections.json").read_text())) == 3
     assert torch.from_numpy(np.array(Image.open(out / "pictures/picture 0.jpg"))).max() < 10
+
+
+def test_detections_below_the_threshold_of_their_class_are_left_out(detector, folder):
+    images, out = find_images([folder / "images/val/picture 0.png"]), folder / "out"
+    predict_detection(detector, images, out)
+    categories = [record["category_id"] for record in json.loads((out / "detections.json").read_text())]
+    first = detector.category_ids.tolist().index(categories[0])
+    thresholds = np.zeros(len(detector.class_names))
+    thresholds[first] = 1.1
+    predict_detection(detector, images, folder / "cut", thresholds=thresholds)
+    kept = [record["category_id"] for record in json.loads((folder / "cut/detections.json").read_text())]
+    assert kept == [c for c in categories if c != categories[0]]
+    thresholds[first] = np.nan  # unknown: the threshold of all classes serves
+    predict_detection(detector, images, folder / "unknown", thresholds=thresholds, threshold=0.2)
+    assert len(json.loads((folder / "unknown/detections.json").read_text())) == len(categories)
+    with pytest.raises(ConfigError, match="thresholds"):
+        predict_detection(detector, images, folder / "cut")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from longtail.frequency.groups import CategoryGroups
-from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.detection_arrays import DetectionArrays, best_of_each
 from longtail.metrics.detection_curves import group_curves
 from longtail.metrics.detection_errors import DetectionErrors, detection_errors
 from longtail.metrics.detection_matching import IouType
@@ -19,7 +19,7 @@ from longtail.metrics.operating_points import OperatingPoints
 from longtail.metrics.results import Prediction
 from longtail.metrics.shown_classes import shown_classes
 
-_CONFUSED = 500  # pairs of classes that are kept
+_CONFUSED = 3  # claimed classes that are kept for each true class
 _PREFIX: dict[str, str] = {"bbox": "", "segm": "mask_"}
 
 
@@ -71,11 +71,13 @@ class DetectionDiagnosis:
         matches = parts[_PREFIX[self.kinds[0]]].matches
         found = DetectionArrays.join(self._found)
         self.errors = errors = detection_errors(self.truth, found, iou_type=self.kinds[0], **self._limits)
+        claims = errors.confused
         prediction.extra |= {
             "errors": {
                 "cost": {kind: values.tolist() for kind, values in errors.cost.items()},
                 "counts": {kind: values.tolist() for kind, values in errors.counts.items()},
-                "confused": errors.confused[:_CONFUSED].tolist(),
+                "lost": np.bincount(claims[:, 1], claims[:, 2], self.truth.num_classes).astype(int).tolist(),
+                "confused": claims[best_of_each(claims[:, 1], claims[:, 2], _CONFUSED)].tolist(),
             },
             "operating_points": OperatingPoints.best_f1(matches, self.truth.class_names).to_dict(),
             "curves": group_curves(matches, groups),

@@ -63,6 +63,7 @@ class _Errors(TypedDict):
 class _Kinds(TypedDict):
     cost: dict[str, list[float | None]]
     counts: dict[str, list[int]]
+    lost: list[int]
     confused: list[list[int]]
 
 

@@ -1,7 +1,8 @@
 """What would help each failing class: numbers of its data and of the recorded ways to predict, and what to try next."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iter
         if gain >= _LEAST:
             group = comparison.group_name(index)
             whole = entry.score(comparison.group_metrics[0], group) - own.score(comparison.group_metrics[0], group)
-            words = f"{entry.label} alone has {_points(value + gain)} {metric}: {_signed(gain)}"
+            words = f"read as {entry.label} it has {_points(value + gain)} {metric}: {_signed(gain)}"
             if entry.role == "oracle":
                 words = f"one of the experts knows it, {_signed(gain)} {metric} by the oracle: another ensemble"
             elif np.isfinite(whole):
@@ -113,10 +114,8 @@ def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iter
         costs = {kind: numbers(of)[index] for kind, of in errors["cost"].items()}
         kind = max(costs, key=lambda k: np.nan_to_num(costs[k]))
         if np.nan_to_num(costs[kind]) >= _LEAST:
-            number, which = errors["counts"][kind][index], ""
-            if kind == "classification" and (pair := next((p for p in errors["confused"] if p[1] == index), None)):
-                which = f", most as {comparison.class_names[pair[0]]} ({pair[2]})"
-            words = f"{kind} costs up to {_points(costs[kind])} AP50 ({number} errors{which}): {_REMEDIES[kind]}"
+            words = f"{kind} costs up to {_points(costs[kind])} AP50 ({_errors_of(comparison, errors, kind, index)})"
+            words += f": {_REMEDIES[kind]}"
             yield Idea(words, float(costs[kind]), measured=False)
     yield from _of_pixels(comparison, index)
     shown = own.prediction.extra.get("shown")
@@ -131,6 +130,15 @@ def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iter
             f"(r {slope.correlation:.2f})"
         )
         yield Idea(words, slope.gain, measured=False)
+
+
+def _errors_of(comparison: Comparison, errors: Mapping[str, Any], kind: str, index: int) -> str:
+    """How many errors of a kind there are; of classification those on objects of the class, and what they claim most."""
+    if kind != "classification":
+        return f"{errors['counts'][kind][index]} errors"
+    pair = next((p for p in errors["confused"] if p[1] == index), None)
+    most = "" if pair is None else f", most as {comparison.class_names[pair[0]]}: {pair[2]}"
+    return f"{errors['lost'][index]} detections call its objects another class{most}"
 
 
 def _of_pixels(comparison: Comparison, index: int) -> Iterator[Idea]:

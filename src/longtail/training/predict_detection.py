@@ -71,8 +71,7 @@ def predict_detection(
     ids = image_ids(images, annotations)
     made_by = {"model": detector.fingerprint(), "scales": scales, "flip": flip, "threshold": threshold}
     own = None if thresholds is None else np.where(np.isnan(thresholds), threshold, thresholds)
-    if own is not None:
-        made_by["thresholds"] = own.tolist()
+    made_by["thresholds"] = None if own is None else own.tolist()
 
     def write(name: str, pixels: Tensor) -> None:
         found = detector.predict(pixels, scales=scales, flip=flip)
