@@ -132,15 +132,19 @@ def _few(names: list[str], limit: int = 4) -> str:
 
 
 @contextmanager
-def published_weights(what: str) -> Iterator[None]:
+def published_weights(what: str, *, wanted: bool = True) -> Iterator[None]:
     """Ask a library for published weights within this block: fails soon, and with a way out, where there is no network.
 
     Args:
         what: Name of the download, for the message.
+        wanted: Whether any are asked for; if not, the block runs as it is.
 
     Raises:
         CheckpointError: The weights are neither in the library's cache nor to be had.
     """
+    if not wanted:
+        yield
+        return
     from huggingface_hub import constants
 
     before, patience = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()

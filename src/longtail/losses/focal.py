@@ -9,7 +9,7 @@ from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
-from longtail.losses.cross_entropy import Normalizer
+from longtail.losses.cross_entropy import Normalizer, normalised
 from longtail.losses.label_space import LabelSpace
 from longtail.losses.positions import check_labels
 from longtail.losses.sigmoid import prior_logit, with_background
@@ -148,17 +148,10 @@ class FocalLoss(ClassificationLoss):
 
     def normalise(self, total: Scalar, target: Target) -> Scalar:
         """Divide by ``normalizer``."""
-        return total / self._divisor(target)
-
-    def _divisor(self, target: Tensor) -> Tensor | int:
-        if self.normalizer == "sum":
-            return 1
-        if self.normalizer == "all":
-            return max(1, target.numel())
-        counted = target != self.ignore_index
         if self.normalizer == "foreground" and self.background:
-            counted = counted & (target != self.num_classes - 1)
-        return counted.sum().clamp(min=1)
+            target = target.masked_fill(target == self.num_classes - 1, self.ignore_index)
+        by: Normalizer = "valid" if self.normalizer == "foreground" else self.normalizer
+        return normalised(total, target, ignore_index=self.ignore_index, normalizer=by)
 
     def probabilities(self, logits: Logits) -> Probabilities:
         """Softmax; or sigmoids, and for the background 1 minus the largest of them."""

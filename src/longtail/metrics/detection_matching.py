@@ -12,8 +12,7 @@ from longtail.metrics.detection_arrays import DetectionArrays
 from longtail.metrics.detection_truth import DetectionTruth, Objects
 from longtail.metrics.matches import EVERY_THRESHOLD, THRESHOLDS, Matches, Overlaps, match_greedily
 
-_Pick = Callable[[np.ndarray], Any]  # boxes or masks at some places
-_Shapes = tuple[Callable[..., np.ndarray], _Pick, _Pick]  # IoU, detections, objects
+_Iou = Callable[[np.ndarray, np.ndarray], np.ndarray]  # places of detections and of objects -> (detections, objects)
 IouType = Literal["bbox", "segm"]
 
 #: Detections a class of AP-fixed, over the whole data set and without a limit an image. As in the reference's
@@ -123,9 +122,7 @@ class Matching:
 
     def iou(self, objects: Objects, found: DetectionArrays) -> Float[np.ndarray, "detections objects"]:
         """IoU of all detections of an image with all its objects, crowds as crowds."""
-        iou, shapes, true_shapes = self._shapes(objects, found)
-        every, true = np.arange(len(found)), np.arange(len(objects.rows))
-        return np.asarray(iou(shapes(every), true_shapes(true), self._crowd(objects)))
+        return np.asarray(self._iou(objects, found)(np.arange(len(found)), np.arange(len(objects.rows))))
 
     def skipped(self, objects: Objects) -> Bool[np.ndarray, "objects"]:
         """Which objects need not be found: those to ignore where federated, else crowds."""
@@ -139,31 +136,31 @@ class Matching:
         classes = self._truth.num_classes
         key = self._truth.places(found.image_ids) * classes + found.labels  # one per image and class
         owner = objects.images * classes + objects.labels
-        crowd, skipped = self._crowd(objects), self.skipped(objects)
-        overlaps = _overlaps(*self._shapes(objects, found), found.scores, key, owner, crowd)
-        right, ignored = match_greedily(overlaps, len(found), skipped, crowd)
+        skipped = self.skipped(objects)
+        overlaps = _overlaps(self._iou(objects, found), found.scores, key, owner)
+        right, ignored = match_greedily(overlaps, len(found), skipped, self._crowd(objects))
         if self._federated:  # elsewhere a class that an image has no object of is wrong there
             ignored = np.where(np.isin(key, objects.unsure), ~right & EVERY_THRESHOLD, ignored)
             ignored[~np.isin(key, np.concatenate([owner, objects.absent]))] = EVERY_THRESHOLD
         positives = np.bincount(objects.labels[~skipped], minlength=classes)
         return Matches(found.scores, found.labels.astype(np.int32), right, ignored, positives)
 
-    def _shapes(self, objects: Objects, found: DetectionArrays) -> _Shapes:
-        return (self._masks if self._kind == "segm" else self._boxes)(objects, found)
-
-    def _boxes(self, objects: Objects, found: DetectionArrays) -> _Shapes:
+    def _iou(self, objects: Objects, found: DetectionArrays) -> _Iou:
+        """IoU of some detections with some objects, by their places."""
         from hotcoco import primitives
 
-        return primitives.bbox_iou, found.xywh.__getitem__, objects.boxes.__getitem__
+        crowd = self._crowd(objects)
+        if self._kind == "bbox":
+            boxes, true_boxes = found.xywh, objects.boxes
+            return lambda d, o: primitives.bbox_iou(boxes[d], true_boxes[o], crowd[o])
 
-    def _masks(self, objects: Objects, found: DetectionArrays) -> _Shapes:
-        from hotcoco import primitives
+        def run_lengths(masks: Any, images: np.ndarray, places: np.ndarray) -> list[dict[str, Any]]:
+            return [as_run_lengths(masks[i], self._truth.sizes[images[i]]) for i in places]
 
-        def run_lengths(masks: list[Any], images: np.ndarray) -> _Pick:
-            return lambda places: [as_run_lengths(masks[i], self._truth.sizes[images[i]]) for i in places]
-
-        detected = run_lengths(found.masks or [], self._truth.places(found.image_ids))
-        return primitives.mask_iou, detected, run_lengths(objects.masks or [], objects.images)
+        images = self._truth.places(found.image_ids)
+        return lambda d, o: primitives.mask_iou(
+            run_lengths(found.masks, images, d), run_lengths(objects.masks, objects.images, o), crowd[o]
+        )
 
     def _rows(self, found: DetectionArrays) -> tuple[Any, list[Any] | None]:
         """Detections as the evaluator takes them; masks without boxes where the masks' areas tell the sizes.
@@ -180,15 +177,7 @@ class Matching:
         return rows, found.masks if self._kind == "segm" and len(found) else None
 
 
-def _overlaps(
-    iou: Callable[..., np.ndarray],
-    shapes: _Pick,
-    true_shapes: _Pick,
-    scores: np.ndarray,
-    key: np.ndarray,
-    true_key: np.ndarray,
-    crowd: np.ndarray,
-) -> Overlaps:
+def _overlaps(iou: _Iou, scores: np.ndarray, key: np.ndarray, true_key: np.ndarray) -> Overlaps:
     """Pairs of a detection and an object of the same key whose IoU meets the lowest threshold."""
     keys = np.unique(true_key)
     detections = np.flatnonzero(np.isin(key, keys))
@@ -204,9 +193,9 @@ def _overlaps(
         if d0 == d1:
             continue
         d, o = detections[d0:d1], objects[o0:o1]
-        overlap = iou(shapes(d), true_shapes(o), crowd[o])
+        overlap = iou(d, o)
         rank, column = np.nonzero(overlap >= THRESHOLDS[0])
         parts.append((d[rank], o[column], rank, overlap[rank, column]))
     none = np.zeros(0, dtype=np.int64)
-    d, o, ranks, ious = zip((none, none, none, np.zeros(0)), *parts, strict=True)
-    return Overlaps(np.concatenate(d), np.concatenate(o), np.concatenate(ranks), np.concatenate(ious))
+    columns = zip((none, none, none, np.zeros(0)), *parts, strict=True)
+    return Overlaps(*(np.concatenate(column) for column in columns))

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,7 +233,9 @@ def _count(
     workers = max(1, workers if workers is not None else num_cores())
     with ThreadPoolExecutor(workers) as pool:
         try:
-            counted = _bounded_map(pool, rule, pairs, 4 * workers)
+            # some pairs at a time, so that few matrices wait
+            chunks = (pairs[start : start + 8 * workers] for start in range(0, len(pairs), 8 * workers))
+            counted = (found for chunk in chunks for found in pool.map(rule.count, chunk))
             shown = with_progress(counted, len(pairs), "scoring", shown=progress)
             for pair, found in zip(pairs, shown, strict=True):
                 total += found.matrix
@@ -250,15 +252,6 @@ def _count(
             raise DataError("no pixel of any image is labelled", fix="check ignore_index and the label files")
         total = total[: used.max() + 1, : used.max() + 1]
     return total, ignored, digest.hexdigest(), diagnosis
-
-
-def _bounded_map(pool: ThreadPoolExecutor, rule: _Rule, pairs: Sequence[_Pair], ahead: int) -> Iterator[_Counted]:
-    """Counts in order of the pairs, with no more than ``ahead`` matrices waiting."""
-    waiting = [pool.submit(rule.count, pair) for pair in pairs[:ahead]]
-    for index in range(len(pairs)):
-        yield waiting[index % ahead].result()
-        if index + ahead < len(pairs):
-            waiting[index % ahead] = pool.submit(rule.count, pairs[index + ahead])
 
 
 def _files(folder: Path, suffix: str) -> dict[str, Path]:

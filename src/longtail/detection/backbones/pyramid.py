@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def build_extractor(name: str, *, weights: str | Path | None = None, **options: 
         )
     known = {PRETRAINED: "DEFAULT", **{entry.name: entry.name for entry in models.get_model_weights(short)}}
     published = known.get(str(weights))
-    with nullcontext() if published is None else published_weights(name):
+    with published_weights(name, wanted=published is not None):
         extractor = NETWORKS[short](models.get_model(short, weights=published))
     if weights is not None and published is None:
         load_encoder_weights(extractor, weights)

@@ -5,6 +5,8 @@ from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision import models
+from torchvision.models import list_models
 
 from longtail.detection.backbones.extractor import FeatureExtractor
 
@@ -78,18 +80,5 @@ def _out_channels(block: nn.Module) -> int:
 #: Name in torchvision -> extractor on the network of that name.
 NETWORKS: dict[str, Callable[[nn.Module], FeatureExtractor]] = {
     "mobilenet_v2": MobileNetV2Features,
-    **dict.fromkeys(
-        (
-            "resnet18",
-            "resnet34",
-            "resnet50",
-            "resnet101",
-            "resnet152",
-            "resnext50_32x4d",
-            "resnext101_64x4d",
-            "wide_resnet50_2",
-            "wide_resnet101_2",
-        ),
-        ResNetFeatures,
-    ),
+    **dict.fromkeys(list_models(models, include=["resnet*", "resnext*", "wide_resnet*"]), ResNetFeatures),
 }

@@ -1,6 +1,5 @@
 """segmentation-models-pytorch: every architecture, split at its head's last convolution."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +54,7 @@ def build_smp(
         options = {"dynamic_img_size": True, **options}  # any size, not only the one of pretraining
     if weights == PRETRAINED:
         options["encoder_weights"] = "imagenet"
-    with (
-        published_weights(f"smp's {options.get('encoder_name', 'encoder')}") if weights == PRETRAINED else nullcontext()
-    ):
+    with published_weights(f"smp's {options.get('encoder_name', 'encoder')}", wanted=weights == PRETRAINED):
         model = _construct(getattr(library, name), name, options)
     if weights is not None and weights != PRETRAINED:
         encoder = model.encoder

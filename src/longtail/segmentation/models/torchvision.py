@@ -1,7 +1,6 @@
 """torchvision: FCN, DeepLabv3 and LR-ASPP, split at their last convolution."""
 
 from collections import OrderedDict
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def build_torchvision(
     options = {"weights": None, "weights_backbone": None, "num_classes": num_classes, **options}
     if weights == PRETRAINED:
         options["weights_backbone"] = "DEFAULT"
-    with published_weights(f"torchvision's {arch}") if weights == PRETRAINED else nullcontext():
+    with published_weights(f"torchvision's {arch}", wanted=weights == PRETRAINED):
         model = _construct(arch, options)
     if weights is not None and weights != PRETRAINED:
         load_encoder_weights(model.backbone, weights)
