@@ -30,7 +30,7 @@ def test_losses_are_replaced(batch) -> None:
         assert torch.allclose(after[name], value * (2 if name == "stage_2_class" else 1))
     with pytest.raises(ConfigError, match="need 9 logits"):
         detector.set_class_losses([Wide()] * 3)
-    with pytest.raises(ConfigError, match="2 classification losses for 3 stages"):
+    with pytest.raises(ConfigError, match="2 losses for 3 stages"):
         detector.set_class_losses([Doubled()] * 2)
 
 

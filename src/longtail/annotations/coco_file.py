@@ -104,9 +104,7 @@ class CocoFile:
         for key in FEDERATED:
             named = self.images[index].get(key, [])
             if not isinstance(named, list) or set(map(type, named)) - {int}:
-                raise DataError(
-                    f"images[{index}] of {self.path} has the {key} {shown(named)}", fix="give a list of category ids"
-                )
+                raise DataError(f"images[{index}] of {self.path} has the {key} {shown(named)}", fix="list category ids")
             lists[key] = sorted({self.class_of[c] for c in named if c in self.class_of})
         return lists
 

@@ -88,9 +88,7 @@ class BoxSamples(DetectionDataset):
         if "masks" in target:
             masks = np.asarray(target["masks"], dtype=bool)
             if masks.shape != (len(kept), *size):
-                raise DataError(
-                    f"masks of sample {index} are {masks.shape}, not {(len(kept), *size)}", fix="give (n, h, w)"
-                )
+                raise DataError(f"masks of sample {index} are {masks.shape}", fix=f"give {(len(kept), *size)}")
             sample["masks"] = mask_tensor(masks[kept])
         return sample if self.transform is None else self.transform(sample)
 
@@ -115,9 +113,7 @@ class BoxSamples(DetectionDataset):
         key = next((name for name in _BOXES if name in target), None)
         label = next((name for name in LABEL_KEYS if name in target), None)
         if key is None or label is None:
-            raise DataError(
-                f"sample {index} has no {'labels' if key else 'boxes'}; it holds {', '.join(target)}", fix=_FIX
-            )
+            raise DataError(f"sample {index} has no {'labels' if key else 'boxes'}, only {', '.join(target)}", fix=_FIX)
         try:
             boxes = np.asarray(target[key], dtype=np.float64)
             stored = np.asarray(target[label])
@@ -138,10 +134,7 @@ class BoxSamples(DetectionDataset):
         if (self._format or ("xyxy" if key == "boxes" else "xywh")) == "xywh":
             boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         if (boxes[:, 2:] < boxes[:, :2]).any():
-            raise DataError(
-                f"a box of sample {index} ends before it begins",
-                fix="say with box_format whether they are xyxy or xywh",
-            )
+            raise DataError(f"a box of sample {index} ends before it begins", fix="set box_format to xyxy or xywh")
         kept: np.ndarray = np.asarray((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         return boxes[kept], labels[kept], kept
 

@@ -57,9 +57,7 @@ class ClassFile:
         for name in ignored:
             if name not in self.names:
                 few = ", ".join(self.names[:8]) + (" …" if len(self.names) > 8 else "")
-                raise ConfigError(
-                    f"ignore_classes names {name!r}, which {self.path} does not", fix=f"choose from {few}"
-                )
+                raise ConfigError(f"ignore_classes names {name!r}, not in {self.path}", fix=f"choose from {few}")
         kept = [i for i, name in enumerate(self.names) if name not in ignored]
         if not kept:
             raise ConfigError(f"ignore_classes names all classes of {self.path}", fix="keep at least one")
@@ -163,10 +161,7 @@ def _from_table(path: Path) -> ClassFile:
     except DataError:
         raise
     except (ValueError, IndexError, StopIteration) as error:
-        raise DataError(
-            f"{path} is no table of classes: its columns are {', '.join(header) or 'missing'}",
-            fix=_TABLE,
-        ) from error
+        raise DataError(f"{path} has the columns {', '.join(header) or 'none'}", fix=_TABLE) from error
     distinct = distinct_names(names, path)
     return ClassFile(path, distinct, checked_palette(colours, len(distinct), path), coloured=True)
 

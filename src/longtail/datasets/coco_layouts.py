@@ -26,9 +26,7 @@ def find_coco(root: Path, split: str | None) -> Annotated:
     chosen = (exact, True) if exact else choose_file(coco_files(root), root, split, "annotation files")
     if chosen is None:
         shown = ", ".join(map(str, candidates[:4])) or str(root)
-        raise DataError(
-            f"no annotations at {shown}", fix="name the file with annotations=… or check the folder and the split"
-        )
+        raise DataError(f"no annotations at {shown}", fix="name the file with annotations=…, or check the split")
     path, has_splits = chosen
     return Annotated(read_coco_file(path), image_folders(root, split, path), has_splits)
 

@@ -102,7 +102,7 @@ def aligned_targets(
     counts = np.asarray(counts, dtype=np.int64)
     if not len(reference) or (alignment == "top" and len(reference) < len(counts)):
         raise ConfigError(
-            f"{len(reference)} reference counts for {len(counts)} classes", fix="give the counts of all LVIS classes"
+            f"{len(reference)} reference counts for {len(counts)} classes", fix="give those of all LVIS classes"
         )
     if alignment not in ("quantile", "top"):
         raise ConfigError(f"alignment is {alignment!r}", fix="choose 'quantile' or 'top'")
@@ -158,9 +158,7 @@ def choose_images(
                 chosen[image] = True
                 result[here] += many
     if not chosen.any():
-        raise ConfigError(
-            f"no image of {file.path} is chosen: it has no objects", fix="give the annotations of a training split"
-        )
+        raise ConfigError(f"no image of {file.path} has an object", fix="give the annotations of a training split")
     ids = np.sort(np.array([file.images[i]["id"] for i in np.flatnonzero(chosen)], dtype=np.int64))
     names = file.class_names
     return LongTailSubset(names, ids, source, target, result, ~heeded)

@@ -50,9 +50,7 @@ class PhotoFormat:
         if self.bands is not None and (
             self.bands < 1 if isinstance(self.bands, int) else not self.bands or min(self.bands) < 0
         ):
-            raise ConfigError(
-                f"bands is {self.bands}", fix="give the number of bands, or their numbers from 0: [3, 2, 1]"
-            )
+            raise ConfigError(f"bands is {self.bands}", fix="give how many, or their numbers from 0: [3, 2, 1]")
         if self.value_range is not None:
             low, high = self.value_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):

@@ -126,9 +126,7 @@ class SegmentationSamples(SegmentationDataset):
 def _found(sample: Mapping[str, Any]) -> str:
     key = next((key for key in _MASKS if key in sample), None)
     if key is None:
-        raise DataError(
-            f"a sample holds {', '.join(map(str, sample))}, none a mask by its name", fix="name it with mask"
-        )
+        raise DataError(f"a sample holds {', '.join(map(str, sample))}, none of them a mask", fix="name it with mask")
     return key
 
 
@@ -145,6 +143,6 @@ def rgb_pixels(image: Any, index: int) -> "tv_tensors.Image":
     if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
         kind = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__
         raise DataError(
-            f"the image of sample {index} is {kind}", fix="give uint8 RGB: an array (h, w, 3) or a tensor (3, h, w)"
+            f"the image of sample {index} is {kind}", fix="give uint8 RGB: an array (h, w, 3) or tensor (3, h, w)"
         )
     return image_tensor(image)

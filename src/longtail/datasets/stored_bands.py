@@ -43,9 +43,7 @@ def _from_array(values: np.ndarray, path: Path) -> np.ndarray:
     if values.ndim == 2:
         return values[None]
     if values.ndim != 3:
-        raise DataError(
-            f"array {path} has the shape {values.shape}", fix="store (h, w), (h, w, bands) or (bands, h, w)"
-        )
+        raise DataError(f"array {path} is of shape {values.shape}", fix="store (h, w), (h, w, bands) or (bands, h, w)")
     return values if values.shape[0] < values.shape[-1] else np.moveaxis(values, -1, 0)
 
 
@@ -65,9 +63,7 @@ def _from_tiff(path: Path, pages: str) -> np.ndarray:
             )
         for page in own:
             if page.photometric in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.MINISWHITE):
-                raise DataError(
-                    f"image {path} is of kind {page.photometric.name}, whose values are no brightness", fix="convert it"
-                )
+                raise DataError(f"image {path} is of kind {page.photometric.name}, no brightness", fix="convert it")
             if "Orientation" in page.tags and page.tags["Orientation"].value != 1:
                 raise DataError(f"image {path} is stored turned (its orientation tag)", fix="store it upright")
         bands = [_page_bands(page, path) for page in own]

@@ -49,10 +49,7 @@ def stages(
     """
     weights = weights or tuple(0.5**k for k in range(len(ious)))
     if len(weights) != len(ious):
-        raise ConfigError(
-            f"{len(weights)} stage weights {weights} for {len(ious)} IoU thresholds {ious}",
-            fix="give one weight for each stage",
-        )
+        raise ConfigError(f"stage weights {weights} for thresholds {ious}", fix="give one weight for each stage")
     d = _FIRST_STDS
     return tuple(
         StageConfig(iou, (d[0] / k, d[1] / k, d[2] / k, d[3] / k), weight)

@@ -84,9 +84,7 @@ class HybridTaskCascade(Cascade):
         semantic_classes: int | None = None,
     ) -> None:
         if config.masks != "every_stage":
-            raise ConfigError(
-                f"HTC with masks={config.masks!r}", fix="set masks='every_stage', or build a plain cascade"
-            )
+            raise ConfigError(f"HTC with masks={config.masks!r}", fix="set masks='every_stage', or build a cascade")
         super().__init__(config, channels, strides, losses, classifier)
         self.semantic = (
             None if semantic_classes is None else SemanticBranch(channels, strides, len(strides) + 1, semantic_classes)
@@ -143,7 +141,7 @@ def semantic_loss(logits: Float[Tensor, "n classes h w"], objects: Sequence[Obje
     for target, image in zip(targets, objects, strict=True):
         if image.semantic is None:
             raise DataError(
-                "an image has no semantic map", fix="give 'semantic' (h, w) in every target, or semantic_classes=None"
+                "an image has no semantic map", fix="give 'semantic' in every target, or semantic_classes=None"
             )
         height, width = image.semantic.shape
         target[:height, :width] = image.semantic

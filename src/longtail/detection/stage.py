@@ -196,14 +196,6 @@ def class_loss(loss: StageLoss, logits: Float[Tensor, "r logits"], labels: Int[T
     return logits.sum() * 0
 
 
-class SoftmaxLoss(nn.Module):
-    """Plain cross-entropy over C+1 classes, the mean over the sampled proposals."""
-
-    def forward(self, logits: Float[Tensor, "r logits"], labels: Int[Tensor, " r"]) -> Scalar:
-        """The loss."""
-        return F.cross_entropy(logits, labels)
-
-
 class StageLosses(nn.Module):
     """The classification losses of N stages and how each reads its logits.
 
@@ -218,15 +210,12 @@ class StageLosses(nn.Module):
 
     def __init__(self, losses: StageLoss | Sequence[StageLoss] | None, num_stages: int, num_classes: int) -> None:
         super().__init__()
-        if losses is None:
-            losses = SoftmaxLoss()
+        loss = F.cross_entropy if losses is None else losses
         chosen: list[Any] = (
-            list(losses) if isinstance(losses, Sequence) else [copy.deepcopy(losses) for _ in range(num_stages)]
+            list(loss) if isinstance(loss, Sequence) else [copy.deepcopy(loss) for _ in range(num_stages)]
         )
         if len(chosen) != num_stages:
-            raise ConfigError(
-                f"{len(chosen)} classification losses for {num_stages} stages", fix="give one loss, or one per stage"
-            )
+            raise ConfigError(f"{len(chosen)} losses for {num_stages} stages", fix="give one loss, or one per stage")
         for loss in chosen:
             if getattr(loss, "num_classes", num_classes + 1) != num_classes + 1:
                 raise ConfigError(
@@ -235,9 +224,7 @@ class StageLosses(nn.Module):
                 )
         widths = {int(getattr(loss, "num_logits", num_classes + 1)) for loss in chosen}
         if len(widths) > 1:
-            raise ConfigError(
-                f"the stages' losses need {sorted(widths)} logits", fix="give all stages losses of one width"
-            )
+            raise ConfigError(f"the stages' losses need {sorted(widths)} logits", fix="give losses of one width")
         self.num_classes = num_classes
         self.num_logits = widths.pop()
         self.modules_of_losses = nn.ModuleList(loss for loss in chosen if isinstance(loss, nn.Module))

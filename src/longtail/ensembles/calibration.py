@@ -144,7 +144,7 @@ class LogitNormalized(Ensemble):
         """
         if not self.number:
             raise ConfigError(
-                "the logit normalisation has seen no logits", fix="call observe with logits of the training images"
+                "the logit normalisation has seen no logits", fix="call observe with those of training images"
             )
         return self.inner(self.normalized(logits), features)
 

@@ -77,10 +77,7 @@ class ClassFrequency:
         """
         value = getattr(self, unit)
         if value is None:
-            raise ConfigError(
-                f"this frequency has no {unit}",
-                fix=f"count a data set that has {unit}, or choose another unit",
-            )
+            raise ConfigError(f"this frequency has no {unit}", fix="count other data, or choose another unit")
         return value
 
     def share(self, unit: Unit = "pixels") -> np.ndarray:

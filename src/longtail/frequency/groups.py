@@ -126,9 +126,7 @@ class CategoryGroups:
         Source: MEC §3.2 and §6; SPEC §2.12.
         """
         if list(edges) != sorted(set(edges)):
-            raise ConfigError(
-                f"edges {tuple(edges)} do not ascend", fix="give the count edges in ascending order, each once"
-            )
+            raise ConfigError(f"edges {tuple(edges)} do not ascend", fix="give ascending counts, each once")
         index = np.searchsorted(np.asarray(edges), np.asarray(counts), side="right")
         return cls._from_index(index, names, len(edges) + 1)
 
@@ -225,6 +223,4 @@ class CategoryGroups:
 
 def _check_descending(name: str, values: Sequence[float]) -> None:
     if not values or list(values) != sorted(set(values), reverse=True) or not all(0 < v < 1 for v in values):
-        raise ConfigError(
-            f"{name} {tuple(values)} do not descend within (0, 1)", fix="give distinct shares, largest first"
-        )
+        raise ConfigError(f"{name} {tuple(values)} do not descend within (0, 1)", fix="give shares, largest first")

@@ -146,10 +146,7 @@ class CrossEntropy(SoftmaxLoss):
     ) -> None:
         super().__init__(labels, normalizer)
         if class_weight is not None and len(class_weight) != self.num_classes:
-            raise ConfigError(
-                f"{len(class_weight)} class weights for {self.num_classes} classes",
-                fix="give one weight for each class",
-            )
+            raise ConfigError(f"{len(class_weight)} class weights for {self.num_classes} classes", fix="give as many")
         self.register_buffer("class_weight", None if class_weight is None else torch.tensor(class_weight))
         self.class_weight: Tensor | None
 

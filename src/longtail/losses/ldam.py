@@ -75,9 +75,7 @@ class LDAMLoss(SoftmaxLoss):
     ) -> None:
         super().__init__(labels, normalizer)
         if not scale > 0 or not 0 <= defer <= 1:
-            raise ConfigError(
-                f"LDAM has scale={scale}, defer={defer}", fix="give a scale above 0 and a fraction of the phase"
-            )
+            raise ConfigError(f"LDAM has scale={scale}, defer={defer}", fix="give a scale above 0 and 0 <= defer <= 1")
         if beta is None and unit is not None:
             raise ConfigError(f"LDAM has unit={unit!r} without beta", fix="give beta, or leave unit out")
         self.scale = scale

@@ -211,9 +211,7 @@ def check_arguments(group: Sequence[int], num_classes: int, overall_weight: floa
         ConfigError: λ outside [0, 1], or an id outside the foreground classes.
     """
     if not 0.0 <= overall_weight <= 1.0:
-        raise ConfigError(
-            f"overall_weight (lambda) is {overall_weight}", fix="give a weight in [0, 1]; the paper's is 0.7"
-        )
+        raise ConfigError(f"overall_weight (lambda) is {overall_weight}", fix="give a weight in [0, 1], such as 0.7")
     wrong = [c for c in group if not 0 <= c < num_classes - 1]
     if wrong or len(set(group)) != len(group):
         raise ConfigError(

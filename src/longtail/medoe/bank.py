@@ -125,7 +125,5 @@ def copies(module: ModuleT, count: int, initialise: Initialise) -> list[ModuleT]
             if callable(reset := getattr(part, "reset_parameters", None)):
                 reset()
             elif any(True for _ in part.parameters(recurse=False)):
-                raise ConfigError(
-                    f"{type(part).__name__} has weights but no reset_parameters()", fix='use initialise="copy"'
-                )
+                raise ConfigError(f"{type(part).__name__} has no reset_parameters()", fix='use initialise="copy"')
     return result

@@ -52,7 +52,7 @@ class DetectionArrays:
             lengths.add(len(self.masks))
         if len(lengths) > 1:
             raise ConfigError(
-                f"detection arrays of different lengths: {sorted(lengths)}", fix="give one entry a detection in each"
+                f"arrays of {sorted(lengths)} detections", fix="give one entry for each detection in each"
             )
 
     def __len__(self) -> int:

@@ -32,9 +32,7 @@ def expert_maps(
     def crop_logits(crop: Tensor) -> Tensor:
         maps = method.expert_maps(crop)
         if maps.features is not None:
-            raise ConfigError(
-                "sliding windows give no features to an ensemble that reads them", fix="read whole images"
-            )
+            raise ConfigError("sliding windows give no features to the ensemble", fix="read whole images")
         return maps.logits.transpose(0, 1).flatten(1, 2)  # (n, experts x logits, h, w)
 
     step = stride or [max(1, side * 2 // 3) for side in window]

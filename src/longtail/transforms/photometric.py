@@ -92,9 +92,7 @@ class DistortAndNormalise(v2.Transform):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply to a uint8 or float32 image; float32 and normalised afterwards."""
         if inpt.dtype not in (torch.uint8, torch.float32):
-            raise ConfigError(
-                f"distortion and normalisation of a {inpt.dtype} image", fix="give bytes, or float32 in 0 … 1"
-            )
+            raise ConfigError(f"distortion and normalisation of a {inpt.dtype} image", fix="give bytes or float32")
         matrix = params["matrix"] / ((255 if inpt.dtype == torch.uint8 else 1) * self.std[:, None])
         offset = (params["offset"] - self.mean) / self.std
         values = torch.addmm(offset[:, None], matrix, inpt.as_subclass(Tensor).flatten(1).float())

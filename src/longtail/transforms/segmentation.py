@@ -245,9 +245,7 @@ def _size(flat_inputs: list[Any]) -> tuple[int, int]:
     for x in flat_inputs:
         if isinstance(x, tv_tensors.Image | tv_tensors.Mask):
             return int(x.shape[-2]), int(x.shape[-1])
-    raise ConfigError(
-        "a sample without an image or label map of tv_tensors", fix="wrap them in tv_tensors.Image and tv_tensors.Mask"
-    )
+    raise ConfigError("a sample without an image or label map of tv_tensors", fix="use tv_tensors.Image and Mask")
 
 
 class PadToSize(v2.Transform):

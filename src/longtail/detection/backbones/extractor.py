@@ -64,9 +64,7 @@ def frozen_modules(extractor: FeatureExtractor, frozen_stages: int) -> list[nn.M
     """
     stages = extractor.stages()
     if not 0 <= frozen_stages <= len(stages):
-        raise ConfigError(
-            f"cannot freeze {frozen_stages} of {len(stages)} stages", fix=f"choose 0 … {len(stages)} frozen stages"
-        )
+        raise ConfigError(f"cannot freeze {frozen_stages} of {len(stages)} stages", fix=f"choose 0 … {len(stages)}")
     modules = [module for stage in stages[:frozen_stages] for module in stage]
     for module in modules:
         module.requires_grad_(False)

@@ -98,9 +98,7 @@ def build_backbone(
     stages = extractor.stages() if deformable_stages else []
     for stage in deformable_stages:
         if not 2 <= stage < len(stages) + 2:
-            raise ConfigError(
-                f"there is no stage {stage} to make deformable", fix=f"choose stages 2 … {len(stages) + 1}"
-            )
+            raise ConfigError(f"no stage {stage} to make deformable", fix=f"choose stages 2 … {len(stages) + 1}")
         make_deformable(stages[stage - 2])
     return PyramidBackbone(extractor, channels, norm, frozen_stages)
 

@@ -78,8 +78,7 @@ def split_smp(model: nn.Module) -> EncoderDecoder:
     encoder, decoder, head = (parts.get(name) for name in ("encoder", "decoder", "segmentation_head"))
     if encoder is None or decoder is None or head is None:
         raise ConfigError(
-            f"{type(model).__name__} is no segmentation model of smp",
-            fix=f"wrap one of {', '.join(ARCHITECTURES)}",
+            f"{type(model).__name__} is no segmentation model of smp", fix=f"wrap one of {', '.join(ARCHITECTURES)}"
         )
     divisor = int(encoder.output_stride)
     if type(model).__name__ == "DPT":

@@ -13,7 +13,8 @@ from longtail.encoders.mit import quiet_transformers
 from longtail.encoders.weights import published_weights
 from longtail.errors import CheckpointError, ConfigError, MissingDependencyError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.folding import convolve_projected
+from longtail.segmentation.models.folding import convolve_projected, convolve_resized
+from longtail.segmentation.models.resampling import resize
 from longtail.shapes import Images
 
 _HEADS = ("decode_head", "segmentation_head")
@@ -50,9 +51,7 @@ def build_transformers(
         return split_transformers(_construct(automatic, settings))
     if weights == PRETRAINED:
         if config is None:
-            raise ConfigError(
-                "weights='pretrained' without a config", fix="name the model on the hub: config='org/name'"
-            )
+            raise ConfigError("weights='pretrained' without a config", fix="name the hub's model: config='org/name'")
         with published_weights(config):
             model, report = _load(automatic, config, settings)
     else:
@@ -155,9 +154,11 @@ def _without_classifier(head: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def _decoder_kind(head: Any) -> type["_Decoder"]:
-    """SegFormer's head has a cheaper form, with the library's own modules."""
-    is_segformer = type(head).__name__ == "SegformerDecodeHead" and getattr(head.config, "reshape_last_stage", True)
-    return _SegformerDecoder if is_segformer else _Decoder
+    """Heads that convolve upsampled maps have a cheaper form, with the library's own modules."""
+    name = type(head).__name__
+    if name == "SegformerDecodeHead" and getattr(head.config, "reshape_last_stage", True):
+        return _SegformerDecoder
+    return _UperDecoder if name in ("UperNetHead", "BeitUperHead", "Data2VecVisionUperHead") else _Decoder
 
 
 def _replace(module: nn.Module, **children: nn.Module | None) -> nn.Module:
@@ -218,6 +219,29 @@ class _SegformerDecoder(_Decoder):
         weights = head.linear_fuse.weight.chunk(len(layers), dim=1)[::-1]  # the library concatenates deepest first
         fused = convolve_projected(features, layers, weights, features[0].shape[-2:])
         return head.dropout(head.activation(head.batch_norm(fused)))
+
+
+class _UperDecoder(_Decoder):
+    """UPerNet's head: the pooled cells and the deeper levels meet the 3x3 fusions at their own resolution."""
+
+    def forward(self, features: Features) -> Float[Tensor, "n channels h w"]:
+        head: Any = self.head
+        bottleneck = head.bottleneck if hasattr(head, "bottleneck") else head.psp_bottleneck
+        pooled = [conv(pool(features[-1])) for pool, conv in (block.children() for block in head.psp_modules.blocks)]
+        laterals = [layer(m) for layer, m in zip(head.lateral_convs, features[:-1], strict=True)]
+        levels = [_fuse(bottleneck, [features[-1], *pooled])]
+        for lateral in laterals[::-1]:
+            levels.insert(0, lateral + resize(levels[0], lateral.shape[-2:]))
+        refined = [layer(level) for layer, level in zip(head.fpn_convs, levels[:-1], strict=True)]
+        return _fuse(head.fpn_bottleneck, [*refined, levels[-1]])
+
+
+def _fuse(layer: nn.Module, maps: Features) -> Tensor:
+    """Convolution, norm and activation of maps brought to the size of the first."""
+    parts: list[Any] = list(layer.children())
+    conv, norm, activation = parts
+    weights = conv.weight.split([m.shape[1] for m in maps], dim=1)
+    return activation(norm(convolve_resized(maps, weights, maps[0].shape[-2:], conv.bias)))
 
 
 class _Backbone(nn.Module):
@@ -326,7 +350,7 @@ def _construct(automatic: Any, settings: Any) -> nn.Module:
         return automatic.from_config(settings)
     except (TypeError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"transformers cannot build {settings.model_type}: {error}", fix="check the fields of its configuration"
+            f"transformers cannot build {settings.model_type}: {error}", fix="check its configuration"
         ) from error
 
 
