@@ -183,7 +183,7 @@ def test_stage_k_is_the_expert_of_group_k() -> None:
     groups = CategoryGroups.by_count([3, 50, 20, 9, 400, 100, 0])
     losses = expert_losses(groups, overall_weight=0.2, base=lambda: CrossEntropy(boxes(C)))
     assert [loss.group for loss in losses] == [(0, 3, 6), (1, 2), (4, 5)]
-    assert len({id(loss.base) for loss in losses}) == 3
+    assert len({id(loss.loss) for loss in losses}) == 3
     assert all(loss.overall_weight == 0.2 and loss.num_classes == C + 1 for loss in losses)
 
 

@@ -77,7 +77,7 @@ def test_a_cascade_trains_and_reads_with_every_loss(loss, method, batch):
 def test_every_stage_has_a_loss_of_its_own():
     losses = [build("mec", "seesaw").heads.class_losses.loss(k) for k in range(3)]
     assert all(isinstance(loss, MultiExpertLoss) for loss in losses)
-    assert len({id(loss.base) for loss in losses}) == 3 and losses[0].base.ignore_index == -100
+    assert len({id(loss.loss) for loss in losses}) == 3 and losses[0].loss.ignore_index == -100
 
 
 def test_cross_entropy_by_name_is_the_default(batch):

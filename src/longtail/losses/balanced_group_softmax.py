@@ -100,9 +100,6 @@ class BalancedGroupSoftmax(ClassificationLoss):
         own = self.order[self.order < self.num_foreground]
         return torch.cat([classes.index_select(1, own.argsort()) * objectness[:, 1:], objectness[:, :1]], dim=1)
 
-    def extra_repr(self) -> str:
-        return f"groups of {self.sizes}, ratio={self.ratio}"
-
     def _group_loss(self, logits: Float[Tensor, "m group"], label: Int[Tensor, " m"], weight: Tensor | None) -> Scalar:
         kept = sample_others(label == 0, self.ratio)
         each = F.cross_entropy(logits, label, reduction="none")

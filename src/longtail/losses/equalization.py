@@ -104,9 +104,6 @@ class EqualizationLoss(ClassificationLoss):
         """Softmax of pixels; of boxes sigmoids, which do not sum to 1."""
         return with_background(logits.sigmoid()) if self.background else logits.softmax(dim=1)
 
-    def extra_repr(self) -> str:
-        return f"rare classes: {int(self.rare.sum())} of {len(self.rare)}, threshold={self.threshold}"
-
     def _pixel_loss(self, logits: Tensor, target: Tensor, position_weight: Tensor | None) -> Tensor:
         logits = at_least_float32(logits)
         rare = self.rare.nonzero().squeeze(1)

@@ -104,9 +104,6 @@ class EqualizationLossV2(ClassificationLoss):
         background = scores[:, self.num_foreground :]
         return torch.cat([scores[:, : self.num_foreground] * (1 - background), background], dim=1)
 
-    def extra_repr(self) -> str:
-        return f"steepness={self.steepness}, centre={self.centre}, alpha={self.alpha}, background={self.background}"
-
     def _weights(self) -> tuple[Tensor, Tensor]:
         """Weights of positive and negative for every column, (logits,)."""
         options = {"steepness": self.steepness, "centre": self.centre, "alpha": self.alpha}

@@ -101,6 +101,3 @@ class FederatedLoss(ClassificationLoss):
     def probabilities(self, logits: Logits) -> Probabilities:
         """Sigmoids, which do not sum to 1."""
         return with_background(logits.sigmoid())
-
-    def extra_repr(self) -> str:
-        return f"sampled={self.sampled} of {self.num_logits}"

@@ -118,9 +118,6 @@ class SeesawLoss(ClassificationLoss):
         classes = logits[:, : self.num_foreground].softmax(dim=1)
         return torch.cat([classes * objectness[:, 1:], objectness[:, :1]], dim=1)
 
-    def extra_repr(self) -> str:
-        return f"mitigation={self.mitigation}, compensation={self.compensation}, background={self.background}"
-
     def _pixel_loss(self, logits: Tensor, target: Tensor, position_weight: Tensor | None) -> Tensor:
         labelled = target != self.ignore_index
         if self.training:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtail.losses.base import ClassificationLoss
-from longtail.shapes import Logits, Probabilities, Target
+from longtail.shapes import Logits, Probabilities, Scalar, Target
 
 
 class WrappedLoss(ClassificationLoss, ABC):
@@ -34,6 +34,10 @@ class WrappedLoss(ClassificationLoss, ABC):
     def probabilities(self, logits: Logits) -> Probabilities:
         """The other loss's."""
         return self.loss.probabilities(logits)
+
+    def normalise(self, total: Scalar, target: Target) -> Scalar:
+        """As the other loss."""
+        return self.loss.normalise(total, target)
 
     def set_progress(self, fraction: float) -> None:
         """Hand on to the other loss."""

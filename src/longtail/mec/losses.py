@@ -5,17 +5,18 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
-from longtail.losses.cross_entropy import cross_entropy
+from longtail.losses.cross_entropy import CrossEntropy
 from longtail.losses.label_space import LabelSpace
+from longtail.losses.wrapped import WrappedLoss
 from longtail.precision import at_least_float32
 from longtail.settings import one_of
-from longtail.shapes import Logits, PositionWeight, Probabilities, Scalar
+from longtail.shapes import Logits, PositionWeight, Scalar
 
 Outside = Literal["plain", "lambda"]
 
@@ -41,7 +42,7 @@ def check_width(found: int, num_logits: int) -> None:
         )
 
 
-class MultiExpertLoss(ClassificationLoss):
+class MultiExpertLoss(WrappedLoss):
     r"""Cross-entropy over all classes, mixed with cross-entropy within the stage's own group.
 
     With λ = ``overall_weight``, group :math:`G` and logits :math:`o` of a position labelled :math:`y`,
@@ -60,7 +61,7 @@ class MultiExpertLoss(ClassificationLoss):
             (λ, what p̃ = 1 of Eq. 1 would give). Background always weighs 1.
         base: Loss instead of CE(o, y); None for cross-entropy; λ is its ``position_weight``. It owns the number
             of logits and their probabilities.
-        ignore_index: Target value of positions without a label.
+        ignore_index: Target value of positions without a label; the base loss's, where there is one.
 
     Raises:
         ConfigError: A weight outside [0, 1], an id outside the classes, or an ``ignore_index`` that is a class.
@@ -81,14 +82,13 @@ class MultiExpertLoss(ClassificationLoss):
         base: ClassificationLoss | None = None,
         ignore_index: int = _NO_CLASS,
     ) -> None:
-        super().__init__(LabelSpace(num_classes, background=True, ignore_index=ignore_index))
         check_arguments(group, num_classes, overall_weight)
         _check_base(base, num_classes)
+        labels = LabelSpace(num_classes, background=True, ignore_index=ignore_index)
+        super().__init__(CrossEntropy(labels) if base is None else base)
         self.group = tuple(sorted(int(c) for c in group))
         self.overall_weight = overall_weight
         self.outside: Outside = one_of("outside", outside, get_args(Outside))
-        self.base = base
-        self.absolute_logits = base is not None and base.absolute_logits
         # class id -> its place in the group, _NO_CLASS for the rest
         place = torch.full((num_classes,), _NO_CLASS)
         place[list(self.group)] = torch.arange(len(self.group))
@@ -96,20 +96,6 @@ class MultiExpertLoss(ClassificationLoss):
         self.register_buffer("columns", torch.tensor(self.group, dtype=torch.long), persistent=False)
         first, last = (self.group[0], self.group[-1] + 1) if self.group else (0, 0)
         self._slice = slice(first, last) if last - first == len(self.group) else None
-
-    @property
-    def num_logits(self) -> int:
-        """Number of outputs that the classifier must have: the base loss's."""
-        return self.num_classes if self.base is None else self.base.num_logits
-
-    @property
-    def initial_bias(self) -> Float[Tensor, " logits"] | None:
-        """The base loss's."""
-        return None if self.base is None else self.base.initial_bias
-
-    def probabilities(self, logits: Logits) -> Probabilities:
-        """The base loss's reading of the logits."""
-        return super().probabilities(logits) if self.base is None else self.base.probabilities(logits)
 
     def forward(self, logits: Logits, target: Int[Tensor, "n *grid"], position_weight: PositionWeight = None) -> Scalar:
         """The loss, a scalar; 0 and connected to the graph where nothing is labelled.
@@ -128,9 +114,7 @@ class MultiExpertLoss(ClassificationLoss):
         if self.overall_weight == 1.0 or not self.group:
             return loss
         within = (1.0 - self.overall_weight) * self._within(logits, place, position_weight)
-        return loss + (
-            within / labelled.sum().clamp(min=1) if self.base is None else self.base.normalise(within, target)
-        )
+        return loss + self.loss.normalise(within, target)
 
     def _within(self, logits: Tensor, place: Tensor, position_weight: Tensor | None) -> Tensor:
         """Sum of the cross-entropy within the group: few positions and a part of their logits, so it costs little."""
@@ -150,21 +134,11 @@ class MultiExpertLoss(ClassificationLoss):
         if self.overall_weight != 1.0:
             ones = torch.ones_like(target, dtype=logits.dtype) if weight is None else weight
             weight = torch.where(self._weighted_down(target, place), self.overall_weight * ones, ones)
-        if self.base is not None:
-            return self.base(logits, target, weight)
-        return cross_entropy(logits, target, ignore_index=self.ignore_index, position_weight=weight)
+        return self.loss(logits, target, weight)
 
     def _weighted_down(self, target: Tensor, place: Tensor) -> Tensor:
         """Positions whose overall loss weighs λ."""
         return place >= 0 if self.outside == "plain" else target != self.num_classes - 1
-
-    def set_progress(self, fraction: float) -> None:
-        """Hand on to the base loss."""
-        if self.base is not None:
-            self.base.set_progress(fraction)
-
-    def extra_repr(self) -> str:
-        return f"classes in group: {len(self.group)}, overall_weight={self.overall_weight}, outside={self.outside}"
 
 
 def expert_losses(

@@ -17,6 +17,7 @@ from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.edges import advice_on_edges, without_objects
 from longtail.frequency.groups import CategoryGroups
 from longtail.losses.base import ClassificationLoss
+from longtail.losses.wrapped import WrappedLoss
 from longtail.mec.losses import Outside, check_width, expert_losses
 from longtail.mec.matched import MatchedExpertLoss
 from longtail.mec.stages import StageMap, map_stages
@@ -162,7 +163,7 @@ def named_ensembles(
     Raises:
         ConfigError: An ensemble that is trained: the stages have no phase for it.
     """
-    experts = stage_experts(groups, getattr(loss, "base", loss), frequency, stages)
+    experts = stage_experts(groups, loss, frequency, stages)
     found = {name: build_ensemble(spec, experts) for name, spec in specs.items()}
     for name, ensemble in found.items():
         if isinstance(ensemble, TrainableEnsemble):
@@ -199,6 +200,8 @@ def stage_experts(
     share = torch.zeros(classes)
     if frequency is not None and frequency.instances is not None:
         share[:-1] = torch.from_numpy(frequency.counts("instances") / max(1, frequency.counts("instances").sum()))
+    while isinstance(loss, WrappedLoss):
+        loss = loss.loss
     reading = getattr(type(loss), "probabilities", None)
     plain = reading is None or reading is ClassificationLoss.probabilities  # softmax, which ensembles may take apart
     if isinstance(loss, Reading):

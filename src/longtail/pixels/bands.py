@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from longtail.pixels.upsampling import Upsampling
+from longtail.pixels.upsampling import Upsampling, linear_map
 from longtail.precision import at_least_float32, full_precision
 
 #: Elements (channels x pixels) of one band: it stays in the cache of a CPU core, and fills a GPU.
@@ -154,32 +154,10 @@ def sum_over_bands(
 def _evaluated(
     evaluate: Callable[..., tuple[Tensor, ...]], part: Tensor, band: Band, *maps: Tensor
 ) -> tuple[Tensor, ...]:
+    width = part.shape[-1]
     with full_precision(part.device.type):
-        return evaluate(_Upsampled.apply(part, band), *maps)
-
-
-class _Upsampled(torch.autograd.Function):
-    """A band as a linear map; its gradient is ``_Adjoint``, whose gradient is this again."""
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor, band: Band) -> Tensor:
-        ctx.band, ctx.width = band, part.shape[-1]
-        return band.between(band.widened(part))
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Adjoint.apply(gradient, ctx.band, ctx.width), None
-
-
-class _Adjoint(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, band: Band, width: int) -> Tensor:
-        ctx.band = band
-        return band.adjoint(gradient, width)
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return _Upsampled.apply(upstream, ctx.band), None, None
+        values = linear_map(part, lambda low: band.between(band.widened(low)), lambda high: band.adjoint(high, width))
+        return evaluate(values, *maps)
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
 """Bilinear upsampling as an object: whole maps, single pixels, and sums of squares without the map."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -41,14 +41,18 @@ class Upsampling:
         """
         if tuple(values.shape[-2:]) == self.padded:
             return values[..., : self.size[0], : self.size[1]].movedim(1, -1)[pixels]
-        return _Gathered.apply(_positions(values), *self._corners(values.shape[-2:], pixels.nonzero(), values.dtype))
+        rows = _positions(values)
+        chosen, weights = self._corners(values.shape[-2:], pixels.nonzero(), values.dtype)
+        return linear_map(
+            rows, lambda low: _gather(low, chosen, weights), lambda high: _scatter(high, chosen, weights, len(rows))
+        )
 
     def at_adjoint(
         self, gradient: Float[Tensor, "pixels c"], pixels: Bool[Tensor, "n H W"], low: Sequence[int]
     ) -> Float[Tensor, "n c h w"]:
         """Gradient with respect to the values of ``at``, whose height and width are ``low``."""
         corners, weights = self._corners(low, pixels.nonzero(), gradient.dtype)
-        rows = _Scattered.apply(gradient, corners, weights, len(pixels) * low[0] * low[1])
+        rows = _scatter(gradient, corners, weights, len(pixels) * low[0] * low[1])
         return rows.view(len(pixels), low[0], low[1], -1).movedim(-1, 1)
 
     def _corners(
@@ -72,7 +76,7 @@ class Upsampling:
         rows = _positions(values)
         for part in pixels.nonzero().split(step):
             corners, weights = self._corners(values.shape[-2:], part, values.dtype)
-            yield F.embedding_bag(corners, rows, mode="sum", per_sample_weights=weights)
+            yield _gather(rows, corners, weights)
 
     def sums_of_squares(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, " c"]:
         """Sum over all pixels of the squared upsampled values, for each channel, at the head's own resolution.
@@ -118,39 +122,40 @@ def _triangle(upsampling: Upsampling, axis: int, length: int) -> Tensor:
     return torch.linalg.qr(upsampling.matrix(axis, length), mode="r").R
 
 
-class _Gathered(torch.autograd.Function):
-    """Weighted sums of rows, a few rows for each result; its gradient is ``_Scattered``, whose gradient is this again."""
+def _gather(rows: Tensor, chosen: Integer[Tensor, "results few"], weights: Tensor) -> Tensor:
+    """Weighted sums of rows, a few rows for each result."""
+    return F.embedding_bag(chosen, rows.contiguous(), mode="sum", per_sample_weights=weights)
+
+
+def _scatter(results: Tensor, chosen: Integer[Tensor, "results few"], weights: Tensor, length: int) -> Tensor:
+    """Adjoint of ``_gather``: for every row, the weighted sum of the results that it went into, in a fixed order."""
+    per_row = torch.bincount(chosen.flatten(), minlength=length)
+    order = chosen.flatten().argsort(stable=True)
+    return F.embedding_bag(
+        order // chosen.shape[1],
+        results.contiguous(),
+        per_row.cumsum(0) - per_row,
+        mode="sum",
+        per_sample_weights=weights.flatten()[order],
+    )
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, apply: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        ctx.maps = adjoint, apply
+        return apply(values)
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, chosen: Integer[Tensor, "results few"], weights: Tensor) -> Tensor:
-        ctx.save_for_backward(chosen, weights)
-        ctx.length = len(rows)
-        return F.embedding_bag(chosen, rows, mode="sum", per_sample_weights=weights)
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return _Scattered.apply(upstream, *ctx.saved_tensors, ctx.length), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Linear.apply(gradient, *ctx.maps), None, None
 
 
-class _Scattered(torch.autograd.Function):
-    """For every row, the weighted sum of the results that it went into, in a fixed order."""
-
-    @staticmethod
-    def forward(ctx: Any, results: Tensor, chosen: Tensor, weights: Tensor, length: int) -> Tensor:
-        ctx.save_for_backward(chosen, weights)
-        per_row = torch.bincount(chosen.flatten(), minlength=length)
-        order = chosen.flatten().argsort(stable=True)
-        return F.embedding_bag(
-            order // chosen.shape[1],
-            results.contiguous(),
-            per_row.cumsum(0) - per_row,
-            mode="sum",
-            per_sample_weights=weights.flatten()[order],
-        )
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Gathered.apply(upstream.contiguous(), *ctx.saved_tensors), None, None, None
+def linear_map(values: Tensor, apply: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+    """``apply(values)``; its gradient is the adjoint of the map, whose gradient is the map again."""
+    return _Linear.apply(values, apply, adjoint)
 
 
 def full_size(

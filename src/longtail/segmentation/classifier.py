@@ -9,7 +9,7 @@ from torch import nn
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.classifier import start_bias
-from longtail.segmentation.cosine import CosineConv2d
+from longtail.segmentation.cosine import CosineConv2d, convolution_arguments
 from longtail.segmentation.deconfound import DeconfoundPixels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 
@@ -113,17 +113,7 @@ def _with_layer(head: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _resized(layer: nn.Conv2d, outputs: int) -> nn.Conv2d:
-    new = nn.Conv2d(
-        layer.in_channels,
-        outputs,
-        layer.kernel_size,  # type: ignore[arg-type]
-        layer.stride,  # type: ignore[arg-type]
-        layer.padding,  # type: ignore[arg-type]
-        layer.dilation,  # type: ignore[arg-type]
-        bias=layer.bias is not None,
-        device=layer.weight.device,
-        dtype=layer.weight.dtype,
-    )
+    new = nn.Conv2d(**convolution_arguments(layer) | {"out_channels": outputs}).to(layer.weight)
     nn.init.normal_(new.weight, std=0.01)
     kept = min(outputs, layer.out_channels)
     new.weight[:kept] = layer.weight[:kept]

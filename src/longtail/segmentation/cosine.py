@@ -52,14 +52,10 @@ class CosineConv2d(nn.Conv2d):
     @classmethod
     def like(cls, layer: nn.Conv2d, **options: Any) -> "CosineConv2d":
         """A new one of the same shape, with its own weights."""
-        return cls(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.groups,
-            layer.bias is not None,
-            **options,
-        )
+        return cls(**convolution_arguments(layer), **options)
+
+
+def convolution_arguments(layer: nn.Conv2d) -> dict[str, Any]:
+    """Arguments that make a convolution of the same shape."""
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    return {name: getattr(layer, name) for name in names} | {"bias": layer.bias is not None}

@@ -69,7 +69,7 @@ def sliding_window(
     tops, lefts = (_starts(side, w, s) for side, w, s in zip((height, width), window, stride, strict=True))
     if len(tops) == len(lefts) == 1:
         return predict(image)
-    total = None
+    total, counts = None, torch.zeros(height, width, device=image.device)
     for top in tops:
         for left in lefts:
             rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
@@ -78,8 +78,8 @@ def sliding_window(
                 precision = torch.promote_types(crop.dtype, torch.float32)
                 total = crop.new_zeros(*crop.shape[:2], height, width, dtype=precision)
             total[..., rows, columns] += crop
+            counts[rows, columns] += 1
     assert total is not None
-    counts = _coverage(tops, window[0], height)[:, None] * _coverage(lefts, window[1], width)
     return total / counts.to(total)
 
 
@@ -95,12 +95,6 @@ def _starts(side: int, window: int, stride: int) -> list[int]:
     """First pixel of each window along a side: every ``stride``, the last one flush with the border."""
     last = max(side - window, 0)
     return [*range(0, last, stride), last]
-
-
-def _coverage(starts: Sequence[int], window: int, side: int) -> Float[Tensor, " side"]:
-    """How many windows hold each pixel of a side."""
-    pixels = torch.arange(side)
-    return torch.stack([(pixels >= s) & (pixels < s + window) for s in starts]).sum(0).float()
 
 
 def tiled(
