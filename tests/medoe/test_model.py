@@ -324,7 +324,7 @@ def test_values_of_other_methods_that_do_not_fit_are_refused(name, options, mess
 
 @pytest.mark.parametrize("taken", ["medoe", "oracle", "expert_1", "a.b", "", "keys"])
 def test_names_of_comparisons_that_are_taken_are_refused(taken):
-    with pytest.raises(ConfigError, match="name of its own"):
+    with pytest.raises(ConfigError, match="give it another name"):
         build(comparisons={taken: "learned"})
     assert "medoe" in build("mcn", comparisons={"medoe": "average"}).readouts()
 

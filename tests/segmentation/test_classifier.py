@@ -92,5 +92,5 @@ def test_losses_are_named_in_the_settings_of_the_baseline():
     assert torch.equal(same.found["ce"], plain.found["ce"]) and list(same.state_dict()) == list(plain.state_dict())
     with pytest.raises(ConfigError, match="for boxes"):
         build_method("baseline", tiny_model(), loss="federated", **arguments)
-    with pytest.raises(ConfigError, match="normalizer='all' beside a loss"):
+    with pytest.raises(ConfigError, match="normalizer='all' and a loss"):
         build_method("baseline", tiny_model(), loss="blv", normalizer="all", **arguments)

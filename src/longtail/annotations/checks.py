@@ -126,7 +126,7 @@ def refuse_twice(ids: np.ndarray, what: str, source: object) -> None:
     if (counts > 1).any():
         raise DataError(
             f"{what} id {values[counts > 1][0]} stands {counts[counts > 1][0]} times in {source}",
-            fix=f"give every {what} an id of its own",
+            fix=f"give every {what} a different id",
         )
 
 

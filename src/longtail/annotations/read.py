@@ -40,9 +40,9 @@ def read_coco_file(path: str | Path) -> CocoFile:
     ``notes`` of the result say so.
 
     Raises:
-        DataError: The file is missing, not JSON, or not of that style; an id is no whole number or there twice; an
-            annotation names an image or a category that is not; a box is not four finite numbers or of negative size; a
-            mask cannot be one; two categories have one name. Whether run lengths fill their image shows when they are
+        DataError: The file is missing, not JSON, or not of that style; an id is no whole number or stands twice;
+            an annotation names an image or a category that is not listed; a box is not four finite numbers or of negative
+            size; a mask is none; two categories have one name. Whether run lengths fill their image shows when they are
             read.
     """
     path = Path(path)
@@ -147,7 +147,7 @@ def _listed_categories(
     if above and ids.min() == 0 and not (named == 0).any() and all(c.get("supercategory") == above for c in listed[1:]):
         listed = listed[1:]
         notes = (f"category 0, {above!r}, of {path.name} is Roboflow's root of all others and left out",)
-    fix = "give every category a name of its own"
+    fix = "give every category a different name"
     names = [category.get("name", category["id"]) for category in listed]
     for category, name in zip(listed, names, strict=True):
         if type(name) not in (str, int, float) or name == "":

@@ -81,7 +81,7 @@ class ImageDataset(ABC):
 
     classes: ClassInfo
     transform: Callable[[Any], Any] | None = None
-    #: How image files are read; None where there are none, or another way.
+    #: How image files are read; None for data sets that read images in another way.
     photos: PhotoFormat | None = None
     #: Remark on how these samples were chosen or read, for the training log.
     note: str = ""

@@ -151,7 +151,7 @@ def listed(pairs: Sequence[Pair], listing: Path, entries: Sequence[str], root: P
     """The pairs that a list names, by the names of their images with or without extension and folders.
 
     Raises:
-        DataError: The list names an image that there is not.
+        DataError: The list names an image that does not exist.
     """
     stems = [strip_suffix(image) for _, image, _ in pairs]
     times = Counter(stem.name for stem in stems)

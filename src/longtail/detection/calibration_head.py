@@ -1,4 +1,4 @@
-"""The classification calibration head: a second classifier beside that of a finished stage, and its sampling."""
+"""The classification calibration head: a second classifier for a finished stage, and its sampling."""
 
 import copy
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from longtail.detection.targets import Objects
 
 
 class CalibrationHead(nn.Module):
-    """A second box head, with layers of its own, that classifies what the first one classifies.
+    """A second box head with separate layers, which classifies the same boxes.
 
     Args:
         shared: The stage's layers between the pooled map and its classifier; they are copied.

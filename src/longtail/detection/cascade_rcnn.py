@@ -95,7 +95,7 @@ class CascadeDetector(StagedDetector):
         """Give every stage a second classifier, which alone is trained from now on.
 
         Args:
-            heads: One a stage.
+            heads: One for each stage.
             losses: They read the logits of both classifiers, and train the second.
         """
         for stage, head in zip(self.heads.box_stages, heads, strict=True):

@@ -63,7 +63,7 @@ class MaskHead(nn.Module):
     def class_logits(
         self, features: Float[Tensor, "r d s s"], labels: Int[Tensor, " q"], rows: Int[Tensor, " q"] | None = None
     ) -> Float[Tensor, "q t t"]:
-        """Mask logits of one class a proposal, at twice the resolution.
+        """Mask logits of one class for each proposal, at twice the resolution.
 
         The class's filter is gathered before the last 1x1 convolution: the same numbers as all C maps and a gather
         after it, at 1/C of the memory (1,203 classes: 483 MB for 128 proposals). The upsampling is one matrix product,

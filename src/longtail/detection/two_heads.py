@@ -22,7 +22,7 @@ class TwoHeadsLoss(ClassificationLoss):
         threshold: T.
 
     Raises:
-        ConfigError: Losses of different numbers of classes, or not one count a foreground class.
+        ConfigError: Losses of different numbers of classes, or not one count for each foreground class.
 
     Source: SimCal (Wang 2020), §4.2, dual-head inference; MEC's comparison 9.
     """
@@ -57,7 +57,7 @@ class TwoHeadsLoss(ClassificationLoss):
         return self.second(logits[:, self.first.num_logits :], target, position_weight)
 
     def probabilities(self, logits: Logits) -> Probabilities:
-        """Each class as the classifier sees it that is better at it."""
+        """Frequent classes and background from the first classifier, rare classes from the second."""
         first = self.first.probabilities(logits[:, : self.first.num_logits])
         second = self.second.probabilities(logits[:, self.first.num_logits :])
         rare = self.rare.view(1, -1, *[1] * (logits.ndim - 2))

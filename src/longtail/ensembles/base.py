@@ -72,7 +72,7 @@ def named(ensembles: Mapping[str, Ensemble] | None, taken: Collection[str] = ())
         if name in taken or not name or "." in name or hasattr(found, name):
             raise ConfigError(
                 f"an ensemble is named {name!r}",
-                fix=f"give it a name of its own, without a point; taken are {', '.join(taken)}",
+                fix=f"give it another name, without a point; taken are {', '.join(taken)}",
             )
         found[name] = ensemble
     return found

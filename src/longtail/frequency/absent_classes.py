@@ -9,7 +9,7 @@ _PLENTIFUL = 0.01  # share of all pixels
 
 
 def absent_classes(frequency: ClassFrequency, ignore_index: int, source: object) -> str:
-    """A word on classes without a pixel; empty where every class has some, or hardly a pixel is ignored.
+    """A warning of classes without a pixel; empty where every class has some, or hardly a pixel is ignored.
 
     Args:
         frequency: Counts of the labels.

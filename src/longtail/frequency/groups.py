@@ -147,7 +147,7 @@ class CategoryGroups:
         Args:
             counts: (C,) occurrences of each class.
             sizes: Number of classes of each group, most frequent first; their sum is C. Cityscapes: (4, 4, 11).
-            names: One name a size.
+            names: One name for each size.
         """
         counts = np.asarray(counts)
         if sum(sizes) != len(counts) or min(sizes, default=0) < 0:

@@ -121,7 +121,7 @@ class SoftmaxLoss(ClassificationLoss, ABC):
 
 
 def over_classes(values: Float[Tensor, " logits"], logits: Logits) -> Tensor:
-    """One value a logit, shaped to be added to logits."""
+    """One value for each logit, shaped to be added to logits."""
     return values.view(-1, *[1] * (logits.ndim - 2))
 
 

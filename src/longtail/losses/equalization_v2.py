@@ -44,7 +44,7 @@ def gradient_weights(
 
 
 class EqualizationLossV2(ClassificationLoss):
-    r"""Binary cross-entropies weighted by ``gradient_weights``, their sum a position, the mean over the labelled ones.
+    r"""Binary cross-entropies weighted by ``gradient_weights``, summed at each position, their mean over the labelled ones.
 
     Boxes have C + 1 sigmoids; the last is the background's and is never weighted: p(c) = σ(o_c) (1 - σ(o_C)). Pixels
     have C sigmoids, divided by their sum to read them.

@@ -36,7 +36,7 @@ def sample_classes(labels: Int[Tensor, " m"], chance: Float[Tensor, " c"], numbe
 def federated_loss(
     logits: Float[Tensor, "m c"], target: Int[Tensor, " m"], classes: Bool[Tensor, " c"]
 ) -> Float[Tensor, " m"]:
-    """Binary cross-entropy over the chosen classes, their sum a box; the other classes get no gradient.
+    """Binary cross-entropy over the chosen classes, summed for each box; the other classes get no gradient.
 
     Source: as ``sample_classes``; PEERS part 2, 4.
     """

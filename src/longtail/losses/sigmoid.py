@@ -1,4 +1,4 @@
-"""Sigmoid classifiers: one yes or no a class."""
+"""Sigmoid classifiers: a yes or no for each class."""
 
 import math
 

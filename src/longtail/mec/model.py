@@ -168,7 +168,7 @@ def named_ensembles(
     for name, ensemble in found.items():
         if isinstance(ensemble, TrainableEnsemble):
             raise ConfigError(
-                f"ensemble {name!r} is trained in a phase of its own, which stages do not have",
+                f"ensemble {name!r} is trained in a separate phase, which stages do not have",
                 fix="choose one without parameters, such as dynamic",
             )
     if stages is None or None not in stages:

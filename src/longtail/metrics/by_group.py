@@ -38,7 +38,7 @@ def segmentation_prediction(
             ``mAcc_foreground``, the means without it.
 
     Returns:
-        ``overall`` mIoU, mAcc, aAcc; the same two means a group; IoU, Acc (and bias) a class; ``extra`` with
+        ``overall`` mIoU, mAcc, aAcc; the two means of every group; IoU, Acc (and bias) of every class; ``extra`` with
         ``uniform``, ``pearson``, ``fp_fn_by_group``, ``top_confusions`` and, up to 255 classes, ``confusion``.
     """
     per_class = {"IoU": iou_per_class(confusion), "Acc": accuracy_per_class(confusion)}

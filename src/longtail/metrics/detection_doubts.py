@@ -62,7 +62,7 @@ def _other_forms(truth: DetectionTruth, found: DetectionArrays) -> dict[str, np.
 
 
 def _hits(truth: DetectionTruth, found: DetectionArrays, boxes: np.ndarray) -> tuple[int, dict[int, int]]:
-    """Number of boxes that lie on an object of any class, and of those whose object is of a class beside theirs."""
+    """Number of boxes on an object of any class, and by shift, of those on an object of the class at that shift."""
     from hotcoco import primitives
 
     hits, shifted = 0, {0: 0, 1: 0, -1: 0}

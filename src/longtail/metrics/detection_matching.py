@@ -15,7 +15,7 @@ from longtail.metrics.matches import EVERY_THRESHOLD, THRESHOLDS, Matches, Overl
 _Iou = Callable[[np.ndarray, np.ndarray], np.ndarray]  # places of detections and of objects -> (detections, objects)
 IouType = Literal["bbox", "segm"]
 
-#: Detections a class of AP-fixed, over the whole data set and without a limit an image. As in the reference's
+#: Detections per class of AP-fixed, over the whole data set and without a limit per image. As in the reference's
 #: ``limit_dets_per_cat``, detections in images where the class was not looked for take places as well.
 #: Source: Dave et al., "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details".
 FIXED_PER_CLASS = 10_000
@@ -54,7 +54,7 @@ class Matching:
 
     @property
     def matches(self) -> Matches | None:
-        """The best matches of each class, without a limit an image; None where they are not kept."""
+        """The best matches of each class, without a limit per image; None where they are not kept."""
         if self._parts is None:
             return None
         self._parts = [Matches.join(self._parts).top_per_class(FIXED_PER_CLASS)]

@@ -34,16 +34,16 @@ class DetectionScorer:
     """Scores of one way to detect.
 
     Detections are matched a few hundred images at a time and forgotten; what stays is some 30 bytes for each, and 16
-    more up to twice AP-fixed's limit a class. Several ranks each score their images: ``merge`` joins their states.
+    more up to twice AP-fixed's limit per class. Several ranks each score their images: ``merge`` joins their states.
 
     Args:
         truth: The annotations. Images that never come count as images where nothing was found.
         groups: Partition of the classes; None for the annotations' own.
         iou_types: ``bbox``, ``segm`` or both. Metrics of masks are named ``mask_AP`` and so on.
         federated: LVIS's rules; None for what the annotations are.
-        max_detections: Limit: an image where federated (LVIS: 300), an image and class elsewhere (COCO: 100); 0 for no
+        max_detections: Limit per image where federated (LVIS: 300), per image and class elsewhere (COCO: 100); 0 for no
             limit. None for these defaults.
-        fixed: Also AP_fixed: the best 10,000 detections of each class, without a limit an image. The honest check of
+        fixed: Also AP_fixed: the best 10,000 detections of each class, without a limit per image. The honest check of
             whatever re-ranks categories, since the ordinary limit rewards it. May name the IoU types to give it for.
         pooled: Also AP_pool, one precision-recall curve over all classes, and the calibration of scores by group.
 

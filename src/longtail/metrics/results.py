@@ -10,7 +10,7 @@ group) is null, never NaN::
       "class_names": [C names],
       "groups": {GROUP: [class ids]},                     a partition of 0 … C-1, in the method's order
       "predictions": {
-        NAME | "oracle" | "expert_1" …: {                 one entry a way to predict; the method's own comes first
+        NAME | "oracle" | "expert_1" …: {                 one entry for each way to predict; the method's own comes first
           "overall":   {METRIC: number | null},
           "groups":    {GROUP: {METRIC: number | null}},
           "per_class": {METRIC: [C numbers or nulls]},
@@ -179,7 +179,7 @@ class Results:
             save_image_scores(self.images, beside)
 
     def to_json(self) -> str:
-        """The record as JSON text, one line a list of numbers, NaN as null."""
+        """The record as JSON text, one line for each list of numbers, NaN as null."""
         content = asdict(replace(self, images={}))
         del content["images"]
         return _indented({"schema": SCHEMA, **without_nan(content)}) + "\n"

@@ -156,7 +156,7 @@ def _frequency(truth: DetectionTruth, given: ClassFrequency | str | Path | None)
 def _groups(
     truth: DetectionTruth, given: Groups | None, frequency: ClassFrequency | None, edges: Sequence[int] | None
 ) -> tuple[CategoryGroups, str]:
-    """The groups, and a word on where they come from."""
+    """The groups, and their source."""
     if given is not None:
         return given if isinstance(given, CategoryGroups) else CategoryGroups.explicit(given), "argument"
     if edges is not None:

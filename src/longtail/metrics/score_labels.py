@@ -311,7 +311,7 @@ def _class_names(
 def _groups(
     groups: Groups | None, frequency: ClassFrequency | None, names: Sequence[str], confusion: Tensor
 ) -> tuple[CategoryGroups, str]:
-    """The groups, and a word on where they come from."""
+    """The groups, and their source."""
     pixels = confusion.sum(1).numpy()
     scored = ClassFrequency(class_names=tuple(names), images=np.zeros_like(pixels), pixels=pixels)
     if callable(groups):

@@ -112,7 +112,7 @@ class Upsampling:
 
 
 def _positions(values: Float[Tensor, "n c h w"]) -> Float[Tensor, "positions c"]:
-    """Values of all images, one row a position; a view where they lie so."""
+    """Values of all images, one row for each position; a view where memory allows."""
     return values.movedim(1, -1).reshape(-1, values.shape[1]).contiguous()
 
 

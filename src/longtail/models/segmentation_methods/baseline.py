@@ -39,7 +39,7 @@ class BaselineConfig(SegmentationMethodConfig):
         super().__post_init__()
         if self.loss is not None and self.normalizer != "valid":
             raise ConfigError(
-                f"the baseline has normalizer={self.normalizer!r} and a loss of its own",
+                f"the baseline has normalizer={self.normalizer!r} and a loss",
                 fix="give it to the loss: {name: …, normalizer: …}",
             )
 

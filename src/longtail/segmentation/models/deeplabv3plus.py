@@ -23,7 +23,7 @@ class ASPP(nn.Module):
         dilations: Dilation of each branch; 1 is a 1x1 convolution.
 
     Note:
-        In training mode the batch must hold more than one image: the mean has one value a channel and image, and batch
+        In training mode the batch must hold more than one image: the mean has one value per channel and image, and batch
         norm needs two.
 
     Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution", sec. 3.

@@ -23,7 +23,7 @@ class PyramidPoolingDecoder(nn.Module):
         dropout: Share of channels dropped from the result.
 
     Note:
-        In training mode the batch must hold more than one image: a grid of one cell has one value a channel and image,
+        In training mode the batch must hold more than one image: a grid of one cell has one value per channel and image,
         and batch norm needs two.
 
     Source: Zhao et al., "Pyramid Scene Parsing Network", sec. 3.2.
