@@ -78,7 +78,7 @@ def test_own_callables_are_taken():
 @pytest.mark.parametrize(
     "losses, message",
     [
-        ([F.cross_entropy], "1 classification losses for 2 stages"),
+        ([F.cross_entropy], "1 losses for 2 stages"),
         (Objectness(7), "is for 7 classes, the stage has 4"),
         ([F.cross_entropy, Objectness(4)], r"need \[4, 5\] logits"),
     ],

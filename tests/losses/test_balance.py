@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from longtail.frequency import ClassFrequency
+from longtail.losses.base import start_bias
 from longtail.losses.build import build_loss
-from longtail.losses.classifier import start_bias
 from longtail.losses.label_space import LabelSpace
 
 COUNTS = [1000, 300, 90, 27, 8]

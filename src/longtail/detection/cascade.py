@@ -24,7 +24,7 @@ from longtail.detection.stage import (
 )
 from longtail.detection.targets import Objects, Samples, relabel_stage, sample_stage
 from longtail.errors import DataError
-from longtail.losses.classifier import start_bias
+from longtail.losses.base import start_bias
 from longtail.shapes import Losses
 
 _BOX_SIDE, _MASK_SIDE = 7, 14

@@ -1,7 +1,9 @@
 """The contract of a classification loss, for pixels and boxes alike."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -68,3 +70,16 @@ class ClassificationLoss(nn.Module, ABC):
 
     def set_progress(self, fraction: float) -> None:
         """Told before every step which part of the phase is done, in [0, 1); losses with a schedule override it."""
+
+
+@torch.no_grad()
+def start_bias(classifier: nn.Module, loss: Any) -> None:
+    """Set the bias of a new classifier to the loss's ``initial_bias``, where both exist.
+
+    Args:
+        classifier: A layer that gives the loss's logits.
+        loss: A ``ClassificationLoss``, or anything.
+    """
+    start, bias = getattr(loss, "initial_bias", None), getattr(classifier, "bias", None)
+    if start is not None and bias is not None:
+        bias.copy_(start)

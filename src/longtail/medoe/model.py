@@ -15,8 +15,7 @@ from longtail.medoe.losses import ExpertLoss, ExpertLossOptions
 from longtail.medoe.oracle import oracle_probabilities
 from longtail.pixels import Upsampling, ensemble_labels, ensemble_loss, upsampled_cross_entropy
 from longtail.segmentation.encoder_decoder import EncoderDecoder, ExpertOutput, Features
-from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
-from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod, read_ensemble, read_probabilities
 from longtail.shapes import ClassMaps, ExpertLogits, Images, LabelMaps, Losses
 
 _ENSEMBLES = ("ensemble.", "comparisons.")
@@ -226,19 +225,14 @@ class Medoe(SegmentationMethod):
         def by_expert(index: int) -> Readout:
             return read_probabilities(lambda logits, _: logits[index])
 
-        readouts = {self.name: self._read(self.ensemble), "oracle": read_probabilities(by_oracle)}
+        readouts = {self.name: read_ensemble(self.ensemble), "oracle": read_probabilities(by_oracle)}
         readouts |= {f"expert_{i + 1}": by_expert(i) for i in range(len(self.criteria))}
         return readouts | {
-            name: self._read(ensemble) for name, ensemble in self._all_ensembles().items() if name != self.name
+            name: read_ensemble(ensemble) for name, ensemble in self._all_ensembles().items() if name != self.name
         }
 
     def _all_ensembles(self) -> dict[str, Ensemble]:
         return {self.name: self.ensemble, **self.comparisons}  # type: ignore[dict-item]
-
-    def _read(self, ensemble: Ensemble) -> Readout:
-        if ensemble.needs_features:
-            return lambda maps, _: ensemble(*maps).argmax(dim=1)
-        return read_probabilities(lambda logits, _: ensemble(logits))
 
     def _upsampling(self, image: Tensor) -> Upsampling:
         return Upsampling((image.shape[-2], image.shape[-1]), self.size_divisor, self.align_corners)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtail.ensembles.base import Ensemble, named
 from longtail.losses.base import ClassificationLoss
@@ -22,8 +22,7 @@ from longtail.pixels import (
 )
 from longtail.segmentation.classifier import fit_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
-from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod, read_ensemble, read_probabilities
 from longtail.shapes import ClassMaps, ExpertLogits, Images, LabelMaps, Losses
 
 
@@ -151,11 +150,7 @@ class Baseline(SegmentationMethod):
 
     def readouts(self) -> dict[str, Readout]:
         own = read_probabilities(lambda logits, _: self.own_probabilities(logits))
-        return {"baseline": own} | {name: _reading(ensemble) for name, ensemble in self.comparisons.items()}
+        return {"baseline": own} | {name: read_ensemble(ensemble) for name, ensemble in self.comparisons.items()}  # type: ignore[arg-type]
 
     def forward(self, image: Images) -> ClassMaps:
         return self.own_probabilities(self.logits(image).unsqueeze(0))
-
-
-def _reading(ensemble: nn.Module) -> Readout:
-    return read_probabilities(lambda logits, _: ensemble(logits))

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from longtail.errors import ConfigError
-from longtail.losses.base import ClassificationLoss
-from longtail.losses.classifier import start_bias
+from longtail.losses.base import ClassificationLoss, start_bias
 from longtail.segmentation.cosine import CosineConv2d, convolution_arguments
 from longtail.segmentation.deconfound import DeconfoundPixels
 from longtail.segmentation.encoder_decoder import EncoderDecoder

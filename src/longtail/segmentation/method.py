@@ -12,7 +12,7 @@ from longtail.ensembles.base import Ensemble
 from longtail.errors import ConfigError
 from longtail.losses.label_space import LabelSpace
 from longtail.phases import PhasedMethod
-from longtail.pixels import Upsampling
+from longtail.pixels import Upsampling, upsampled_labels
 from longtail.segmentation.encoder_decoder import Features, pad_to_multiple
 from longtail.shapes import ClassMaps, ExpertLogits, Images, LabelMaps, Losses
 
@@ -33,6 +33,30 @@ class ExpertMaps(NamedTuple):
 #: A way to read the experts' maps as one label map: (maps, target or None) -> (n, h, w) int64. Only the oracle reads
 #: the target; it is None in prediction.
 Readout = Callable[[ExpertMaps, Tensor | None], Tensor]
+
+
+def read_probabilities(combine: Callable[[Tensor, Tensor | None], Tensor]) -> Readout:
+    """Readout that takes the argmax of what ``combine`` makes of the logits, in bands of rows so that memory stays flat.
+
+    Args:
+        combine: (logits (experts, n, classes, rows, w), target rows or None) -> scores (n, classes, rows, w). It must
+            treat every pixel by itself.
+    """
+
+    def read(maps: ExpertMaps, target: Tensor | None) -> Tensor:
+        whole = Upsampling((maps.logits.shape[-2], maps.logits.shape[-1]))
+        if target is None:
+            return upsampled_labels(lambda logits: combine(logits, None), maps.logits, whole)
+        return upsampled_labels(combine, maps.logits, whole, target)
+
+    return read
+
+
+def read_ensemble(ensemble: Ensemble) -> Readout:
+    """Readout that takes the argmax of an ensemble's probabilities."""
+    if ensemble.needs_features:
+        return lambda maps, _: ensemble(*maps).argmax(dim=1)
+    return read_probabilities(lambda logits, _: ensemble(logits))
 
 
 class SegmentationMethod(PhasedMethod, ABC):

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from longtail.ensembles.average import Average
 from longtail.segmentation.encoder_decoder import Features
-from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
-from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod, read_probabilities
 from longtail.shapes import ClassMaps, Images, LabelMaps, Losses
 
 

@@ -20,8 +20,7 @@ from longtail.metrics.label_diagnosis import LabelDiagnosis
 from longtail.metrics.label_regions import Region, wrong_regions
 from longtail.metrics.results import Results
 from longtail.models.segmenter import Segmenter
-from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
-from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod, read_ensemble
 from longtail.segmentation.recording import MapRecorder
 from longtail.segmentation.tiling import expert_maps
 from longtail.training.environment import environment
@@ -119,7 +118,7 @@ def evaluate_segmentation(
     size = limited(dataset, limit)
     known = method.readouts()
     chosen: dict[str, Readout] = {name: known[name] for name in chosen_readouts(list(known), readouts)}
-    chosen |= {name: _reading(ensemble) for name, ensemble in (ensembles or {}).items()}
+    chosen |= {name: read_ensemble(ensemble) for name, ensemble in (ensembles or {}).items()}
     scores = SegmentationScores(method, chosen, bias)
     if recording is not None and (sliding_window or isinstance(segmenter, SegmentationMethod)):
         what = "averages of windows" if sliding_window else "a method without its classes"

@@ -18,8 +18,7 @@ from longtail.metrics.results import Results
 from longtail.models.pretrained import read_weights
 from longtail.models.segmenter import Segmenter
 from longtail.pixels import Upsampling
-from longtail.segmentation.method import ExpertMaps
-from longtail.segmentation.readouts import read_probabilities
+from longtail.segmentation.method import ExpertMaps, read_ensemble
 from longtail.segmentation.recording import count_maps, read_maps
 from longtail.training.environment import environment
 from longtail.training.evaluation import chosen_readouts
@@ -98,8 +97,10 @@ def score_experts(
     taken = [name for name in built if name in known]
     if taken:
         raise ConfigError(f"ensemble {taken[0]!r} has the name of a readout of the method", fix="choose another name")
+    if without := [name for name, ensemble in built.items() if ensemble.needs_features]:
+        raise ConfigError(f"ensemble {without[0]!r} reads features, which are not recorded", fix="choose another")
     losses = _fitted(built, segmenter, fit_on)
-    reading = {name: known[name] for name in names} | {name: _readout(e) for name, e in built.items()}
+    reading = {name: known[name] for name in names} | {name: read_ensemble(e) for name, e in built.items()}
     scores = SegmentationScores(method, reading, bias)
     with torch.inference_mode():
         for done, image in enumerate(read_maps(recording), start=1):
@@ -177,12 +178,6 @@ def sampled_pixels(recording: str | Path, ignore_index: int = 255, per_image: in
     if not len(found):
         raise DataError(f"{recording} has no labelled pixel", fix="record images with labels")
     return torch.cat(logits, dim=1), found
-
-
-def _readout(ensemble: Ensemble) -> Any:
-    if ensemble.needs_features:
-        raise ConfigError(f"{type(ensemble).__name__} reads features, which are not recorded", fix="choose another")
-    return read_probabilities(lambda logits, _: ensemble(logits))
 
 
 def _ensembles_of(segmenter: Segmenter) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ class CalibrationHeadConfig(DetectionMethodConfig):
         from longtail.detection.calibration_head import CalibrationHead
         from longtail.detection.stage import CLASSIFIERS, StageLosses
         from longtail.detection.two_heads import TwoHeadsLoss
-        from longtail.losses.classifier import start_bias
+        from longtail.losses.base import start_bias
         from longtail.losses.cross_entropy import CrossEntropy
         from longtail.losses.label_space import LabelSpace
 
