@@ -61,7 +61,7 @@ def test_values_are_mapped_and_others_refused():
 @pytest.mark.parametrize(
     "sample, named",
     [
-        ({"image": IMAGES[0]}, "none a mask by its name"),
+        ({"image": IMAGES[0]}, "none of them a mask"),
         ({"image": IMAGES[0].astype(float), "mask": MASKS[0]}, r"image of sample 0 is torch\.float64"),
         ({"image": IMAGES[0], "mask": MASKS[0].astype(float)}, "mask of sample 0 is float64"),
         ({"image": IMAGES[0], "mask": MASKS[0][:4]}, r"mask of sample 0 is \(4, 7\), its image \(5, 7\)"),

@@ -272,7 +272,7 @@ def test_every_ensemble_without_parameters_serves_stages(loss) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("learned", "trained in a phase of its own"), ("nested_chain", "not nested"), ("group_average", "cannot read")],
+    [("learned", "in a separate phase"), ("nested_chain", "not nested"), ("group_average", "cannot read")],
 )
 def test_ensembles_that_do_not_serve_stages_say_so(name, message) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -40,13 +40,13 @@ def test_the_loss_reads_the_logits_first():
 @pytest.mark.parametrize(
     "comparisons, message",
     [
-        ({"baseline": {"name": "norcal"}}, "name of its own"),
+        ({"baseline": {"name": "norcal"}}, "another name"),
         ({"a": {"tau": 2}}, "no ensemble ''"),
         ({"a": {"name": "norcal", "power": 2}}, "no option 'power'"),
         ({"a": {"name": "norcal", "unit": "instances"}}, "no instances"),
         ({"a": {"name": "norcal", "unit": "image"}}, "unit is 'image'\n  fix: did you mean 'images'"),
         ({"a": {"name": "norcal", "tau": 9.0}}, "no option 'tau'"),
-        ({"a.b": {"name": "norcal"}}, "name of its own, without a point"),
+        ({"a.b": {"name": "norcal"}}, "another name, without a point"),
     ],
 )
 def test_refusals(comparisons, message):

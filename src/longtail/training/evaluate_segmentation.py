@@ -176,10 +176,6 @@ def _regions(method: SegmentationMethod, name: str, labels: Tensor, target: Tens
     return wrong_regions(name, labels.cpu().numpy(), target.cpu().numpy(), method.ignore_index)
 
 
-def _reading(ensemble: Ensemble) -> Readout:
-    return read_probabilities(lambda logits, _: ensemble(logits))
-
-
 def _recorded_maps(method: SegmentationMethod, images: Tensor, target: Tensor, recorder: MapRecorder) -> ExpertMaps:
     """The experts' maps, which are recorded below the image's size."""
     logits, upsampling = method.low_maps(images)
