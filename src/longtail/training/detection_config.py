@@ -156,6 +156,10 @@ class DetectionAugmentationConfig:
         short_sides: lengths of the shorter side; one is drawn for each training image
         max_side: upper limit of the longer side
         flip: probability of a horizontal flip
+        jitter: smallest and largest factor of large-scale jitter, such as [0.1, 2]; images then fit into a square of the
+            longest of short_sides, times the factor, and are cut to it
+        photometric: whether to distort colours
+        copy_paste: share of the images that objects of rare classes are pasted into; needs masks
         short_side: length of the shorter side in evaluation
         mean: mean of the normalisation, every band in 0 … 1; ImageNet's when not given
         std: deviation of the normalisation; ImageNet's when not given
@@ -164,6 +168,9 @@ class DetectionAugmentationConfig:
     short_sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
     max_side: int | None = 1333
     flip: float = 0.5
+    jitter: tuple[float, float] | None = None
+    photometric: bool = False
+    copy_paste: float = 0.0
     short_side: int = 800
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -174,6 +181,11 @@ class DetectionAugmentationConfig:
         for side in (*self.short_sides, self.max_side, self.short_side):
             positive("augmentation.short_sides, max_side and short_side", side)
         within("augmentation.flip", self.flip, 0, 1)
+        within("augmentation.copy_paste", self.copy_paste, 0, 1)
+        if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ConfigError(
+                f"augmentation.jitter is {list(self.jitter)}", fix="give the smallest factor > 0, then the largest"
+            )
 
 
 @dataclass

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from longtail.errors import ConfigError
+from longtail.transforms.photometric import DistortAndNormalise, PhotometricDistortion
 from longtail.transforms.segmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -31,6 +32,8 @@ def detection_train(
     max_side: int | None = 1333,
     flip: float = 0.5,
     *,
+    jitter: tuple[float, float] | None = None,
+    photometric: bool = False,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> v2.Compose:
@@ -40,6 +43,9 @@ def detection_train(
         short_sides: Lengths of the shorter side to draw from.
         max_side: Upper limit of the longer side.
         flip: Probability of a horizontal flip.
+        jitter: Smallest and largest factor of large-scale jitter: instead of a drawn shorter side the image fits into a
+            square of the longest of them, times a random factor, and is cut to that square.
+        photometric: Whether to distort colours.
         mean: Of the normalisation, RGB in 0 … 1.
         std: The same.
 
@@ -47,13 +53,16 @@ def detection_train(
         Sample dict -> sample dict with ``image`` float32 (3, h, w) normalised, ``original_size`` (h, w), and the
         boxes and masks of the objects that are still at least a pixel wide and high.
 
-    Source: MEC §A; SPEC C13.
+    Source: MEC §A; SPEC C13; large-scale jitter: Ghiasi et al. 2021.
     """
+    resized: list[v2.Transform] = [ResizeShortSide(short_sides, max_side)]
+    if jitter is not None:
+        resized = [ScaleJitter(max(short_sides), jitter), RandomCut(max(short_sides))]
     steps: list[v2.Transform] = [
         RecordSize(),
-        ResizeShortSide(short_sides, max_side),
+        *resized,
         v2.RandomHorizontalFlip(flip),
-        *normalised(mean, std),
+        *([DistortAndNormalise(PhotometricDistortion(), mean, std)] if photometric else normalised(mean, std)),
         DropVanished(),
     ]
     return v2.Compose(steps)
@@ -113,6 +122,54 @@ class ResizeShortSide(v2.Transform):
         if isinstance(inpt, tv_tensors.Mask):
             return tv_tensors.wrap(nearest_labels(inpt, size), like=inpt)
         return tv_tensors.wrap(F.resize_image(inpt.as_subclass(Tensor), list(size), antialias=True), like=inpt)
+
+
+class ScaleJitter(ResizeShortSide):
+    """Resize image, boxes and masks so that they fit into a square, times a random factor.
+
+    Args:
+        side: Side of the square.
+        scale: Smallest and largest factor.
+    """
+
+    def __init__(self, side: int, scale: tuple[float, float]) -> None:
+        super().__init__((side,))
+        if not 0 < scale[0] <= scale[1]:
+            raise ConfigError(f"jitter = {tuple(scale)}", fix="give the smallest factor > 0, then the largest")
+        self.side, self.scale = side, scale
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The size of one image."""
+        (image,) = (x for x in flat_inputs if isinstance(x, tv_tensors.Image))
+        height, width = image.shape[-2:]
+        drawn = self.scale[0] + (self.scale[1] - self.scale[0]) * float(torch.rand(()))
+        factor = drawn * self.side / max(height, width)
+        return {"size": (max(1, round(height * factor)), max(1, round(width * factor)))}
+
+
+class RandomCut(v2.Transform):
+    """Cut image, boxes and masks to a square at a random place; smaller images stay as they are.
+
+    Args:
+        side: Side of the square.
+    """
+
+    _transformed_types = (tv_tensors.Image, tv_tensors.Mask, tv_tensors.BoundingBoxes)
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The window of one image."""
+        (image,) = (x for x in flat_inputs if isinstance(x, tv_tensors.Image))
+        sizes = [min(self.side, whole) for whole in image.shape[-2:]]
+        starts = [int(torch.randint(w - s + 1, ())) for w, s in zip(image.shape[-2:], sizes, strict=True)]
+        return {"top": starts[0], "left": starts[1], "height": sizes[0], "width": sizes[1]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut; boxes end at the border."""
+        return F.crop(inpt, **params)
 
 
 class DropVanished(v2.Transform):

@@ -309,3 +309,17 @@ def test_groups_by_rank_and_mass():
         DetectionGroupsConfig(by="rank")
     with pytest.raises(ConfigError, match="sum to 4"):
         object_groups(DetectionGroupsConfig(by="rank", sizes=(2, 2)), frequency)
+
+
+def test_augmentations_of_rare_objects():
+    settings = {"short_sides": [48], "short_side": 48, "max_side": 100}
+    plain = build_task(tiny_config(augmentation=settings))
+    rich = {"copy_paste": 1.0, "jitter": [0.8, 1.25], "photometric": True}
+    pasting = build_task(tiny_config(augmentation={**settings, **rich}))
+    torch.manual_seed(0)
+    counts = [[len(task.train_data[i][1]["labels"]) for i in range(6)] for task in (plain, pasting)]
+    assert sum(counts[1]) > sum(counts[0])
+    image, target = pasting.train_data[0]
+    assert image.shape[-1] <= 48 and target["masks"].shape[-2:] == image.shape[-2:]
+    losses = pasting.method.losses(*pasting.inputs(pasting.collate([(image, target)])))
+    assert all(torch.isfinite(value) for value in losses.values())

@@ -1,5 +1,6 @@
 """Detection: its data, detector and evaluation, from a ``DetectionConfig``."""
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -25,7 +26,8 @@ from longtail.training.evaluate_detection import evaluate_detection
 from longtail.training.evaluation import check_same_classes, limited
 from longtail.training.groups import object_groups
 from longtail.training.tasks.data_task import DataTask, parting_options
-from longtail.transforms import detection_eval, detection_train, normalisation
+from longtail.transforms import IMAGENET_MEAN, detection_eval, detection_train, normalisation
+from longtail.transforms.copy_paste import CopyPaste
 
 #: What training needs of a sample.
 _KEPT = ("boxes", "labels", "masks", "crowd", "semantic")
@@ -82,7 +84,35 @@ class DetectionTask(DataTask):
         """Augmentation."""
         settings = self.config.augmentation
         values = _normalisation(self.config)
-        return partial(_prepared, detection_train(settings.short_sides, settings.max_side, settings.flip, **values))
+        if settings.photometric and len(values["mean"]) != len(IMAGENET_MEAN):
+            raise ConfigError(
+                f"augmentation.photometric, and photographs of {len(values['mean'])} bands", fix="set it to false"
+            )
+        augment = detection_train(
+            settings.short_sides,
+            settings.max_side,
+            settings.flip,
+            jitter=settings.jitter,
+            photometric=settings.photometric,
+            **values,
+        )
+        return partial(_prepared, augment, self._copy_paste(dataset) if settings.copy_paste else None)
+
+    def _copy_paste(self, dataset: DetectionDataset) -> CopyPaste:
+        """Rare objects of other training images.
+
+        Raises:
+            ConfigError: The data have no masks, or maps of semantic classes, which would not know what is pasted.
+        """
+        stored = copy.copy(dataset)
+        stored.transform = None
+        if "masks" not in (first := stored[0]) or "semantic" in first:
+            has = "semantic maps" if "semantic" in first else "no masks"
+            raise ConfigError(
+                f"augmentation.copy_paste, and the training data have {has}", fix="set augmentation.copy_paste to 0"
+            )
+        size = limited(dataset, self.config.data.limit)
+        return CopyPaste(stored, dataset.image_labels[:size], self.config.augmentation.copy_paste)
 
     def check_training(self, dataset: DetectionDataset) -> None:
         """Refuse training data without objects, or without the semantic maps asked for.
@@ -223,9 +253,11 @@ class DetectionTask(DataTask):
         return f"{model.name} of {model.dialect or 'mmdetection'}, {model.backbone.name or 'torchvision/resnet50'}"
 
 
-def _prepared(augment: Callable, sample: Any, drawn_for: int | None) -> tuple[Tensor, dict[str, Tensor]]:
+def _prepared(
+    augment: Callable, copy_paste: CopyPaste | None, sample: Any, drawn_for: int | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Image and target as plain tensors; the target has what training reads."""
-    found = augment(sample)
+    found = augment(sample if copy_paste is None else copy_paste(sample))
     target = {name: found[name].as_subclass(Tensor) for name in _KEPT if name in found}
     if drawn_for is not None:
         target["focus"] = torch.tensor(drawn_for)
