@@ -101,7 +101,8 @@ class Section:
         own = {name: value for name, value in values.items() if name in cls.own_settings()}
         options = {name: _plain(value) for name, value in values.items() if name not in own}
         made = cls(**read(cls, own, where=where, source=source, given=["options"]), options=options)
-        if options and (chosen := cls.component(own)):
+        full = {name: getattr(made, name) for name in cls.own_settings()}  # defaults included
+        if options and (chosen := cls.component(full)):
             read(chosen.target, options, where=where, source=source, **chosen.reading(cls.own_settings()))
         return made
 
