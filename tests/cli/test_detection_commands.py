@@ -35,6 +35,8 @@ def run(tmp_path_factory, data):
 def test_train_evaluate_predict_and_report(run, data, tmp_path, capsys):
     results = Results.load(run / "results.json")
     assert results.task == "detection" and {"mec", "sparse", "stage_3"} <= set(results.predictions)
+    assert (run / "results.npz").is_file() and (run / "pictures/failures.json").is_file()
+    assert "errors" in results.own.extra and "errors" not in results.predictions["sparse"].extra
     words = ["evaluate", str(run), "--readouts", "[average]", "--record", str(tmp_path / "rec"), "--flip"]
     assert main([*words, "--out", str(tmp_path / "again"), "--workers", "0", "--limit", "3"]) == 0
     again = Results.load(tmp_path / "again/results.json")

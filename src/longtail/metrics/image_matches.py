@@ -26,7 +26,7 @@ class ImageMatches:
     Args:
         matches: The matches of all images, within the protocol's limit of detections.
         images: int64 (n,), place of each detection's image, 0 … I-1.
-        positives: int64 (I, C), objects to find of every class in every image.
+        positives: int16 (I, C), objects to find of every class in every image.
         image_ids: int64 (I,), ids of the images, ascending.
     """
 
@@ -64,7 +64,7 @@ class ImageMatches:
         """
         import torch
 
-        asked = self.positives.T.astype(np.float32) @ weights
+        asked = (self._asked @ torch.from_numpy(weights)).numpy()
         shape = (len(asked), weights.shape[1])
         scores = {"AP": np.zeros(shape), "AP50": np.zeros(shape)}
         for hits in self._hits:
@@ -75,6 +75,13 @@ class ImageMatches:
                 if 0 in thresholds:
                     scores["AP50"][hits.label] += ap
         return {metric: np.where(asked > 0, values, np.nan) for metric, values in scores.items()}
+
+    @cached_property
+    def _asked(self) -> Any:
+        """Sparse (C, I): objects to find of every class in every image."""
+        label, image = np.nonzero(self.positives.T)
+        rows = np.searchsorted(label, np.arange(self.positives.shape[1] + 1))
+        return _sparse(rows, image, self.positives[image, label], self.positives.shape[::-1])
 
     @cached_property
     def _hits(self) -> list["_Hits"]:
@@ -113,7 +120,7 @@ class ImageMatching:
 
     def joined(self) -> ImageMatches:
         """All matches, and the objects of all images: also of those that never came."""
-        positives = np.zeros((len(self.truth.image_ids), self.truth.num_classes), dtype=np.int64)
+        positives = np.zeros((len(self.truth.image_ids), self.truth.num_classes), dtype=np.int16)
         objects = self.truth.objects(np.arange(len(positives)), with_masks=False)
         asked = ~self._matching.skipped(objects)
         np.add.at(positives, (objects.images[asked], objects.labels[asked]), 1)
@@ -155,19 +162,22 @@ class _Hits(NamedTuple):
         gap = np.searchsorted(hits, np.arange(hits[-1] + 1))
         cells, counts = np.unique(gap * number + images[: len(gap)], return_counts=True)
         rows = np.searchsorted(cells, np.arange(len(hits) + 1) * number)
-        import torch
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse")  # a beta, whose products the tests compare
-            values = torch.from_numpy(counts).float()
-            between = torch.sparse_csr_tensor(
-                torch.from_numpy(rows), torch.from_numpy(cells % number), values, (len(hits), number)
-            )
+        between = _sparse(rows, cells % number, counts, (len(hits), number))
         of_thresholds = [
             (np.flatnonzero(right[hits, same[0]]), [thresholds[column] for column in same])
             for same in _equal_columns(right)
         ]
         return cls(label, images[hits], between, [part for part in of_thresholds if len(part[0])])
+
+
+def _sparse(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, ...]) -> Any:
+    """A matrix of float32 from the columns and values of its rows, one row after the other."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse")  # a beta, whose products the tests compare
+        parts = (torch.from_numpy(part.astype(np.int64)) for part in (rows, columns))
+        return torch.sparse_csr_tensor(*parts, torch.from_numpy(values.astype(np.float32)), shape)
 
 
 def _equal_columns(values: Bool[np.ndarray, "rows columns"]) -> list[list[int]]:

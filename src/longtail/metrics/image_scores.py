@@ -108,7 +108,7 @@ def _arrays(part: ImagePart) -> dict[str, np.ndarray]:
 def _part(arrays: dict[str, np.ndarray]) -> ImagePart:
     if arrays.keys() == {own.name for own in fields(ImageCounts)}:
         return ImageCounts(tuple(arrays["names"].tolist()), arrays["counts"])
-    positives = np.zeros(arrays["size"], dtype=np.int64)
+    positives = np.zeros(arrays["size"], dtype=np.int16)
     positives[arrays["asked"][:, 0], arrays["asked"][:, 1]] = arrays["asked"][:, 2]
     matches = Matches(*(arrays[name] for name in _COLUMNS), positives=positives.sum(axis=0))
     return ImageMatches(matches, arrays["images"], positives, arrays["image_ids"])

@@ -93,8 +93,8 @@ def _pictures(found: Suspicions) -> list[PictureRow]:
         if image is None:
             continue
         uri = f"data:image/jpeg;base64,{as_jpeg(draw_boxes(image, s.box, [(s.box, TRUE)]))}"
-        label = "no label" if s.label is None else found.class_names[s.label]
-        words = f"labelled {label}, all models: {found.class_names[s.suggested]} ({100 * s.confidence:.0f} %)"
+        label = "not labelled" if s.label is None else f"labelled {found.class_names[s.label]}"
+        words = f"{label}, all models: {found.class_names[s.suggested]} ({100 * s.confidence:.0f} %)"
         named = [c for c in (s.label, s.suggested) if c is not None]
         swatches = [
             Swatch(found.class_names[c], "", GROUP_COLOURS[2 - i], found.class_names[c]) for i, c in enumerate(named)

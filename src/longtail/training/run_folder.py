@@ -12,6 +12,7 @@ _OURS = (
     "train.log",
     "metrics.csv",
     "results.json",
+    "results.npz",
     "best.safetensors",
     "config.json",
     "checkpoints",
