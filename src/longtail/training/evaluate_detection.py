@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from longtail.annotations.coco_file import CocoFile
 from longtail.datasets.base import DetectionDataset, DetectionSample
 from longtail.detection.method import DetectionMethod
 from longtail.detection.recording import StageRecorder
@@ -133,7 +134,8 @@ def evaluate_detection(
         diagnosis.merge(all_gather_objects(diagnosis.state))
         images = {names[0]: diagnosis.complete(predictions[names[0]], groups)}
         if pictures_dir is not None and pictures and is_main_process() and diagnosis.errors is not None:
-            examples = None if training is None else (DetectionTruth.from_dataset(training), photos_of(training))
+            listed = isinstance(getattr(training, "file", None), CocoFile)  # others would be read image by image
+            examples = (DetectionTruth.from_dataset(training), photos_of(training)) if listed else None
             drawn = object_failures(truth, diagnosis.errors, photos_of(dataset), examples)
             save_failures(drawn, pictures_dir)
     federated = rules.get("federated")

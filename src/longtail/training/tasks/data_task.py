@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from longtail.datasets.fingerprint import fingerprint_of
 from longtail.datasets.photographs import RGB
-from longtail.errors import DataError
+from longtail.errors import DataError, LongtailError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.results import Results
 from longtail.models.pretrained import PretrainedModel
@@ -78,6 +78,14 @@ class DataTask(ABC):
         self.method: Any = self.model.method
         if config.train_only == "classifier":
             self.method.train_classifier_alone()
+
+    @classmethod
+    def examples(cls, config: Any) -> Any:
+        """The training images, for examples next to pictures of failures; None where they are not at hand."""
+        try:
+            return cls.open(config, config.data.train_split, training=True)
+        except LongtailError:
+            return None
 
     @classmethod
     @abstractmethod

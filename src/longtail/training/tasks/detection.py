@@ -219,7 +219,7 @@ class DetectionTask(DataTask):
         settings = config.evaluation
         if settings.flip or settings.scales != (1.0,):
             model.method = augmented(model.method, settings.scales, settings.flip)
-        training = cls.open(config, config.data.train_split, training=True) if arguments.get("pictures") else None
+        training = cls.examples(config) if arguments.get("pictures") else None
         return cls._evaluate(config, model, dataset, readouts=settings.readouts, training=training, **arguments)
 
     @staticmethod

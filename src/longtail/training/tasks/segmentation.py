@@ -217,7 +217,7 @@ class SegmentationTask(DataTask):
         if settings.taus and isinstance(model, Segmenter):
             arguments = {"ensembles": model.ensembles(model.dial(settings.taus)), **arguments}
         if arguments.get("pictures"):
-            training = cls.open(config, config.data.train_split, training=True)
+            training = cls.examples(config)
             arguments["training"] = training if isinstance(training, ImageLabelPairs) else None
         return evaluate_segmentation(
             model,
