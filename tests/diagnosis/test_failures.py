@@ -9,16 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
+from longtail.datasets.coco import Coco
 from longtail.diagnosis.crops import FOUND, TRUE, as_jpeg, crop_box, draw_boxes, draw_region
 from longtail.diagnosis.failure_file import Failure, load_failures, save_failures
 from longtail.diagnosis.failures import object_cases, object_failures, training_cases, worst_classes
 from longtail.diagnosis.label_failures import photos_named, region_failures
-from longtail.diagnosis.photos import photos_in
+from longtail.diagnosis.photos import photos_in, photos_of
 from longtail.errors import DataError
 from longtail.metrics.detection_errors import detection_errors
 from longtail.metrics.label_diagnosis import LabelDiagnosis
 from longtail.metrics.label_regions import LargestRegions, wrong_regions
 from metrics.test_detection_errors import found, truth_of
+from support.tiny_detection import write_coco
 
 BOX, FAR, AWAY = (0.0, 0.0, 10.0, 10.0), (100.0, 100.0, 20.0, 20.0), (60.0, 10.0, 10.0, 10.0)
 TRUTH = truth_of([(1, 0, BOX, 0), (1, 1, FAR, 0), (2, 0, FAR, 0)], images=2)
@@ -51,6 +53,13 @@ def test_pictures_are_of_the_photographs_that_can_be_read(tmp_path):
     assert [f.sort for f in fewer["class 0"]] == ["false positive", "confusion"]
     with pytest.raises(DataError, match="no folder"):
         photos_in(tmp_path / "absent", TRUTH)
+
+
+def test_photographs_of_a_data_set_are_those_of_the_id(tmp_path):
+    write_coco(tmp_path, "val", count=3)
+    photo = photos_of(Coco(tmp_path, "val"))
+    assert [photo(image).size for image in (100, 101, 102)] == [(60, 40), (56, 44), (52, 48)]
+    assert photo(0) is None and photo(103) is None
 
 
 def test_a_crop_shows_what_is_around_and_stays_inside():

@@ -49,8 +49,11 @@ def photos_of(dataset: Any) -> Photo:
     def read(image: int) -> Image.Image | None:
         place = places.get(image)
         try:
-            return None if place is None else Image.fromarray(as_rgb(stored[place]["image"]).permute(1, 2, 0).numpy())
+            sample = None if place is None else stored[place]
         except DataError:
             return None
+        if sample is None or int(sample["image_id"]) != image:  # ids need not be places
+            return None
+        return Image.fromarray(as_rgb(sample["image"]).permute(1, 2, 0).numpy())
 
     return read
