@@ -71,7 +71,9 @@ def test_contract(kind, grid):
         assert torch.isfinite(scores).all()
         assert (scores >= 0).all()
         torch.testing.assert_close(scores.sum(dim=1), torch.ones(2, *grid))
+        assert torch.isfinite(ensemble.scores(logits)).all()
     logits = torch.randn(K, 2, C, *grid, dtype=torch.float64)
+    assert torch.equal(ensemble.double().scores(logits).argmax(dim=1), ensemble(logits).argmax(dim=1))
     alone = torch.cat([ensemble.double()(logits[:, i : i + 1]) for i in range(2)])
     torch.testing.assert_close(alone, ensemble(logits))
 

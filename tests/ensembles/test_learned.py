@@ -68,6 +68,9 @@ def test_equals_the_slow_reference(form):
     result = ensemble(z)
     torch.testing.assert_close(result.sum(dim=1), torch.ones(2))
     assert torch.equal(result.argmax(dim=1), final.argmax(dim=1))
+    scores = ensemble.scores(z)
+    if ensemble.objective == "likelihood":
+        torch.testing.assert_close(scores / scores.sum(dim=1, keepdim=True), result)
 
 
 def test_initial_state_is_the_plain_average():
@@ -168,6 +171,7 @@ def test_parameters_far_from_zero_overflow_nothing(inputs):
             ensemble.bias.copy_(torch.linspace(-spread, spread, K * C).view(K, C))
             ensemble.raw_weight.copy_(torch.linspace(spread / 2, spread, K * C).view(K, C))
         assert torch.isfinite(ensemble.loss(z, target))
+        assert torch.isfinite(ensemble.scores(z)).all()
         assert all(
             torch.isfinite(g).all() for g in torch.autograd.grad(ensemble.loss(z, target), ensemble.parameters())
         )

@@ -84,7 +84,22 @@ class LearnedEnsemble(TrainableEnsemble):
         return final / final.sum(dim=1, keepdim=True).clamp(min=_EPS)
 
     def scores(self, logits: ExpertScores, features: ExpertFeatures = None) -> Probabilities:
-        return self.unnormalised(logits) if self.positive or self.objective == "scores" else self(logits)
+        if self.objective != "scores" and not self.positive:
+            return self(logits)
+        if self.inputs != "log_probabilities":
+            return self.unnormalised(logits)
+        # one expert after the other, and powers by themselves: runtimes are slow at a softmax over the second axis
+        total: Tensor | None = None
+        shape = (1, -1, *[1] * (logits.ndim - 3))
+        bias = self.bias.expand_as(self.raw_weight)
+        for own, w, outer, b in zip(logits.unbind(), self.weight, self.outer_weight, bias, strict=True):
+            u = own - own.amax(dim=1, keepdim=True)
+            u = w.view(shape) * (u - u.exp().sum(dim=1, keepdim=True).log()) + b.view(shape)
+            powers = (u - u.amax(dim=1, keepdim=True)).exp()
+            part = outer.view(shape) * powers * powers.sum(dim=1, keepdim=True).reciprocal()
+            total = part if total is None else total + part
+        assert total is not None
+        return total
 
     def unnormalised(self, logits: ExpertScores) -> Probabilities:
         """p_final before normalisation: mean over the experts of outer weight times p̂_i (Eq. 8)."""
