@@ -11,7 +11,6 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 
 from longtail.errors import ConfigError, DataError
-from longtail.samplers.base import images_per_class, shown_classes
 from longtail.transforms.segmentation import nearest_labels
 
 
@@ -51,20 +50,21 @@ class CopyPaste:
                 f"copy-paste with probability={probability}, scale={scale}, most={most}",
                 fix="give a probability in [0, 1], scales 0 < low <= high and at least one object",
             )
-        shown = shown_classes(image_labels)
-        images = images_per_class(shown)
-        if not images.any():
+        self.images: dict[int, list[int]] = {}
+        for image, labels in enumerate(image_labels):
+            for label in np.unique(labels).tolist():
+                self.images.setdefault(label, []).append(image)
+        if not self.images:
             raise DataError("there is no object to paste", fix="set augmentation.copy_paste to 0")
         self.dataset, self.probability, self.scale, self.most = dataset, probability, scale, most
-        self.classes = np.flatnonzero(images)
-        self.weights = torch.from_numpy(1 / np.sqrt(images[self.classes]))
-        self.images = {int(c): [i for i, own in enumerate(shown) if c in own] for c in self.classes}
+        self.classes = sorted(self.images)
+        self.weights = torch.tensor([len(self.images[label]) ** -0.5 for label in self.classes])
 
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
         """The sample, with objects pasted in or as it is."""
         if not self.probability or float(torch.rand(())) >= self.probability:
             return sample
-        label = int(self.classes[int(torch.multinomial(self.weights, 1))])
+        label = self.classes[int(torch.multinomial(self.weights, 1))]
         candidates = self.images[label]
         source = self.dataset[candidates[int(torch.randint(len(candidates), ()))]]
         wanted = (source["labels"] == label) & ~source["crowd"].bool()
