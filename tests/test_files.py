@@ -1,7 +1,7 @@
 import pytest
 
 from longtail.errors import ConfigError
-from longtail.files import make_folder, write_beside, write_text
+from longtail.files import make_folder, replace_file, write_text
 from longtail.metrics.results import Results
 from longtail.reports.html import write_report
 from support.fake_runs import make_results, write_run
@@ -21,7 +21,7 @@ def test_what_fails_leaves_the_old_file_and_no_part(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        write_beside(tmp_path / "a.txt", torn)
+        replace_file(tmp_path / "a.txt", torn)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
 

@@ -182,3 +182,14 @@ for number, build in enumerate(wrong):
 def test_every_class_refuses_a_word_that_it_does_not_know():
     done = subprocess.run([sys.executable, "-c", DIRECT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_options_without_a_name_are_of_the_default_component():
+    from longtail.training.detection_config import DetectorConfig
+
+    found = DetectorConfig.of({"samples": 32, "backbone": {"channels": 8}})
+    assert (found.name, found.options, found.backbone.options) == ("cascade", {"samples": 32}, {"channels": 8})
+    with pytest.raises(ConfigError, match=r"detector 'cascade' has no option 'smaples'\n.*did you mean 'samples'"):
+        DetectorConfig.of({"smaples": 32})
+    with pytest.raises(ConfigError, match=r"did you mean 'dialect'"):
+        DetectorConfig.of({"dialekt": "detectron2"})

@@ -7,12 +7,14 @@ is named by its dotted path, ``my_package.losses.MyLoss``.
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -54,8 +56,8 @@ class Components:
     def names(self) -> list[str]:
         """Names of all components of the package."""
         folder = import_module(self.package).__path__
-        stems = [info.name for info in pkgutil.iter_modules(folder) if not info.ispkg]
-        return [stem for stem in sorted(stems) if self._component_in(import_module(f"{self.package}.{stem}"))]
+        stems = [info.name for info in pkgutil.iter_modules(folder) if not info.ispkg and _may_hold(info)]
+        return [stem for stem in sorted(stems) if self.has(stem)]
 
     def has(self, name: str) -> bool:
         """Whether the package holds a component of that name."""
@@ -156,6 +158,13 @@ class Components:
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         needed = {p.name for p in named if p.default is p.empty}
         return not inspect.isabstract(found) and found is not self._base() and needed <= set(self.given)
+
+
+def _may_hold(info: pkgutil.ModuleInfo) -> bool:
+    """Whether a file has a class or builder function at all: others are not imported to be looked at."""
+    spec = info.module_finder.find_spec(info.name, None)
+    source = Path(str(spec.origin)).read_text(encoding="utf-8") if spec is not None else ""
+    return re.search(rf"^class |^def (build_)?{info.name}\b", source, re.MULTILINE) is not None
 
 
 def split(spec: Spec) -> tuple[str, dict[str, Any]]:

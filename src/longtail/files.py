@@ -29,7 +29,7 @@ def saving(path: str | Path, fix: str = "free some space there, or name another 
         raise ConfigError(f"cannot write {path}: {error.strerror or error}{where}", fix=fix) from error
 
 
-def write_beside(path: Path, write: Callable[[Path], Any], part: str = ".part") -> None:
+def replace_file(path: Path, write: Callable[[Path], Any], part: str = ".part") -> None:
     """Write a temporary file next to ``path`` and move it into place once it is complete; on failure the old file stays.
 
     Args:
@@ -37,16 +37,16 @@ def write_beside(path: Path, write: Callable[[Path], Any], part: str = ".part") 
         write: Writes the path that it is given.
         part: Ending of the temporary file's name.
     """
-    beside = path.with_name(f"{path.name}{part}")
+    unfinished = path.with_name(f"{path.name}{part}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(beside)
-        with beside.open("rb") as handle:
+        write(unfinished)
+        with unfinished.open("rb") as handle:
             os.fsync(handle.fileno())
-        beside.replace(path)
+        unfinished.replace(path)
     finally:
-        if beside.exists():  # false where a file stands instead of the folder; unlink would fail
-            beside.unlink()
+        if unfinished.exists():  # false where a file stands instead of the folder; unlink would fail
+            unfinished.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,7 +56,7 @@ def write_text(path: Path, text: str) -> None:
         ConfigError: The disk is full, or the folder cannot be written.
     """
     with saving(path):
-        write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def make_folder(path: Path) -> None:

@@ -39,12 +39,12 @@ class Chosen(NamedTuple):
     owners: Callable[[str], Collection[str]] = lambda option: ()
 
     def reading(self, others: Collection[str] = ()) -> dict[str, Any]:
-        """Arguments of ``read`` for its options; ``others`` are settings that stand beside them."""
+        """Arguments of ``read`` for its options; ``others`` are settings that stand among them."""
         return {"subject": self.subject, "given": self.given, "owners": self.owners, "others": others}
 
 
 class Section:
-    """Settings that name a component, with the options of that component beside the name: ``{name: focal, gamma: 1}``.
+    """Settings that name a component, with the options of that component next to the name: ``{name: focal, gamma: 1}``.
 
     A dataclass derives from it. Its fields are settings of their own; all other keys are options of the component, and
     its field ``options`` holds them.
@@ -313,6 +313,8 @@ def from_dict(kind: type[Kind], values: Mapping[str, Any], where: str = "", sour
     Raises:
         ConfigError: An unknown key, or a value of another type or out of range.
     """
+    if issubclass(kind, Section):
+        return kind.of(values, where, source)
     return kind(**read(kind, values, where=where, source=source))
 
 

@@ -4,16 +4,28 @@ import inspect
 import textwrap
 
 from longtail.components import Components
+from longtail.datasets.open import DATASETS
+from longtail.encoders.build import ENCODERS
 from longtail.ensembles.build import ENSEMBLES
 from longtail.errors import ConfigError
 from longtail.losses.build import LOSSES
 from longtail.models.detection_methods import DETECTION_METHODS
 from longtail.models.segmentation_methods import SEGMENTATION_METHODS
+from longtail.samplers.build import SAMPLERS
 from longtail.segmentation.models import NETWORKS
 from longtail.settings import SettingsParser, nearest
 
 #: All kinds of components, of both tasks.
-KINDS: tuple[Components, ...] = (SEGMENTATION_METHODS, DETECTION_METHODS, LOSSES, ENSEMBLES, NETWORKS)
+KINDS: tuple[Components, ...] = (
+    SEGMENTATION_METHODS,
+    DETECTION_METHODS,
+    LOSSES,
+    ENSEMBLES,
+    NETWORKS,
+    ENCODERS,
+    SAMPLERS,
+    DATASETS,
+)
 
 
 def describe(name: str) -> str:
@@ -22,7 +34,7 @@ def describe(name: str) -> str:
     Raises:
         ConfigError: There is none.
     """
-    found = [kind for kind in KINDS if name in kind.names()]
+    found = [kind for kind in KINDS if kind.has(name)]
     if not found and ("." in name or ":" in name):
         found = [kind for kind in KINDS if _finds(kind, name)][:1]
     if not found:

@@ -1,4 +1,4 @@
-"""The runs of the demo: a baseline beside MEDOE, and Cascade R-CNN beside MEC, on synthetic scenes."""
+"""The runs of the demo: a baseline next to MEDOE, and Cascade R-CNN next to MEC, on synthetic scenes."""
 
 from pathlib import Path
 from typing import Any

@@ -14,7 +14,7 @@ from longtail.settings import from_dict, read_yaml
 _SHARED = ("data", "augmentation", "model", "optimiser", "loading", "hardware", "logging", "evaluation")
 
 
-_MORE_HELP = """The options of a component stand beside its name: --method.name mcn --help shows those of mcn.
+_MORE_HELP = """The options of a component stand next to its name: --method.name mcn --help shows those of mcn.
 Losses and ensembles are given as NAME or as {name: NAME, OPTION: VALUE}; `longtail info` lists all components,
 `longtail info NAME` prints the options of one.
 """

@@ -12,7 +12,7 @@ def add_truth_arguments(parser: Parser) -> None:
         "--data", type=str | None, default=None, help="data set with the annotations instead: a folder, yolo:ROOT …"
     )
     parser.add_argument("--split", type=str, default="val", help="split of the data set")
-    parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument("--options", type=dict, default={}, help="other arguments of the data set")
 
 
 def chosen_truth(arguments: Namespace) -> Any:

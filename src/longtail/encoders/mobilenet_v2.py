@@ -1,8 +1,6 @@
 """MobileNetV2 under torchvision's parameter names."""
 
 from torch import Tensor, nn
-from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
-from torchvision.models.mobilenetv2 import InvertedResidual
 
 from longtail.encoders.base import Encoder
 from longtail.errors import ConfigError
@@ -33,6 +31,8 @@ class MobileNetV2(Encoder):
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise ConfigError(f"output_stride {output_stride} of MobileNetV2", fix="choose 8, 16 or 32")
+        from torchvision.models import mobilenet_v2  # takes seconds
+
         self.features = mobilenet_v2(weights=None, width_mult=width).features[: _STAGES[-1] + 1]
         _dilate(self.features, output_stride)
         self.channels = tuple(_out_channels(self.features[index]) for index in _STAGES)
@@ -57,11 +57,15 @@ class MobileNetV2(Encoder):
 
     def load_published(self) -> None:
         """See ``Encoder``; torchvision's second ImageNet weights."""
+        from torchvision.models import MobileNet_V2_Weights
+
         state = MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(progress=False)
         self.load_state_dict({k: v for k, v in state.items() if k in self.state_dict()})
 
 
 def _dilate(features: nn.Sequential, output_stride: int) -> None:
+    from torchvision.models.mobilenetv2 import InvertedResidual
+
     stride, dilation = 2, 1
     for block in features:
         if not isinstance(block, InvertedResidual):

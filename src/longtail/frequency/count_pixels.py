@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from longtail.errors import DataError
-from longtail.files import write_beside
+from longtail.files import replace_file
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.label_format import PLAIN, LabelFormat
 from longtail.frequency.label_image import class_histogram, open_label, value_histogram
@@ -250,4 +250,4 @@ def _read_cache(path: Path, dataset: LabelledImages) -> ClassFrequency | None:
 
 def _write_cache(path: Path, frequency: ClassFrequency) -> None:
     """Write a temporary file and rename it: ranks of one job may do so at the same time."""
-    write_beside(path, frequency.to_json, f".{os.getpid()}")
+    replace_file(path, frequency.to_json, f".{os.getpid()}")

@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from longtail.errors import DataError
-from longtail.files import saving, write_beside
+from longtail.files import replace_file, saving
 from longtail.metrics.image_counts import ImageCounts
 from longtail.metrics.image_matches import ImageMatches
 from longtail.metrics.matches import Matches
@@ -65,12 +65,12 @@ def save_image_scores(scores: Mapping[str, ImageScores], path: str | Path) -> No
         for prefix, part in score.parts.items():
             arrays |= {f"{number}.{prefix}.{name}": value for name, value in _arrays(part).items()}
 
-    def write(beside: Path) -> None:
-        with beside.open("wb") as file:
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     with saving(path):
-        write_beside(Path(path), write)
+        replace_file(Path(path), write)
 
 
 def load_image_scores(path: str | Path) -> dict[str, ImageScores]:

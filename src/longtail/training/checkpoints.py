@@ -12,7 +12,7 @@ from torch import nn
 
 from longtail.encoders import read_state_dict
 from longtail.errors import CheckpointError, TrainingError
-from longtail.files import write_beside
+from longtail.files import replace_file
 from longtail.models.pretrained import read_weights, recorded_phases
 from longtail.training.run_folder import RunFolder, environment_rank
 
@@ -40,7 +40,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         TrainingError: The disk is full, or the folder cannot be written.
     """
     with writing(path):
-        write_beside(path, write, f".part{environment_rank() or ''}")  # several ranks may write the same file
+        replace_file(path, write, f".part{environment_rank() or ''}")  # several ranks may write the same file
 
 
 def save_weights(model: nn.Module, path: Path, **metadata: str) -> None:

@@ -111,7 +111,7 @@ class DetectionDataConfig(DataSection):
             hf:FOLDER, longtail-scenes, or the dotted path of your own class
         train_split: split to train on
         val_split: split that chooses the best weights; none when empty
-        options: options of the data set, beside these settings: {dataset: PATH, masks: false}
+        options: options of the data set, next to these settings: {dataset: PATH, masks: false}
         train_options: those of the training split alone, such as {annotations: FILE, images: FOLDER}; paths are
             relative to the data set, or to where you stand
         val_options: those of the validation split alone
@@ -195,7 +195,7 @@ class BackboneConfig(Section):
     Args:
         name: torchvision/NAME, mit_b0 … mit_b5, any hierarchical model of timm, or the dotted path of your own encoder
             [torchvision/resnet50; of transformers:SOURCE its own]
-        options: options of the network and of the pyramid, beside its name: {name: mit_b0, weights: FILE, channels: 256}
+        options: options of the network and of the pyramid, next to its name: {name: mit_b0, weights: FILE, channels: 256}
     """
 
     quick: ClassVar[bool] = False
@@ -227,7 +227,7 @@ class DetectorConfig(Section):
         ious: IoU threshold of every stage; 0.5, 0.6 … for as many stages as groups when not given
         classifier: linear, cosine (normalised) or deconfound (normalised, total direct effect); of cascade and htc [linear]
         semantic_classes: number of classes of the semantic branch; of htc
-        options: options of the cascade, beside its name: {name: cascade, samples: 256}; of transformers:SOURCE fields of
+        options: options of the cascade, next to its name: {name: cascade, samples: 256}; of transformers:SOURCE fields of
             its configuration, and image_size, separate_classifiers and postprocess
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail.errors import ConfigError
-from longtail.files import saving, write_beside
+from longtail.files import replace_file, saving
 from longtail.training.run_folder import environment_rank
 
 
@@ -114,7 +114,7 @@ class PredictionFolder:
             ConfigError: The disk is full, or the folder cannot be written.
         """
         with saving(path, "free some space or name another --out; given again, predict goes on where it stopped"):
-            write_beside(path, write, f".part{environment_rank() or ''}")  # several ranks may write the same file
+            replace_file(path, write, f".part{environment_rank() or ''}")  # several ranks may write the same file
 
     def _notes(self, path: Path) -> dict[str, dict[str, Any]]:
         try:

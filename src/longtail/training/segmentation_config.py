@@ -50,7 +50,7 @@ class DataConfig(DataSection):
         dataset: folder, cityscapes:ROOT, ade20k:ROOT, longtail-scenes, or the dotted path of your own class
         train_split: split to train on
         val_split: split that chooses the best weights; none when empty
-        options: options of the data set, beside these settings: {dataset: PATH, image_dir: photos}
+        options: options of the data set, next to these settings: {dataset: PATH, image_dir: photos}
         val_share: share of the images that is val, where the data have no splits [0.2]
         split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
         bands: number of bands of the photographs, or the numbers of those to take, from 0; RGB when not given
@@ -131,7 +131,7 @@ class ModelConfig(Section):
         name: named model (see `longtail info`), or the dotted path of your own builder
         weights: file of encoder weights, or `pretrained` for the published ones; random when not given
         classifier: linear, cosine or deconfound, or with options as {name: cosine, temperature: 30}
-        options: options of the model, beside its name: {name: pspnet, encoder: resnet101c}
+        options: options of the model, next to its name: {name: pspnet, encoder: resnet101c}
     """
 
     quick: ClassVar[bool] = False

@@ -22,7 +22,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--plot", type=str | None, default=None, help="figure to draw the distribution in (svg, png, pdf)"
     )
-    parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument("--options", type=dict, default={}, help="other arguments of the data set")
     parser.add_argument(
         "--images", action="store_true", help="also look at the photographs: range, mean and deviation of every band"
     )

@@ -1,7 +1,7 @@
 """Train, score and report on synthetic long-tailed scenes, in minutes on two CPU cores.
 
-Segmentation: the plain segmentor is trained beside MEDOE, and what an oracle that picks the right expert would reach
-stands beside them. Detection: Cascade R-CNN is trained beside MEC, whose further ensembles read the same stages. Both
+Segmentation: the plain segmentor is trained next to MEDOE, and what an oracle that picks the right expert would reach
+stands next to them. Detection: Cascade R-CNN is trained next to MEC, whose other ensembles read the same stages. Both
 methods of a half have the same budget; the table and the page show what the experts changed for the rare classes.
 """
 

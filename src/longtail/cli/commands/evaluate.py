@@ -20,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("model", type=str, help="run folder, published folder or Hub id")
     parser.add_argument("--data", type=str | None, default=None, help="data set; that of the run when not given")
     parser.add_argument("--split", type=str | None, default=None, help="split; the validation split when not given")
-    parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument("--options", type=dict, default={}, help="other arguments of the data set")
     parser.add_argument("--out", type=str | None, default=None, help="folder to write into [the run]")
     parser.add_argument("--trust_code", action="store_true", help="let the model name code outside this library")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps …")

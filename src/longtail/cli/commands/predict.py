@@ -68,9 +68,7 @@ def add_arguments(parser: Parser) -> None:
         help="detection: annotation file with the ids of the images, or the data set that they are of (yolo:ROOT …)",
     )
     parser.add_argument("--split", type=str | None, default=None, help="detection: split of that data set [val]")
-    parser.add_argument(
-        "--options", type=dict | None, default=None, help="detection: further arguments of that data set"
-    )
+    parser.add_argument("--options", type=dict | None, default=None, help="detection: other arguments of that data set")
     parser.add_argument("--scales", type=tuple[float, ...] | None, default=None, help="detection: sizes to look at")
     parser.add_argument("--flip", action="store_true", help="detection: also look at mirrored images")
 

@@ -23,7 +23,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--train_split", type=str | None, default=None, help="split of examples for the report's pictures"
     )
-    parser.add_argument("--options", type=dict, default={}, help="further arguments of the data set")
+    parser.add_argument("--options", type=dict, default={}, help="other arguments of the data set")
     parser.add_argument("--labels", type=str | None, default=None, help="folder of true label images, without --data")
     parser.add_argument(
         "--predictions", type=str, required=True, help="folder of predicted label images, or what predict wrote"

@@ -1,4 +1,7 @@
-"""torchvision: FCN, DeepLabv3 and LR-ASPP, split at their last convolution."""
+"""torchvision: FCN, DeepLabv3 and LR-ASPP, split at their last convolution.
+
+torchvision takes seconds to import: it is imported when a model is built or split.
+"""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -8,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models import get_model, list_models, segmentation
 
 from longtail.encoders import PRETRAINED, load_encoder_weights
 from longtail.encoders.weights import published_weights
@@ -31,6 +33,8 @@ def build_torchvision(
     Raises:
         ConfigError: No such model, or it cannot be built so.
     """
+    from torchvision.models import list_models, segmentation
+
     known = list_models(module=segmentation)
     if arch not in known:
         raise ConfigError(f"torchvision has no segmentation model {arch!r}", fix=f"choose one of {', '.join(known)}")
@@ -45,6 +49,8 @@ def build_torchvision(
 
 
 def _construct(arch: str, options: dict[str, Any]) -> Any:
+    from torchvision.models import get_model
+
     try:
         return get_model(arch, **options)
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -62,6 +68,8 @@ def split_torchvision(model: nn.Module) -> EncoderDecoder:
     Raises:
         ConfigError: It is none of these.
     """
+    from torchvision.models import segmentation
+
     parts: dict[str, Any] = dict(model.named_children())
     backbone, classifier = parts.get("backbone"), parts.get("classifier")
     if isinstance(model, segmentation.LRASPP) and classifier is not None:

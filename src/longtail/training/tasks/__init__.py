@@ -9,7 +9,7 @@ from longtail.settings import nearest
 if TYPE_CHECKING:
     from longtail.training.tasks.data_task import DataTask
 
-#: Name of a task -> its class; a further task adds a line and a file.
+#: Name of a task -> its class; another task adds a line and a file.
 TASKS = {
     "segmentation": "longtail.training.tasks.segmentation:SegmentationTask",
     "detection": "longtail.training.tasks.detection:DetectionTask",

@@ -215,7 +215,7 @@ class DetectionTask(DataTask):
 
     @classmethod
     def evaluate(cls, config: DetectionConfig, model: Detector, dataset: DetectionDataset, **arguments: Any) -> Results:
-        """Score a model with the settings of a run; further ``arguments`` as of ``evaluate_detection``."""
+        """Score a model with the settings of a run; other ``arguments`` as of ``evaluate_detection``."""
         settings = config.evaluation
         if settings.flip or settings.scales != (1.0,):
             model.method = augmented(model.method, settings.scales, settings.flip)

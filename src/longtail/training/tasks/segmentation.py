@@ -212,7 +212,7 @@ class SegmentationTask(DataTask):
         dataset: SegmentationDataset,
         **arguments: Any,
     ) -> Results:
-        """Score a model with the settings of a run; further ``arguments`` as of ``evaluate_segmentation``."""
+        """Score a model with the settings of a run; other ``arguments`` as of ``evaluate_segmentation``."""
         settings = config.evaluation
         if settings.taus and isinstance(model, Segmenter):
             arguments = {"ensembles": model.ensembles(model.dial(settings.taus)), **arguments}
