@@ -22,6 +22,7 @@ _PUBLIC = {
     "Results": "longtail.metrics.results",
     "SegmentationFolder": "longtail.datasets.folder",
     "Segmenter": "longtail.models.segmenter",
+    "as_cascade": "longtail.detection.torchvision_models",
     "build_detection_method": "longtail.models.detection_methods",
     "build_detector": "longtail.detection.build",
     "build_method": "longtail.models.segmentation_methods",
@@ -30,6 +31,7 @@ _PUBLIC = {
     "count_pixels": "longtail.frequency.count_pixels",
     "make_multi_expert": "longtail.mec.model",
     "wrap": "longtail.segmentation.models",
+    "wrap_detector": "longtail.detection.queries",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -1,4 +1,4 @@
-"""Cascade detectors on torchvision's parts."""
+"""Detectors of stages: cascades on torchvision's parts, and query detectors of transformers."""
 
 from importlib import import_module
 from typing import Any
@@ -14,11 +14,13 @@ _PUBLIC = {
     "ProposalConfig": "config",
     "StageConfig": "config",
     "StageOutputs": "method",
+    "as_cascade": "torchvision_models",
     "build_cascade": "build",
     "build_detector": "build",
     "encode_masks": "run_lengths",
     "score_offline": "postprocess",
     "stages": "config",
+    "wrap_detector": "queries",
 }
 
 __all__ = [*_PUBLIC]

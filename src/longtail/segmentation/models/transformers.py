@@ -90,6 +90,13 @@ def split_transformers(model: nn.Module) -> EncoderDecoder:
     parts: dict[str, Any] = dict(model.named_children())
     config: Any = model.config
     name = type(model).__name__
+    if getattr(config, "model_type", "") in ("mask2former", "maskformer", "oneformer"):
+        raise ConfigError(
+            f"{name} has no decoder that experts can be made of: its decoder predicts a set of masks with one class each, "
+            "trained by matching them with regions, and pixels have no logits that an expert's loss could be taken of",
+            fix="make its layers experts: longtail.wrap_detector (--model.name transformers:… of `train detection`, on masks "
+            "of objects); for MEDOE choose a …ForSemanticSegmentation model: segformer, upernet, beit, dpt, …",
+        )
     if "ForSemanticSegmentation" not in name:
         raise ConfigError(
             f"{name} has no per-pixel classifier that experts could share out (it classifies masks, or whole images)",
