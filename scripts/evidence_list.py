@@ -127,6 +127,10 @@ EVIDENCE: dict[str, tuple[str, list[Run]]] = {
             )
         ],
     ),
+    "i": (
+        "RT-DETR with and without MEC on 200 classes",
+        [Run("tinyin200_lt", "rt_detr_baseline"), Run("tinyin200_lt", "rt_detr_mec")],
+    ),
 }
 
 #: Data sets made of ccp51 by putting its classes together: new class -> ids in ccp51. What is named nowhere is the first.

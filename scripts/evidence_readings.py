@@ -35,25 +35,29 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-def readings() -> dict[str, dict[str, Any]]:
-    """Name -> settings of ``longtail.mec.model.build_ensemble``."""
+def readings(background: bool = True) -> dict[str, dict[str, Any]]:
+    """Name -> settings of ``longtail.mec.model.build_ensemble``.
+
+    Args:
+        background: Whether the classifiers have an output for the background; sigmoids have none.
+    """
     found: dict[str, dict[str, Any]] = {
         "average of logits": {"name": "average", "average": "logits"},
         "average of probabilities": {"name": "average", "average": "probabilities"},
         "sparse": {"name": "sparse", "align": False},
     }
-    for background in BACKGROUNDS:
-        place = {"background": background}
+    for policy in BACKGROUNDS if background else BACKGROUNDS[:1]:
+        place = {"background": policy}
         found |= {
-            f"average of logits, aligned, {background}": {
+            f"average of logits, aligned, {policy}": {
                 "name": "average",
                 "align": True,
                 "average": "logits",
                 **place,
             },
-            f"average of probabilities, aligned, {background}": {"name": "average", "align": True, **place},
-            f"sparse, aligned, {background}": {"name": "sparse", **place},
-            f"dynamic, aligned, {background}, τ = 1": {"name": "dynamic", **place},
+            f"average of probabilities, aligned, {policy}": {"name": "average", "align": True, **place},
+            f"sparse, aligned, {policy}": {"name": "sparse", **place},
+            f"dynamic, aligned, {policy}, τ = 1": {"name": "dynamic", **place},
         }
     for form, options in FORMS.items():
         found |= {f"{form}, τ = {tau:g}": {"name": "dynamic", "temperature": float(tau), **options} for tau in TAUS}
@@ -94,7 +98,8 @@ def read(folder: Path, out: Path | None = None) -> None:
     stages, out = folder / "stages", out or folder / "readings.json"
     detector, cascade = recorded_detector(stages)
     own = [name for name in cascade.readouts() if name.startswith("stage_")]
-    ways = stage_readouts(detector, readings(), own=own)
+    sigmoids = getattr(cascade.logit_reading(), "absolute_logits", False)
+    ways = stage_readouts(detector, readings(background=not sigmoids), own=own)
     record = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     for name, of in _scored(folder, {n: way for n, way in ways.items() if n not in record}, fixed=False).items():
         record[name] = {part: {k: v for k, v in values.items() if "fixed" not in k} for part, values in of.items()}
