@@ -33,6 +33,7 @@ class Run:
 
         settings = read_yaml(CONFIGS / f"{self.dataset}_{self.config or self.name}.yaml")
         settings = merged(settings, self.changes, {"seed": seed})
+        settings["method"] = {name: value for name, value in settings["method"].items() if value is not None}
         if settings.get("train_only"):
             del settings["iterations"]["train"]
         return settings
@@ -68,7 +69,7 @@ def _pixels(dataset: str, name: str, config: str = "baseline", **options: Any) -
 
 #: What BAGS and SimCal have in their own configurations.
 _SECOND_RECIPE = {"lr": 0.01, "warmup_iterations": 50, "warmup_start": 0.3333}
-_RARE = {"by": "repeat_factor", "threshold": 0.05}
+_RARE = {"name": "repeat_factor", "threshold": 0.05}
 
 EVIDENCE: dict[str, tuple[str, list[Run]]] = {
     "a": (

@@ -107,7 +107,7 @@ def test_ap_fixed_counts_what_the_limit_cuts(scripts, tmp_path, monkeypatch):
     annotations.write_text(json.dumps({"images": images, "annotations": [record], "categories": categories}))
     monkeypatch.setattr(readings, "DATA", tmp_path)
     plain = {"average of logits": {"name": "average", "average": "logits"}}
-    monkeypatch.setattr(readings, "readings", lambda: plain)
+    monkeypatch.setattr(readings, "readings", lambda **_: plain)
     monkeypatch.setattr(readings, "FIXED", tuple(plain))
     readings.read(folder)
     found = json.loads((folder / "readings.json").read_text())["average of logits"]["all"]
