@@ -10,9 +10,12 @@ HERE = Path(__file__).parent
 GOALS = {
     "added_experts_mobilenet_v2": "1.15x and 1.2x of the floors",
     "added_experts_resnet50": "1.15x and 1.2x of the floors",
+    "bootstrap": "5x",
     "colour_labels": "1.5x of the floor",
     "confusion_matrix_ade20k": "20x",
     "confusion_matrix_cityscapes": "20x",
+    "detection_diagnosis": "all under ten times the AP",
+    "detection_errors": "5x",
     "dynamic_ensemble": "7x",
     "expert_loss": "4x, 1/20",
     "frequency_pass": "1.3x of the floor",
