@@ -9,6 +9,7 @@ from longtail.cli import main
 from longtail.datasets.coco import Coco
 from longtail.frequency import ClassFrequency
 from longtail.metrics.detection_arrays import DetectionArrays
+from longtail.metrics.operating_points import save_thresholds
 from longtail.metrics.results import Results
 from support.detection_layouts import voc, yolo
 from support.tiny_detection import tiny_settings, write_coco
@@ -68,6 +69,11 @@ def test_train_evaluate_predict_and_report(run, data, tmp_path, capsys):
     assert "5 written" in capsys.readouterr().out and (tmp_path / "out/detections.json").is_file()
     assert main([*words, "--threshold", "0.9"]) == 2
     assert "threshold 0.3 -> 0.9" in capsys.readouterr().err
+    names = results.class_names
+    save_thresholds({"threshold": [1.1] * len(names)}, names, tmp_path / "thresholds.json")
+    words[words.index("--out") + 1] = str(tmp_path / "cut")
+    assert main([*words, "--thresholds", str(tmp_path / "thresholds.json")]) == 0
+    assert json.loads((tmp_path / "cut/detections.json").read_text()) == []
     assert main(["report", str(run), "--out", str(tmp_path / "report.html")]) == 0
     assert "data:image/jpeg" in (tmp_path / "report.html").read_text()
 

@@ -61,9 +61,22 @@ def save_and_show(results: "Results", arguments: "Namespace", drawn: "Mapping[st
     comparison = Comparison([Run(display_name(results.method), results, path, drawn or {})])
     # shown first: scores are not lost where the file cannot be written
     show_comparison(comparison)
+    _show_errors(comparison)
     if arguments.out:
         results.save(path / "results.json" if path.is_dir() else path)
     write_outputs([comparison], report=arguments.report, tables=arguments.tables)
+
+
+def _show_errors(comparison: "Comparison") -> None:
+    """Print why the scores are what they are: errors of detections by kind, flows of wrong pixels."""
+    from rich.console import Console
+
+    from longtail.reports import error_tables
+    from longtail.reports.console import print_table
+
+    for table in (error_tables.error_group_table(comparison), error_tables.flow_table(comparison)):
+        if table is not None:
+            print_table(table, Console(highlight=False))
 
 
 def write_outputs(comparisons: "Sequence[Comparison]", *, report: str | None, tables: str | None) -> None:
