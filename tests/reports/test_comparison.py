@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from longtail.diagnosis.failure_file import Failure, save_failures
 from longtail.errors import DataError
-from longtail.reports.comparison import Comparison, display_name
+from longtail.reports.comparison import Comparison, Run, display_name
 from support.fake_runs import make_detection_results, make_results, write_run
 
 
@@ -88,3 +89,12 @@ def test_names():
     assert display_name("stage_2") == "Stage 2"
     assert display_name("softmax_threshold") == "Softmax threshold"
     assert display_name("my_model") == "my_model"
+
+
+def test_what_lies_next_to_results_at_hand_is_not_theirs(tmp_path):
+    folder = write_run(tmp_path / "a", make_results("medoe", 5), pictures=1)
+    save_failures({"building": [Failure("missed", "", "")]}, folder / "pictures")
+    read = Comparison.load([folder]).focus
+    assert read.pictures is not None and list(read.failures) == ["building"]
+    at_hand = Run("mine", read.results, folder / "results.json", {})
+    assert at_hand.pictures is None and at_hand.failures == {} and at_hand.images == {}

@@ -11,7 +11,7 @@ from longtail.metrics.detection_scorer import detection_prediction
 from longtail.metrics.score_detections import results_of
 from longtail.reports import notebook
 from metrics.test_detection_errors import found, random_case, truth_of
-from support.fake_runs import make_results
+from support.fake_runs import make_results, write_run
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,12 @@ def test_axes_are_drawn_new_or_into_ones_given(results, draw):
     figure, axes = plt.subplots()
     assert draw(runs, axes) is axes and axes.has_data()
     plt.close(figure)
+
+
+def test_results_at_hand_stand_next_to_those_of_a_folder(tmp_path):
+    folder = write_run(tmp_path / "a", make_results("medoe", 5))
+    both = notebook.load(folder, make_results("medoe", 5))
+    assert [run.label for run in both.runs] == ["MEDOE", "MEDOE 2"]
 
 
 def test_what_is_missing_is_said():

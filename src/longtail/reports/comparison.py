@@ -48,13 +48,14 @@ class Run:
         label: What the report calls it; no two runs share one.
         results: Its results.
         source: The ``results.json`` read.
-        drawn: Class name -> pictures of its failures, where they are not in a file next to the results.
+        drawn: Class name -> pictures of its failures, of results that were not read from a file: what lies next to
+            ``source`` is then of others. None for results that were.
     """
 
     label: str
     results: Results
     source: Path
-    drawn: Mapping[str, Sequence[Failure]] = field(default_factory=dict, repr=False)
+    drawn: Mapping[str, Sequence[Failure]] | None = field(default=None, repr=False)
 
     @property
     def failures(self) -> Mapping[str, Sequence[Failure]]:
@@ -63,7 +64,7 @@ class Run:
         Raises:
             DataError: Their file cannot be read.
         """
-        return self.drawn or load_failures(self.source.parent / "pictures")
+        return load_failures(self.source.parent / "pictures") if self.drawn is None else self.drawn
 
     @cached_property
     def images(self) -> dict[str, ImageScores]:
@@ -73,13 +74,15 @@ class Run:
             DataError: Their file cannot be read.
         """
         file = images_file(self.source)
-        return self.results.images or (load_image_scores(file) if file.is_file() else {})
+        if self.drawn is not None or self.results.images:
+            return self.results.images
+        return load_image_scores(file) if file.is_file() else {}
 
     @property
     def pictures(self) -> Path | None:
         """Folder of qualitative pictures, None where the run has none."""
         folder = self.source.parent / "pictures"
-        return folder if (folder / "index.json").is_file() else None
+        return folder if self.drawn is None and (folder / "index.json").is_file() else None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from longtail.errors import DataError
 from longtail.metrics.results import Results
 from longtail.reports import error_plots
-from longtail.reports.comparison import Comparison, Run, display_name
+from longtail.reports.comparison import Comparison, Run, display_name, results_file
 from longtail.reports.export import all_tables, class_frame, to_frame
 from longtail.reports.svg import new_figure, style
 
@@ -31,10 +31,15 @@ def load(*runs: str | Path | Results) -> Comparison:
     """
     if not any(isinstance(run, Results) for run in runs):
         return Comparison.load([run for run in runs if not isinstance(run, Results)])
-    loaded = [run if isinstance(run, Results) else Results.load(run) for run in runs]
-    labels = [display_name(results.method) for results in loaded]
-    named = [f"{label} {place + 1}" if labels.count(label) > 1 else label for place, label in enumerate(labels)]
-    return Comparison([Run(name, of, Path("results.json")) for name, of in zip(named, loaded, strict=True)])
+    found = []
+    for place, run in enumerate(runs, start=1):
+        at_hand = isinstance(run, Results)
+        source = Path("results.json") if isinstance(run, Results) else results_file(run)
+        results = run if isinstance(run, Results) else Results.load(source)
+        label = display_name(results.method)
+        label = f"{label} {place}" if label in [other.label for other in found] else label
+        found.append(Run(label, results, source, {} if at_hand else None))
+    return Comparison(found)
 
 
 def frames(runs: Comparison) -> "dict[str, pandas.DataFrame]":

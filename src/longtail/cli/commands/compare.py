@@ -75,5 +75,5 @@ def _scored(arguments: Namespace) -> list[Any]:
         command.add_arguments(parser)
         of = "--predictions" if Path(source).is_dir() else "--detections"
         results = command.scored(parser.parse_args([of, source, "--name", name, *shared]))
-        runs.append(Run(name, results, Path(source)))
+        runs.append(Run(name, results, Path(source), {}))
     return runs
