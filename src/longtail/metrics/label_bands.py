@@ -73,7 +73,7 @@ def count_bands(
     labelled = truth != ignore_index
     predicted = np.where(labelled, prediction.astype(np.int64), num_classes)
     true = np.where(labelled, truth.astype(np.int64), num_classes)
-    width = band_width(*truth.shape, share)
+    width = band_width(truth.shape[0], truth.shape[1], share)
     near, near_predicted = boundary_band(true, width) & labelled, boundary_band(predicted, width) & labelled
     cells = true[near] * num_classes + predicted[near]
     confusion = np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)

@@ -78,7 +78,7 @@ class OperatingPoints:
             best = last[f1.argmax()]
             values[:, label] = scores[best], right[best] / (best + 1), right[best] / matches.positives[label]
         surest = matches.at(np.flatnonzero(matches.scores >= default))
-        return cls(class_names, *values, surest.class_ap()[:, 0], default)
+        return cls(class_names, values[0], values[1], values[2], surest.class_ap()[:, 0], default)
 
     def save(self, path: str | Path) -> None:
         """Write thresholds and what they give as JSON, by class name; null where there is none.
