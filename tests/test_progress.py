@@ -10,6 +10,9 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("reading: 1 of 2, ") and second.startswith("reading: 2 of 2, ")
     assert second.endswith(" a second")
+    assert list(with_progress(["ab", "c"], 3, "reading", size=len)) == ["ab", "c"]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("reading: 2 of 3, ") and second.startswith("reading: 3 of 3, ")
     assert list(with_progress("ab", 2, "reading", shown=False)) == ["a", "b"]
     assert capsys.readouterr().err == ""
 

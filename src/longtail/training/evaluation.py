@@ -54,9 +54,10 @@ def share_of_rank(
     Raises:
         DataError: A sample cannot be read.
     """
-    batches: Iterable[list] = evaluation_loader(dataset, range(rank(), size, world_size()), batch_size, workers)
-    total = -(-len(range(0, size, world_size())) // batch_size)
-    for batch in with_progress(batches, total, f"batches of {size} images", shown=progress and is_main_process()):
+    own = range(rank(), size, world_size())
+    batches: Iterable[list] = evaluation_loader(dataset, own, batch_size, workers)
+    shown = progress and is_main_process()
+    for batch in with_progress(batches, len(own), "evaluating", shown=shown, size=len):
         yield [(index, checked(sample)) for index, sample in batch]
 
 
