@@ -23,6 +23,15 @@ def test_difficult_objects_are_crowd(tmp_path: Path) -> None:
     assert count_instances(data).instances.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("word", "crowd"), [("", False), ("0", False), ("False", False), ("1", True), (" true ", True)]
+)
+def test_difficult_as_tools_write_it(word: str, crowd: bool, tmp_path: Path) -> None:
+    box = BOX.format(1) + f"<difficult>{word}</difficult>"
+    single(tmp_path, f"<annotation>{OBJECT.format('cat', box)}</annotation>")
+    assert Voc(tmp_path, "all")[0]["crowd"].tolist() == [crowd]
+
+
 def test_pixels_or_edges_is_decided_by_all_files(tmp_path: Path) -> None:
     voc(tmp_path)  # counted from 1: the box of sea.jpg begins at 1
     assert open_dataset(tmp_path, "val")[1]["boxes"].tolist() == [[0, 0, 30, 40]]
@@ -53,6 +62,7 @@ BOX = "<bndbox><xmin>{}</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox
         (OBJECT.format("cat", BOX.format("nan")), "xmin 'nan', no number"),
         (OBJECT.format("cat", BOX.format(30)), "has the box"),
         (OBJECT.format("cat", BOX.format(1).replace("ymax", "top")), "ymax None"),
+        (OBJECT.format("cat", BOX.format(1) + "<difficult>maybe</difficult>"), "has the difficult 'maybe'"),
         ("<object>", "cannot read .*sky.xml"),
     ],
 )

@@ -37,7 +37,9 @@ def count_voc(root: Path) -> Counter[str]:
     for name in filter(None, map(str.strip, text_of(base / "ImageSets/Main/train.txt").splitlines())):
         for one in re.findall("<object>.*?</object>", text_of(base / "Annotations" / f"{name}.xml"), re.S):
             whole = re.sub("<part>.*?</part>", "", one, flags=re.S)
-            found[re.search("<name>(.*?)</name>", whole)[1].strip()] += "<difficult>0" in whole  # type: ignore[index]
+            difficult = re.search("<difficult>(.*?)</difficult>", whole)
+            plain = difficult is None or difficult[1].strip().lower() in ("", "0", "false")
+            found[re.search("<name>(.*?)</name>", whole)[1].strip()] += plain  # type: ignore[index]
     return found
 
 

@@ -15,6 +15,7 @@ from longtail.errors import ConfigError, DataError
 from longtail.json_files import read_lines
 
 _OF_CLASS = ("_train", "_val", "_trainval", "_test")  # lists of one class, such as cat_train.txt
+_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -144,7 +145,15 @@ def _object(file: Path, element: ElementTree.Element) -> tuple[str, bool, list[f
     corners = [_number(file, box.findtext(side), side) for side in _SIDES]
     if corners[2] < corners[0] or corners[3] < corners[1]:
         raise DataError(f"an object {name!r} of {file} has the box {corners}", fix="give xmin <= xmax and ymin <= ymax")
-    return name, (element.findtext("difficult") or "0").strip() not in ("0", ""), corners
+    return name, _flag(file, element, "difficult"), corners
+
+
+def _flag(file: Path, element: ElementTree.Element, what: str) -> bool:
+    """0 or 1, as numbers or words; 0 where it is missing or empty."""
+    text = (element.findtext(what) or "").strip().lower()
+    if text not in _FLAGS:
+        raise DataError(f"{file} has the {what} {text[:60]!r}", fix="give 0 or 1")
+    return _FLAGS[text]
 
 
 def _number(file: Path, text: str | None, what: str) -> float:
