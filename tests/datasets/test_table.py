@@ -72,3 +72,24 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     write_csv(tmp_path / "boxes.csv", [HEADER])
     with pytest.raises(DataError, match="has no rows"):
         open_dataset(f"table:{tmp_path}", "all")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters(delimiter: str, tmp_path: Path) -> None:
+    file = table(tmp_path, ["sky.jpg", "cat", 10, 5, 30, 25]) / "boxes.csv"
+    file.write_text(file.read_text().replace(",", delimiter))
+    assert open_dataset(tmp_path, "all")[0]["boxes"].tolist() == [[10, 5, 30, 25]]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"sky.jpg,1,2,3,4\n1,2,3,4,5\n", "train.csv has no columns of images, classes and corners, but sky.jpg, 1"),
+        ("image,class,xmin,ymin,xmax,ymax\nsky.jpg,câ,1,1,5,5\n".encode("latin-1"), "train.csv: it is not in UTF-8"),
+    ],
+)
+def test_a_damaged_table_of_the_split_is_named(content: bytes, problem: str, tmp_path: Path) -> None:
+    (table(tmp_path, ["sky.jpg", "cat", 1, 1, 5, 5]) / "boxes.csv").rename(tmp_path / "val.csv")
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(DataError, match=problem):
+        open_dataset(tmp_path, "train")

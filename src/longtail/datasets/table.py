@@ -12,6 +12,7 @@ from longtail.datasets.annotated import Annotated, choose_file, coco_table, plac
 from longtail.datasets.coco import Coco, path_for_split
 from longtail.datasets.coco_layouts import image_folders
 from longtail.datasets.photographs import image_sizes
+from longtail.datasets.splits import split_of
 from longtail.errors import DataError
 from longtail.folders import is_hidden
 from longtail.json_files import check_kind, read_json, read_lines, read_text
@@ -40,7 +41,10 @@ class BoxTable(Coco):
     """
 
     def _find(self, root: Path, split: str) -> Annotated:
-        found = choose_file(table_files(root), root, split, "tables of boxes")
+        tables, own = table_files(root), split_of(split)
+        # reading a damaged table of the split says what is wrong with it
+        damaged = [file for file in root.glob("*.csv") if own and file not in tables and split_of(file.name) == own]
+        found = choose_file([*tables, *damaged], root, split, "tables of boxes")
         if found is None:
             raise DataError(f"{root} has no table of boxes", fix=_FIX)
         return read_table(root, split, *found)
@@ -71,7 +75,8 @@ def read_table(root: Path, split: str, file: Path, has_splits: bool = True) -> A
     rows = _rows(file)
     columns = _columns(list(rows[0]))
     if columns is None:
-        raise DataError(f"{file} has no columns of images, classes and corners", fix=_FIX)
+        names = ", ".join(str(name) for name in rows[0])
+        raise DataError(f"{file} has no columns of images, classes and corners, but {names}", fix=_FIX)
     described = _descriptions(root)
     names = list(dict.fromkeys(described.values())) or _class_names([file, *table_files(root)])
     class_of = {name: c for c, name in enumerate(names)}
@@ -111,7 +116,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         if file.suffix == ".json":
             rows = check_kind(read_json(file, "boxes", _FIX), list[dict[str, Any]], file, _FIX)
         else:
-            rows = list(csv.DictReader(read_text(file, "boxes", _FIX).splitlines(keepends=True)))
+            lines = read_text(file, "boxes", _FIX).splitlines(keepends=True)
+            rows = list(csv.DictReader(lines, delimiter=_delimiter(lines[0] if lines else "")))
     except csv.Error as error:
         raise DataError(f"cannot read boxes from {file}: {error}", fix=_FIX) from error
     if not rows:
@@ -124,11 +130,17 @@ def _header(file: Path) -> list[str]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             if file.suffix != ".json":
-                return next(csv.reader(lines), [])
-            first = re.match(r"\s*\[\s*(\{[^{}]*\})", lines.read(4096))
-            return list(json.loads(first[1])) if first else []
+                first = lines.readline()
+                return next(csv.reader([first], delimiter=_delimiter(first)), [])
+            record = re.match(r"\s*\[\s*(\{[^{}]*\})", lines.read(4096))
+            return list(json.loads(record[1])) if record else []
     except (OSError, ValueError, csv.Error):
         return []
+
+
+def _delimiter(header: str) -> str:
+    """Comma, semicolon or tab, whichever a header has most."""
+    return max(",;\t", key=header.count)
 
 
 def _columns(header: Iterable[str | None]) -> dict[str, str] | None:
