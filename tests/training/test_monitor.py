@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtail.errors import ConfigError
+from longtail.frequency import CategoryGroups
 from longtail.training.checkpoints import read_state
 from longtail.training.config import LoggingConfig, MonitorConfig, OptimiserConfig
 from longtail.training.monitor import check_monitor, monitored
@@ -18,6 +19,8 @@ from longtail.training.tasks.base import Validation
 from support.fake_runs import make_results
 from support.tiny_runs import tiny_config
 from support.toy_run import ToyTask, toy_config
+
+TWO = CategoryGroups.explicit({"head": [0], "tail": [1]})
 
 
 class Plateau(ToyTask):
@@ -57,9 +60,19 @@ def test_numbers_of_results_by_path():
 @pytest.mark.parametrize("path", ["mIoU", "groups.tail", "groups.rare.mIoU", "per_class.IoU.dragon", "overall.a.b.c"])
 def test_paths_that_no_results_have_are_refused_before_training(path):
     with pytest.raises(ConfigError, match=r"monitor\.metric is"):
-        check_monitor(path, ("head", "tail"), ("road",))
+        check_monitor(path, TWO, ("road", "pole"))
     for known in ("overall.mIoU", "groups.tail.mIoU", "harmonic.mAcc", "per_class.IoU.road"):
-        check_monitor(known, ("head", "tail"), ("road",))
+        check_monitor(known, TWO, ("road", "pole"), shown=[0, 1])
+
+
+def test_groups_that_no_validation_image_shows_are_refused_before_training():
+    for path in ("groups.tail.mIoU", "per_class.IoU.pole"):
+        with pytest.raises(ConfigError, match="no validation image shows such a class"):
+            check_monitor(path, TWO, ("road", "pole"), shown=[0])
+    check_monitor("groups.head.mIoU", TWO, ("road", "pole"), shown=[0])
+    check_monitor("harmonic.mIoU", TWO, ("road", "pole"), shown=[0])  # a mean over the groups that have a value
+    with pytest.raises(ConfigError, match=r"monitor\.patience without validations"):
+        toy_config(logging=LoggingConfig(logger="none", val_interval=0), monitor=MonitorConfig(patience=1))
 
 
 def test_a_phase_ends_where_nothing_better_is_found(tmp_path):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 from longtail.datasets.open import Task, find_dataset
 from longtail.errors import ConfigError, LongtailError
 from longtail.settings import Chosen, Section, from_dict, one_of, to_dict
+from longtail.training.ranges import not_negative, positive, within
 
 #: Iterations of a phase that the configuration does not name. Source: MEDOE §A.2 (80K; 1.6K for the ensemble).
 DEFAULT_ITERATIONS = 80_000
@@ -292,6 +293,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         not_negative("seed", self.seed)
+        if self.monitor.patience and not self.logging.val_interval:
+            raise ConfigError(
+                "monitor.patience without validations", fix="set logging.val_interval above 0, or monitor.patience to 0"
+            )
         if self.train_only is not None:
             one_of("train_only", self.train_only, ("classifier",))
         elif self.reset_classifier:
@@ -367,33 +372,3 @@ class RunConfig:
             optimiser=self.optimiser.resolved(),
             iterations={phase: known.iterations_of(phase) for phase in phases},
         )
-
-
-def positive(name: str, value: float | None) -> None:
-    """Refuse numbers <= 0.
-
-    Raises:
-        ConfigError: ``value`` is given and not positive.
-    """
-    if value is not None and not value > 0:
-        raise ConfigError(f"{name} is {value}", fix="give a number > 0")
-
-
-def not_negative(name: str, value: float | None) -> None:
-    """Refuse numbers < 0.
-
-    Raises:
-        ConfigError: ``value`` is given and negative.
-    """
-    if value is not None and not value >= 0:
-        raise ConfigError(f"{name} is {value}", fix="give a number >= 0")
-
-
-def within(name: str, value: float | None, low: float, high: float) -> None:
-    """Refuse numbers outside [low, high].
-
-    Raises:
-        ConfigError: ``value`` is given and outside.
-    """
-    if value is not None and not low <= value <= high:
-        raise ConfigError(f"{name} is {value}", fix=f"give a number from {low} to {high}")

@@ -1,36 +1,49 @@
 """What the best weights are chosen by: any number of ``results.json``. Does not import torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import harmonic_mean
 
 from longtail.errors import ConfigError
+from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.results import Results
 
 _FORMS = "overall.METRIC, groups.GROUP.METRIC, harmonic.METRIC or per_class.METRIC.CLASS"
 
 
-def check_monitor(path: str, groups: Sequence[str], classes: Sequence[str]) -> None:
+def check_monitor(
+    path: str, groups: CategoryGroups, classes: Sequence[str], shown: Collection[int] | None = None
+) -> None:
     """Refuse a path that no results of these groups and classes have, before anything is trained.
 
     Args:
         path: See ``monitored``.
-        groups: Names of the groups.
+        groups: Groups of the classes.
         classes: Names of the classes.
+        shown: Ids of the classes that the validation images show; None where that is not known.
 
     Raises:
-        ConfigError: It has none of the forms, or names an unknown group or class.
+        ConfigError: It has none of the forms, or names a group or class that is unknown, or that no image shows.
     """
     part, *rest = path.split(".", 2)
     known = {"overall": 1, "harmonic": 1, "groups": 2, "per_class": 2}
     if known.get(part) != len(rest):
         raise ConfigError(f"monitor.metric is {path!r}", fix=f"give {_FORMS}, of the method's own scores")
-    if part == "groups" and rest[0] not in groups:
+    if part == "groups" and rest[0] not in groups.names:
         raise ConfigError(
-            f"monitor.metric is {path!r}, and there is no such group", fix=f"name one of {', '.join(groups)}"
+            f"monitor.metric is {path!r}, and there is no such group", fix=f"name one of {', '.join(groups.names)}"
         )
     if part == "per_class" and rest[1] not in classes:
         raise ConfigError(f"monitor.metric is {path!r}, and there is no such class", fix="name a class of the data set")
+    members: Collection[int] = ()
+    if part in ("groups", "per_class"):
+        named = part == "groups"
+        members = groups.members[groups.names.index(rest[0])] if named else (list(classes).index(rest[1]),)
+    if shown is not None and members and not set(members) & set(shown):
+        raise ConfigError(
+            f"monitor.metric is {path!r}, and no validation image shows such a class",
+            fix="choose another number, or validate on more images",
+        )
 
 
 def monitored(results: Results, path: str) -> float:

@@ -63,8 +63,6 @@ class DataTask(ABC):
             counts = ClassFrequency.from_json(data.frequency)
             self.frequency = counts.in_order_of(labelled.classes.names, "the data set")
         self.groups: CategoryGroups = self.build_groups(data.groups, self.frequency)
-        if config.monitor.metric is not None:
-            check_monitor(config.monitor.metric, self.groups.names, self.frequency.class_names)
         self.order: IndexOrder = build_sampler(data.sampling.to_dict(), self.sampling_facts(labelled, size))
         self.train_data: Any = TrainingSamples(labelled, size, self.preparation(labelled))
         self.data_fingerprint = content_of(labelled, self.frequency)
@@ -74,6 +72,9 @@ class DataTask(ABC):
             with optional_validation():
                 self.val_data = self.open_validation(config, data.val_split)
             self.check_validation(labelled, self.val_data)
+        if config.monitor.metric is not None:
+            shown = self.shown_in_validation() if data.val_split else None
+            check_monitor(config.monitor.metric, self.groups, self.frequency.class_names, shown)
         self.model: Any = self.build_model(labelled)
         self.method: Any = self.model.method
         if config.train_only == "classifier":
@@ -123,6 +124,10 @@ class DataTask(ABC):
     @abstractmethod
     def check_validation(self, train: Any, val: Any) -> None:
         """Refuse before training what would spoil the first validation, hours later."""
+
+    @abstractmethod
+    def shown_in_validation(self) -> list[int] | None:
+        """Ids of the classes that the validation images show; None where that is not known without reading them."""
 
     @abstractmethod
     def build_model(self, dataset: Any) -> PretrainedModel:

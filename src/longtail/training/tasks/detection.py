@@ -156,6 +156,11 @@ class DetectionTask(DataTask):
         if hasattr(val, "file"):  # what the evaluator cannot read is refused before training
             self.truth = DetectionTruth.from_dataset(val, limited(val, data.limit))
 
+    def shown_in_validation(self) -> list[int] | None:
+        """Classes with an object."""
+        labels = self.val_data.image_labels[: limited(self.val_data, self.config.data.limit)]
+        return sorted({int(label) for own in labels for label in own})
+
     def build_model(self, dataset: DetectionDataset) -> Detector:
         """The detector, untrained."""
         config = self.config

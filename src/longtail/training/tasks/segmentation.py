@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.fabric import Fabric
 from torch import Tensor
 
@@ -130,6 +131,12 @@ class SegmentationTask(DataTask):
                 absent_classes(frequency, val.ignore_index, f"split {data.val_split!r}")
         if isinstance(val, ImageLabelPairs) and environment_rank() == 0:
             val.check_images()
+
+    def shown_in_validation(self) -> list[int] | None:
+        """Classes with a labelled pixel, where there are label files."""
+        if not self.val_data.label_files:
+            return None
+        return np.flatnonzero(self.count(self.val_data).counts("pixels")).tolist()
 
     def build_model(self, dataset: SegmentationDataset) -> Segmenter:
         """The segmenter, untrained."""
