@@ -30,7 +30,7 @@ def theirs() -> MaskRCNN:
 
 
 def cascade(**options) -> CascadeDetector:
-    settings = {"backbone": "torchvision/resnet18", "backbone_options": {"norm": "frozen"}, **options}
+    settings = {"backbone": {"name": "torchvision/resnet18", "norm": "frozen"}, **options}
     return build_detector(num_classes=CLASSES, **settings).eval()
 
 
@@ -82,7 +82,7 @@ def test_masks_are_torchvisions(theirs, ours):
 
 
 def test_other_classes_are_told_and_the_rest_is_loaded(theirs):
-    model = build_detector(num_classes=7, backbone="torchvision/resnet18", backbone_options={"norm": "frozen"})
+    model = build_detector(num_classes=7, backbone={"name": "torchvision/resnet18", "norm": "frozen"})
     found = translate(theirs.state_dict(), model, "file")
     assert [word.split()[0].rpartition(".")[0] for word in found.misfits[::2]] == [
         "roi_heads.box_predictor.cls_score",
