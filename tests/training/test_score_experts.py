@@ -20,7 +20,7 @@ SCENES = {"size": [33, 46], "num_images": 10}
 
 def segmenter(name="medoe", **input):
     torch.manual_seed(2)
-    config = tiny_config(data={"dataset": "longtail-scenes", "options": SCENES}, method={"name": name})
+    config = tiny_config(data={"dataset": "longtail-scenes", **SCENES}, method={"name": name})
     model = build_task(config).model.eval()
     with torch.no_grad():  # experts that differ, and an ensemble that is not the average
         for parameter in model.method.parameters():
