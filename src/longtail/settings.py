@@ -100,7 +100,7 @@ class Section:
             raise ConfigError(f"{where} is {values!r}", fix="give a name, or a mapping of settings")
         own = {name: value for name, value in values.items() if name in cls.own_settings()}
         options = {name: _plain(value) for name, value in values.items() if name not in own}
-        made = cls(**read(cls, own, where=where, source=source, given=["options"]), options=options)
+        made = cls(**read(cls, own, where=where, source=source, given=["options"]), options=options)  # type: ignore[call-arg]  # a dataclass
         full = {name: getattr(made, name) for name in cls.own_settings()}  # defaults included
         if options and (chosen := cls.component(full)):
             read(chosen.target, options, where=where, source=source, **chosen.reading(cls.own_settings()))
@@ -159,7 +159,7 @@ class SettingsParser(ArgumentParser):
         """
         known = inspect.signature(target).parameters
         add = self.add_class_arguments if inspect.isclass(target) else self.add_function_arguments
-        skipped = {name for name in given if name in known} | set(sections_of(target))
+        skipped: set[str | int] = {*(name for name in given if name in known), *sections_of(target)}
         add(target, nested, skip=skipped, fail_untyped=False, as_group=True)
 
     def options(self) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def read(
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where or subject or 'the configuration'} is {values!r}", fix="give a mapping of settings")
-    known = {"subject": subject, "source": source, "where": where, "owners": owners, "others": others}
+    known: dict[str, Any] = {"subject": subject, "source": source, "where": where, "owners": owners, "others": others}
     parser = SettingsParser(add_help=False, values=values, **known)
     parser.add_target(target, given)
     kinds = {name: kind for name, kind in sections_of(target).items() if name not in given}

@@ -120,7 +120,8 @@ def _counted(state: Mapping[str, Tensor], family: str) -> list[str]:
 
 def _translated(state: dict[str, Tensor], family: Family, known: Mapping[str, Tensor], method: Any) -> Translation:
     weights: dict[str, Tensor] = {}
-    unused, misfits = [], []
+    unused: list[str] = []
+    misfits: list[str] = []
     for name, value in family.join(state).items():
         if fullmatch(family.ignored, name):
             continue

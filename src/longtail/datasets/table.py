@@ -75,8 +75,8 @@ def read_table(root: Path, split: str, file: Path, has_splits: bool = True) -> A
     rows = _rows(file)
     columns = _columns(list(rows[0]))
     if columns is None:
-        names = ", ".join(str(name) for name in rows[0])
-        raise DataError(f"{file} has no columns of images, classes and corners, but {names}", fix=_FIX)
+        there = ", ".join(str(name) for name in rows[0])
+        raise DataError(f"{file} has no columns of images, classes and corners, but {there}", fix=_FIX)
     described = _descriptions(root)
     names = list(dict.fromkeys(described.values())) or _class_names([file, *table_files(root)])
     class_of = {name: c for c, name in enumerate(names)}

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -106,7 +107,7 @@ class _PyramidAnchors(AnchorGenerator):
 
     def of_level(self, level: int, feature_map: Float[Tensor, "n c h w"]) -> Float[Tensor, "anchors 4"]:
         """Anchors of one level: row by row, at each position those of every ratio."""
-        kind = {"dtype": torch.float32, "device": feature_map.device}
+        kind: dict[str, Any] = {"dtype": torch.float32, "device": feature_map.device}
         y, x = (torch.arange(side, **kind) * self.strides[level] for side in feature_map.shape[-2:])
         down, across = torch.meshgrid(y, x, indexing="ij")
         corners = torch.stack([across, down, across, down], dim=2)

@@ -69,6 +69,10 @@ class StagedDetector(DetectionMethod):
         """The plain average of the stages."""
         return self.plain_ensemble()
 
+    @abstractmethod
+    def set_class_losses(self, losses: Sequence[Any]) -> None:
+        """Train the classifier of stage k with ``losses[k]``."""
+
     def set_ensembles(self, ensembles: Mapping[str, Ensemble]) -> None:
         """Read the stages through these ensembles from now on; the first is the detector's own prediction.
 

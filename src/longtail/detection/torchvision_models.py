@@ -168,7 +168,7 @@ def _config(model: Any, num_classes: int, ious: Sequence[float], options: dict[s
     found: dict[str, Any] = {
         "num_classes": num_classes,
         "stages": [
-            to_dict(StageConfig(iou, tuple(d / k for d in deviations), 0.5 ** (k - 1)))  # type: ignore[arg-type]
+            to_dict(StageConfig(iou, tuple(d / k for d in deviations), 0.5 ** (k - 1)))
             for k, iou in enumerate(ious, start=1)
         ],
         "samples": roi.fg_bg_sampler.batch_size_per_image,

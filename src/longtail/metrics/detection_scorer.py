@@ -192,8 +192,8 @@ class DetectionScorer:
             piece = ids[start : start + _PIECE]
             here = _of_images(found, piece)
             for kind, side in self._sides.items():
-                separate = every is not None and (kind == "bbox" or every.masks is not None)
-                side.add(self.truth.places(piece), here, _of_images(every, piece) if separate else here)
+                separate = every if every is not None and (kind == "bbox" or every.masks is not None) else None
+                side.add(self.truth.places(piece), here, here if separate is None else _of_images(separate, piece))
 
 
 def _by_image(parts: Sequence[DetectionArrays]) -> DetectionArrays:

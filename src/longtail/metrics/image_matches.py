@@ -176,8 +176,8 @@ def _sparse(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tu
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")  # a beta, whose products the tests compare
-        parts = (torch.from_numpy(part.astype(np.int64)) for part in (rows, columns))
-        return torch.sparse_csr_tensor(*parts, torch.from_numpy(values.astype(np.float32)), shape)
+        starts, places = (torch.from_numpy(part.astype(np.int64)) for part in (rows, columns))
+        return torch.sparse_csr_tensor(starts, places, torch.from_numpy(values.astype(np.float32)), shape)
 
 
 def _equal_columns(values: Bool[np.ndarray, "rows columns"]) -> list[list[int]]:

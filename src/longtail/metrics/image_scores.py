@@ -110,7 +110,7 @@ def _part(arrays: dict[str, np.ndarray]) -> ImagePart:
         return ImageCounts(tuple(arrays["names"].tolist()), arrays["counts"])
     positives = np.zeros(arrays["size"], dtype=np.int16)
     positives[arrays["asked"][:, 0], arrays["asked"][:, 1]] = arrays["asked"][:, 2]
-    matches = Matches(*(arrays[name] for name in _COLUMNS), positives=positives.sum(axis=0))
+    matches = Matches(**{name: arrays[name] for name in _COLUMNS}, positives=positives.sum(axis=0))
     return ImageMatches(matches, arrays["images"], positives, arrays["image_ids"])
 
 

@@ -86,7 +86,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
             images: Pictures as ``predict`` takes them.
             options: Of ``predict``.
         """
-        return (self.predict(image, **options) for image in images)  # type: ignore[attr-defined]  # of the subclass
+        return (self.predict(image, **options) for image in images)  # type: ignore[operator]  # of the subclass
 
     @classmethod
     def from_description(cls: type[Model], folder: str | Path, *, trust_code: bool = False) -> Model:

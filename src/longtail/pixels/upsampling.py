@@ -185,7 +185,7 @@ def interpolation(
         kept: Length of the beginning that is kept; None for all.
         align_corners: As in ``torch.nn.functional.interpolate``.
     """
-    kind = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
+    kind: dict[str, Any] = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
     cells, places = torch.arange(inputs, **kind), torch.arange(outputs if kept is None else kept, **kind)
     if align_corners:
         source = places * ((inputs - 1) / (outputs - 1))

@@ -37,8 +37,9 @@ def dial_curves(comparison: Comparison) -> str | None:
         handles += panel.plot(x, y, "o-", color=colour, lw=1.6, ms=4, label=plain(run.label))
         for tau, miou, macc in points:
             panel.annotate(f"{tau:g}", (macc, miou), xytext=(3, 3), textcoords="offset points", size=6.5, color=colour)
-        own = run.results.own.overall
-        panel.plot([100 * own["mAcc"]], [100 * own["mIoU"]], "D", color=colour, ms=6, alpha=0.6)
+        own = [run.results.own.overall[metric] for metric in ("mAcc", "mIoU")]
+        if None not in own:
+            panel.plot(*([100 * value] for value in own if value is not None), "D", color=colour, ms=6, alpha=0.6)
     panel.set_xlabel("mAcc, %")
     panel.set_ylabel("mIoU, %")
     legend_below(figure, handles)

@@ -31,7 +31,7 @@ def load(*runs: str | Path | Results) -> Comparison:
     """
     if not any(isinstance(run, Results) for run in runs):
         return Comparison.load([run for run in runs if not isinstance(run, Results)])
-    found = []
+    found: list[Run] = []
     for place, run in enumerate(runs, start=1):
         at_hand = isinstance(run, Results)
         source = Path("results.json") if isinstance(run, Results) else results_file(run)

@@ -84,7 +84,7 @@ def _logger(name: str, settings: LoggingConfig, run: RunFolder) -> Logger | None
             where = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{(run.path / 'mlruns').resolve()}"
             found = MLFlowLogger(settings.project, run_name=run.path.name, tracking_uri=where, run_id=earlier)
         if environment_rank() == 0:
-            _ = found.experiment  # begins the run
+            _ = found.experiment  # type: ignore[attr-defined]  # begins the run
             saved.write_text(f"{found.version}\n")
     except Exception as error:  # of a package that is not there, or of its service
         raise ConfigError(

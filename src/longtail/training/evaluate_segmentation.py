@@ -139,9 +139,10 @@ def evaluate_segmentation(
                 else:
                     maps = _recorded_maps(method, images.to(device), target, recorder)
                 labels = scores.add(maps, target)
-                for place, name in enumerate(names if diagnosis is not None else ()):
-                    regions = [] if book is None else _regions(method, name, labels[own][place], target[place])
-                    diagnosis.add(name, *diagnosis.look(labels[own][place], target[place]), regions)  # type: ignore[union-attr]
+                if diagnosis is not None:
+                    for name, found, truth in zip(names, labels[own], target, strict=True):
+                        matrix, bands = diagnosis.look(found, truth)
+                        diagnosis.add(name, matrix, bands, [] if book is None else _regions(method, name, found, truth))
                 if book is not None:
                     book.consider(indices, names, target, labels)
     if book is not None:

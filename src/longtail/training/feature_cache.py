@@ -186,7 +186,7 @@ def fill_cache(
     batches = [range(i * batch_size, min(len(views), (i + 1) * batch_size)) for i in mine]
     loader = DataLoader(
         views,
-        batch_sampler=batches,
+        batch_sampler=batches,  # type: ignore[arg-type]  # ranges are sequences of ints
         num_workers=workers,
         collate_fn=Collate(),
         multiprocessing_context=worker_context(workers),

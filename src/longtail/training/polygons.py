@@ -40,7 +40,7 @@ def _regions(mask: np.ndarray) -> Iterator[list[list[list[float]]]]:
     framed = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.float64)
     points, offsets = contour_generator(z=framed, fill_type="OuterOffset").filled(0.5, np.inf)
     shift = np.array([left, top]) - 0.5  # the frame is one pixel wide, and a pixel's centre is at one half
-    for region, ends in zip(points, offsets, strict=True):
+    for region, ends in zip(points, offsets, strict=True):  # type: ignore[misc]  # typed for every fill at once
         rings = np.split(np.asarray(region) + shift, np.asarray(ends)[1:-1].astype(int))
         yield [ring.round(2).tolist() for ring in rings]
 
@@ -53,7 +53,8 @@ def as_coco(files: Mapping[str, Path], images: Mapping[str, Path], class_names: 
         images: Name -> file of the image.
         class_names: Name of every class; its id is its number.
     """
-    records, annotations = [], []
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for identity, (name, path) in enumerate(files.items(), start=1):
         content = json.loads(path.read_text())
         size = {"height": content["height"], "width": content["width"]}

@@ -45,10 +45,12 @@ def build_detection_method(
     """
     if isinstance(method, DetectionMethodConfig) and options:
         raise ConfigError(f"options {sorted(options)} with a {type(method).__name__}", fix="set them in it")
-    if not isinstance(method, DetectionMethodConfig):
+    if isinstance(method, DetectionMethodConfig):
+        config = method
+    else:
         name, given = split(method)
-        method = DetectionMethodConfig.of({"name": name, **given, **options})
-    built = method.build(detector_settings(detector or {}, groups), groups, frequency)
+        config = DetectionMethodConfig.of({"name": name, **given, **options})
+    built = config.build(detector_settings(detector or {}, groups), groups, frequency)
     built.count_positives(groups)
     return built
 

@@ -46,16 +46,18 @@ def build_method(
     """
     if isinstance(method, SegmentationMethodConfig) and options:
         raise ConfigError(f"options {sorted(options)} with a {type(method).__name__}", fix="set them in it")
-    if not isinstance(method, SegmentationMethodConfig):
+    if isinstance(method, SegmentationMethodConfig):
+        config = method
+    else:
         name, given = split(method)
-        method = SegmentationMethodConfig.of({"name": name, **given, **options})
+        config = SegmentationMethodConfig.of({"name": name, **given, **options})
     for what, count in (("frequency", frequency.num_classes), ("groups", groups.num_classes)):
         if count != model.num_classes:
             raise ConfigError(
                 f"the {what} know {count} classes, the model {model.num_classes}",
                 fix="count, group and predict the same classes",
             )
-    return method.build(model, frequency, groups, ignore_index)
+    return config.build(model, frequency, groups, ignore_index)
 
 
 __all__ = ["SEGMENTATION_METHODS", "SegmentationMethodConfig", "build_method"]
