@@ -38,9 +38,10 @@ def _regions(mask: np.ndarray) -> Iterator[list[list[list[float]]]]:
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     top, left = int(rows[0]), int(columns[0])
     framed = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.float64)
-    points, offsets = contour_generator(z=framed, fill_type="OuterOffset").filled(0.5, np.inf)
+    parts: Any = contour_generator(z=framed, fill_type="OuterOffset").filled(0.5, np.inf)
+    points, offsets = parts
     shift = np.array([left, top]) - 0.5  # the frame is one pixel wide, and a pixel's centre is at one half
-    for region, ends in zip(points, offsets, strict=True):  # type: ignore[misc]  # typed for every fill at once
+    for region, ends in zip(points, offsets, strict=True):
         rings = np.split(np.asarray(region) + shift, np.asarray(ends)[1:-1].astype(int))
         yield [ring.round(2).tolist() for ring in rings]
 
