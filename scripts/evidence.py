@@ -111,6 +111,14 @@ def _against_learned(dataset: str) -> str:
     return table(kept, PIXELS, rows["medoe"])
 
 
+def _added(dataset: str) -> str:
+    """Experts added to the finished baseline, next to MEDOE trained as a whole."""
+    rows = _pixel_rows(dataset)
+    names = ("medoe", "chain 0.0", "chain 0.2", "oracle")
+    added = [Row(f"added: {rows[n].label.strip('*')}", f"{dataset}/medoe_added", rows[n].readout) for n in names]
+    return table([rows["baseline"], *added, *(rows[n] for n in names)], PIXELS, rows["baseline"])
+
+
 def _gap(dataset: str) -> str:
     rows = _pixel_rows(dataset)
     names = ("expert 1", "group average", "medoe", *(f"chain {tau}" for tau in _TAUS))
@@ -140,6 +148,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "c": lambda: _pixels("camvid11"),
     "c against learned": lambda: _against_learned("camvid11"),
     "c gap": lambda: _gap("camvid11"),
+    "d ccp51": lambda: _added("ccp51"),
+    "d camvid11": lambda: _added("camvid11"),
     "e": lambda: signs(_E),
     "f": lambda: _table_2a("tinyin200_lt"),
     "g": lambda: _methods("g", "ccp51", Row("baseline", "ccp51/baseline", "baseline")),

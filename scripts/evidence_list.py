@@ -62,6 +62,12 @@ def _second(name: str, method: dict[str, Any], sampling: str = "shuffled", **opt
     return Run("tinyin200_lt", name, "baseline", changes, start_from="baseline")
 
 
+def _added(dataset: str, iterations: int) -> Run:
+    """Experts added to the finished baseline, whose encoder and decoder stand still."""
+    changes = {"freeze": "encoder+expert_1", "iterations": {"experts": iterations}}
+    return Run(dataset, "medoe_added", "medoe", changes, start_from="baseline")
+
+
 def _pixels(dataset: str, name: str, config: str = "baseline", **options: Any) -> Run:
     """A method on pixels with other options."""
     return Run(dataset, name, config, {"method": options})
@@ -78,6 +84,7 @@ EVIDENCE: dict[str, tuple[str, list[Run]]] = {
     ),
     "b": ("MEDOE on 51 classes", [Run("ccp51", "baseline"), Run("ccp51", "medoe")]),
     "c": ("MEDOE on 11 classes", [Run("camvid11", "baseline"), Run("camvid11", "medoe")]),
+    "d": ("experts added to the finished baselines of b and c", [_added("ccp51", 750), _added("camvid11", 450)]),
     "e": (
         "optimiser and number of classes",
         [
@@ -122,7 +129,7 @@ EVIDENCE: dict[str, tuple[str, list[Run]]] = {
             for run in (
                 Run(dataset, "baseline"),
                 _pixels(dataset, "class_balanced", loss="class_balanced"),
-                _pixels(dataset, "focal", loss="focal"),
+                *(_pixels(dataset, loss, loss=loss) for loss in ("focal", "dice", "tversky")),
                 Run(dataset, "rare_class", "baseline", {"data": {"sampling": {"name": "rare_class"}}}),
                 Run(dataset, "medoe"),
             )
