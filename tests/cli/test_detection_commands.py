@@ -96,7 +96,7 @@ def test_score_detection(data, tmp_path, capsys):
     assert results.own.overall["AP"] == pytest.approx(1) and results.predictions["none"].overall["AP"] == 0
     assert main([*words, files[0], "--federated", "--out", str(tmp_path / "f.json")]) == 0
     assert Results.load(tmp_path / "f.json").settings["federated"]
-    assert main([*words, files[0], "--iou-type", "segm"]) == 2
+    assert main([*words, files[0], "--iou_type", "segm"]) == 2
     capsys.readouterr()
     assert main([*words, files[0], files[0]]) == 2
     assert f"names {files[0]} 2 times" in capsys.readouterr().err

@@ -20,7 +20,7 @@ def test_experiments_and_budgets_are_listed(capsys):
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(words, tmp_path, capsys):
-    assert main([*words, "--dry-run"]) == 0
+    assert main([*words, "--dry_run"]) == 0
     said = capsys.readouterr().out
     assert said.count("missing") == 7 and "7 of 7 runs to make, 44 images" in said
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 import difflib
 import os
 import pkgutil
+import re
 from importlib import import_module
 from types import ModuleType
 
@@ -11,6 +12,7 @@ from longtail.cli.parser import Parser, say_error
 from longtail.errors import LongtailError
 from longtail.training.allocator import keep_freed_memory
 
+_OPTION = re.compile(r"(?<=^--)[a-z][\w-]*")
 _DESCRIPTION = "Multi-expert models for long-tailed segmentation and detection."
 
 
@@ -62,6 +64,7 @@ def _run(words: list[str]) -> int:
 
 
 def _run_command(module: ModuleType, words: list[str]) -> int:
+    words = [_OPTION.sub(lambda name: name[0].replace("-", "_"), word) for word in words]  # --dry-run as --dry_run
     if hasattr(module, "prepare"):
         words = module.prepare(words)
     parser = Parser(words, prog=f"longtail {module.NAME}", description=module.__doc__)

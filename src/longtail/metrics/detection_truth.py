@@ -163,7 +163,7 @@ class DetectionTruth:
             raise DataError(
                 f"annotation {self.file.ids[~self.file.has_masks][0]} of {self.file.path} has no mask "
                 f"({self.without_masks} of {len(self.file.ids)} are without)",
-                fix="score boxes alone (--iou-type bbox), or give annotations with masks",
+                fix="score boxes alone (--iou_type bbox), or give annotations with masks",
             )
         for start in range(0, len(self.file.ids), 4096):
             self.file.checked_masks(np.arange(start, min(start + 4096, len(self.file.ids))))

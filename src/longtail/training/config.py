@@ -126,6 +126,8 @@ class DataSection(Section):
     @classmethod
     def component(cls, values: Mapping[str, Any]) -> Chosen | None:
         """See ``Section``; None where there is no such data set here: settings are also read of data that are elsewhere."""
+        if not values["dataset"]:
+            return Chosen(object, "data without a data set")
         try:
             return find_dataset(str(values["dataset"]), cls.task).chosen
         except LongtailError:

@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--devices", type=list[str], default=[], help="CUDA devices to share out, such as [0,1]")
     parser.add_argument("--reference", type=str | None, default=None, help="LVIS's annotations, for figure-5 of mec")
-    parser.add_argument("--dry-run", action="store_true", help="print the runs and their cost")
+    parser.add_argument("--dry_run", action="store_true", help="print the runs and their cost")
     parser.add_argument(
         "--commands", action="store_true", help="write the settings and print one command a missing run"
     )

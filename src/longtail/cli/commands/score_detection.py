@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
     add_truth_arguments(parser)
     parser.add_argument("--detections", type=str, nargs="+", required=True, help="files in COCO's results format")
     parser.add_argument(
-        "--iou-type",
+        "--iou_type",
         type=Literal["bbox", "segm", "both"] | None,
         default=None,
         help="boxes or masks; masks too where all detections have them when not given",
