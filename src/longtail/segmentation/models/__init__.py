@@ -95,4 +95,5 @@ def resolved_options(name: str, num_classes: int, options: dict[str, Any]) -> di
         return options
     from longtail.segmentation.models.transformers import resolve_config
 
-    return resolve_config(options, num_classes)
+    kept = {name: value for name, value in options.items() if name == "classifier"}  # ours, not transformers'
+    return {**resolve_config({k: v for k, v in options.items() if k not in kept}, num_classes), **kept}
