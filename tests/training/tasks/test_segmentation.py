@@ -181,7 +181,7 @@ def test_masks_of_0_and_255_are_refused_before_training(tmp_path, part):
     Image.new("L", (32, 32), 255).save(tmp_path / "labels" / part / "1.png")
     with pytest.raises(DataError, match=rf"no pixel of .*{part}.* is 'b', while 1024 .*\n.*label_map \{{255: 1\}}"):
         build_task(folder_config(tmp_path))
-    task = build_task(folder_config(tmp_path, options={"label_map": {255: 1}}))
+    task = build_task(folder_config(tmp_path, label_map={255: 1}))
     assert task.frequency.pixels.tolist() == [1024, 1024]
 
 
