@@ -193,6 +193,8 @@ class SettingsParser(ArgumentParser):
             return f"there is no argument {word[1]!r}", f"`{self.prog} --help` lists them; quote values with spaces"
         if wrong:
             key, shown = wrong[1], wrong[2]
+            if below := re.match(r"\"?NestedArg\(key='([\w.]+)'", shown):  # --model.encoder.name: encoder is a word
+                return self._unknown(f"{key}.{below[1]}", known, "--")
             given = _at(self.values, key)
             value = repr(given) if given is not None else repr(shown) if shown != "None" else shown
             subject = f"{self.subject}: " if self.subject else ""
@@ -202,9 +204,13 @@ class SettingsParser(ArgumentParser):
 
     def _unknown(self, key: str, known: Mapping[str, Any], dashes: str) -> tuple[str, str]:
         group, _, name = key.rpartition(".")
-        here = [k for k in known if k.rpartition(".")[0] == group] or list(known)
-        names = {k.rpartition(".")[2]: k for k in here}
-        close = [names[found] for found in difflib.get_close_matches(name, names, n=1)]
+        close: list[str] = []
+        while group and not any(k.startswith(f"{group}.") for k in known):  # --model.encoder.name: is it model.encoder?
+            close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+            group, _, name = group.rpartition(".")
+        here = [k for k in known if k.rpartition(".")[0] == group] if group else list(known)
+        names = {k.rpartition(".")[2]: k for k in reversed(here)}
+        close = close or [names[found] for found in difflib.get_close_matches(name, names, n=1)]
         close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         # an option that is known by another name says so in its help: learning_rate is lr
         close = close or [k for k in here if "_" in name and name.replace("_", " ") in str(known[k].help)][:1]
@@ -215,7 +221,7 @@ class SettingsParser(ArgumentParser):
             if self.owners and (owners := self.owners(name)):
                 hint = f"{name} is an option of {', '.join(owners)}; "
             return f"{self.subject} has no option {key!r}", f"{hint}it takes {', '.join(here) or 'none'}"
-        if group in self.chosen and (owners := self.chosen[group].owners(name)):
+        if name not in names and group in self.chosen and (owners := self.chosen[group].owners(name)):
             return f"{self.chosen[group].subject} has no option {name!r}", f"{name} is an option of {', '.join(owners)}"
         lists = f"`{self.prog} --help` lists the options" if dashes else f"choose from {', '.join(here)}"
         return f"unknown setting {dashes}{dotted(self.where, key)}", hint.strip() or lists
