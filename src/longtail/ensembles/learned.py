@@ -88,18 +88,21 @@ class LearnedEnsemble(TrainableEnsemble):
             return self(logits)
         if self.inputs != "log_probabilities":
             return self.unnormalised(logits)
-        # one expert after the other, and powers by themselves: runtimes are slow at a softmax over the second axis
+        # one expert after the other, powers by themselves and sums as products of matrices: runtimes are slow at a
+        # softmax and at sums over the second axis
         total: Tensor | None = None
-        shape = (1, -1, *[1] * (logits.ndim - 3))
+        maps = logits.reshape(*logits.shape[:3], -1)
+        ones = maps.new_ones(1, maps.shape[2])
         bias = self.bias.expand_as(self.raw_weight)
-        for own, w, outer, b in zip(logits.unbind(), self.weight, self.outer_weight, bias, strict=True):
+        columns = (part.unsqueeze(2) for part in (self.weight, self.outer_weight, bias))
+        for own, w, outer, b in zip(maps, *columns, strict=True):
             u = own - own.amax(dim=1, keepdim=True)
-            u = w.view(shape) * (u - u.exp().sum(dim=1, keepdim=True).log()) + b.view(shape)
+            u = w * (u - (ones @ u.exp()).log()) + b
             powers = (u - u.amax(dim=1, keepdim=True)).exp()
-            part = outer.view(shape) * powers * powers.sum(dim=1, keepdim=True).reciprocal()
+            part = outer * powers * (ones @ powers).reciprocal()
             total = part if total is None else total + part
         assert total is not None
-        return total
+        return total.view(logits.shape[1:])
 
     def unnormalised(self, logits: ExpertScores) -> Probabilities:
         """p_final before normalisation: mean over the experts of outer weight times p̂_i (Eq. 8)."""
