@@ -59,6 +59,11 @@ def test_an_expert_that_nothing_has_trained_is_not_frozen(tmp_path, capsys):
     assert "an expert is frozen, without a finished model" in capsys.readouterr().err
 
 
+def test_a_source_without_data_is_named(tmp_path, capsys):
+    assert main(["train", "segmentation", "--from", str(tmp_path / "nothere")]) == 2
+    assert "nothere is no run folder" in capsys.readouterr().err
+
+
 def test_recorded_experts_are_scored_in_other_ways(medoe, tmp_path, capsys):
     val, train, out = tmp_path / "val", tmp_path / "train", tmp_path / "scores"
     evaluate = ["evaluate", str(medoe), "--workers", "0", "--pictures", "0"]

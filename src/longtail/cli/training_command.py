@@ -87,6 +87,11 @@ def train(arguments: Namespace, kind: type) -> int:
             f"there is nothing to resume in {folder}",
             fix="name the folder of a run with --run, or begin one with --data.dataset",
         )
+    if arguments.start_from and not config.data.dataset:
+        raise ConfigError(
+            f"{arguments.start_from} is no run folder whose data could be used, and data.dataset is not given",
+            fix="name the folder of a run with --from, or the data with --data.dataset",
+        )
     if arguments.dry_run:
         return _dry_run(config, folder, arguments)
     from longtail.training.run import build_task, fit, score_run
