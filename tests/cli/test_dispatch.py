@@ -26,6 +26,20 @@ def test_every_command_explains_itself_without_torch():
     assert done.returncode == 0, done.stderr
 
 
+def test_info_imports_no_compiler():
+    """torch's compiler takes half the time of the whole command."""
+    script = (
+        "import sys\n"
+        "from longtail.cli import main\n"
+        "main(['info', 'focal'])\n"
+        "main(['info'])\n"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'torchvision', 'lightning', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_options_of_components_are_in_the_help(capsys):
     for task, options in (("segmentation", ("alpha", "overlap", "initialise")), ("detection", ("overall_weight",))):
         with pytest.raises(SystemExit):

@@ -1,8 +1,8 @@
 """Maps at the image's size, one band of rows at a time, so that the whole map is never made."""
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, wraps
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,21 @@ BAND_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 _TILE = 64
 #: Bands whose rows of the low map are interpolated along the columns together.
 _AHEAD = 4
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def not_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """``torch.compiler.disable``, applied at the first call: applied here it would import the compiler, for seconds."""
+    disabled: list[Callable[P, R]] = []
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not disabled:
+            disabled.append(torch.compiler.disable(function))
+        return disabled[0](*args, **kwargs)
+
+    return call
 
 
 class Tile(NamedTuple):
@@ -122,7 +137,7 @@ def upsampled_bands(
         yield band, band.between(wide[..., first - start : last - start, :])
 
 
-@torch.compiler.disable
+@not_compiled
 def sum_over_bands(
     evaluate: Callable[..., tuple[Tensor, ...]],
     low: Float[Tensor, "*channels h w"],

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from longtail.pixels.bands import sum_over_bands, upsampled_bands
+from longtail.pixels.bands import not_compiled, sum_over_bands, upsampled_bands
 from longtail.pixels.upsampling import Upsampling
 from longtail.precision import at_least_float32, full_precision
 from longtail.shapes import ClassMaps, Scalar
@@ -32,7 +32,7 @@ class SoftmaxSums(NamedTuple):
     predictions: Float[Tensor, " set"]
 
 
-@torch.compiler.disable
+@not_compiled
 def softmax_sums(
     logits: ClassMaps,
     target: Integer[Tensor, "n H W"],
