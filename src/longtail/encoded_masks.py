@@ -7,7 +7,7 @@ import numpy as np
 
 #: Fewest numbers of a polygon: x and y of three points. Anything less encloses nothing.
 POLYGON = 6
-_FAR = 1e9  # pixels; no point of an image is further away, and NaN is not nearer
+_FAR = 1e9  # pixels; larger than any distance within an image; NaN does not compare as smaller
 _PIECE = 256  # texts taken apart at once
 
 

@@ -77,6 +77,6 @@ def _hits(truth: DetectionTruth, found: DetectionArrays, boxes: np.ndarray) -> t
         on = overlap >= _OVERLAP
         hits += int(on.any(axis=1).sum())
         for shift in shifted:
-            beside = objects.labels[None] == found.labels[here, None] + shift
-            shifted[shift] += int((on & beside).any(axis=1).sum())
+            of_label = objects.labels[None] == found.labels[here, None] + shift
+            shifted[shift] += int((on & of_label).any(axis=1).sum())
     return hits, shifted

@@ -171,12 +171,12 @@ class Results:
         Raises:
             ConfigError: It cannot be written.
         """
-        beside = images_file(path)
-        with saving(beside):
-            beside.unlink(missing_ok=True)  # what is there is of other scores
+        per_image = images_file(path)
+        with saving(per_image):
+            per_image.unlink(missing_ok=True)  # what is there is of other scores
         write_text(Path(path), self.to_json())
         if self.images:
-            save_image_scores(self.images, beside)
+            save_image_scores(self.images, per_image)
 
     def to_json(self) -> str:
         """The record as JSON text, one line for each list of numbers, NaN as null."""

@@ -31,7 +31,7 @@ _FITTED = 512
 
 
 def describe_recording(folder: str | Path, segmenter: Segmenter, data: Mapping[str, Any]) -> None:
-    """Write beside recorded maps what scores them: the method's settings, its fitted ensembles and the data.
+    """Write what scores recorded maps into their folder: the method's settings, its fitted ensembles and the data.
 
     Args:
         folder: Folder of the recording.
