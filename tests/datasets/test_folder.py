@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from longtail.datasets import SegmentationFolder
+from longtail.datasets.base import ClassInfo, label_type
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.photographs import RGB
 from longtail.errors import ConfigError, DataError
@@ -327,3 +328,12 @@ def test_frames_of_a_video_stay_together(tmp_path):
 def test_split_by_of_folders_with_splits(root):
     with pytest.raises(ConfigError, match="already has splits"):
         SegmentationFolder(root, "train", split_by=r"video_(\d+)")
+
+
+def test_255_classes_still_fit_bytes_and_the_first_free_id_may_be_ignored():
+    def classes(number):
+        return ClassInfo(tuple(map(str, range(number))), ((0, 0, 0),) * number)
+
+    assert label_type(classes(255), 255) is np.uint8
+    assert label_type(classes(256), 256) is np.int32
+    assert label_type(classes(3), 3) is np.uint8

@@ -119,3 +119,9 @@ def test_settings_out_of_range():
         *focal._of_classes(logits.movedim(1, -1)[target != 255].softmax(1), target[target != 255]), 0.3, 0.7
     )
     torch.testing.assert_close(focal(logits, target), (plain**0.75).mean())
+
+
+def test_false_positives_may_weigh_nothing():
+    assert TverskyLoss(C, alpha=0.0).alpha == 0
+    with pytest.raises(ConfigError, match=r"alpha=-0\.1"):
+        TverskyLoss(C, alpha=-0.1)
