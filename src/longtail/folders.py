@@ -6,12 +6,22 @@ from pathlib import Path
 
 from longtail.errors import DataError
 
-_NO_DATA = frozenset({"__MACOSX"})
+#: Of the archives of macOS, and of the thumbnails of a NAS.
+_NO_DATA = frozenset({"__MACOSX", "@eaDir"})
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is no data: ``.ipynb_checkpoints``, ``._photo.jpg``, ``__MACOSX`` …"""
     return name.startswith(".") or name in _NO_DATA
+
+
+def matching(folder: Path, *patterns: str) -> list[Path]:
+    """Files and folders under a folder that fit patterns of ``Path.glob``, in the order of the patterns and their paths.
+
+    Hidden ones, and what is in a hidden folder, are left out.
+    """
+    found = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
+    return [path for path in found if not any(map(is_hidden, path.relative_to(folder).parts))]
 
 
 def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:

@@ -40,6 +40,15 @@ def test_a_folder_is_recognised_and_read(layout: str, tmp_path: Path) -> None:
         open_dataset(tmp_path, "evaluation")
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_archives_of_macos_leave_is_no_data(layout: str, tmp_path: Path) -> None:
+    LAYOUTS[layout][0](tmp_path / "data")
+    shutil.copytree(tmp_path / "data", tmp_path / "data" / "__MACOSX")
+    for file in [path for path in (tmp_path / "data").rglob("*") if path.is_file()]:
+        (file.parent / f"._{file.name}").write_bytes(b"\0\x05\x16\x07")
+    assert [len(open_dataset(tmp_path / "data", split)) for split in ("train", "val")] == [LAYOUTS[layout][2]] * 2
+
+
 def test_one_file_without_splits_is_parted(tmp_path: Path) -> None:
     label_studio(tmp_path)
     everyone = open_dataset(tmp_path, "all")

@@ -40,6 +40,8 @@ def test_equal_ends_are_not_enough(files, tmp_path):
     other = tmp_path / "near.png"
     other.write_bytes(near)
     refuse_shared_images(files, [other])
+    with pytest.raises(DataError, match=r"0\.png"):  # whichever of those with equal ends is listed last
+        refuse_shared_images([files[0], other], [files[0]])
 
 
 def test_a_missing_file_is_named(files, tmp_path):

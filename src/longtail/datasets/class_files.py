@@ -147,23 +147,32 @@ def _from_labelmap(path: Path) -> ClassFile:
 
 def _from_table(path: Path) -> ClassFile:
     """``class_dict.csv`` with columns name, r, g, b; Roboflow's ``_classes.csv`` with columns Pixel Value, Class."""
-    rows = list(csv.reader(read_text(path, "classes", _TABLE).splitlines(), skipinitialspace=True))
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    cells = [[cell.strip() for cell in row] for row in rows[1:] if any(cell.strip() for cell in row)]
+    lines = read_text(path, "classes", _TABLE).splitlines()
     try:
-        if header[:2] == ["pixel value", "class"]:
-            values = tuple(int(row[0]) for row in cells)
-            if len({value for value in values if 0 <= value <= 65535}) != len(values):
-                raise DataError(f"pixel values of {path} are not distinct, or not in 0 … 65535", fix="correct them")
-            return ClassFile(path, distinct_names((row[1] for row in cells), path), values=values)
-        columns = [next(i for i, title in enumerate(header) if title in known) for known in _COLUMNS]
-        names, colours = [row[columns[0]] for row in cells], [[int(row[i]) for i in columns[1:]] for row in cells]
-    except DataError:
-        raise
-    except (ValueError, IndexError, StopIteration) as error:
-        raise DataError(f"{path} has the columns {', '.join(header) or 'none'}", fix=_TABLE) from error
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, skipinitialspace=True)]
+    except csv.Error as error:
+        raise DataError(f"cannot read classes from {path}: {error}", fix=_TABLE) from error
+    header = [title.lower() for title in rows[0]] if rows else []
+    stored = header[:2] == ["pixel value", "class"]
+    columns = [next((i for i, title in enumerate(header) if title in known), -1) for known in _COLUMNS]
+    columns = [1, 0] if stored else columns
+    if min(columns) < 0:
+        raise DataError(f"{path} has the columns {', '.join(header) or 'none'}", fix=_TABLE)
+    names, numbers = [], []
+    for number, row in enumerate(rows[1:], 2):
+        if any(row):
+            try:
+                names.append(row[columns[0]])
+                numbers.append([int(row[i]) for i in columns[1:]])
+            except (ValueError, IndexError) as error:
+                raise DataError(f"line {number} of {path} is {','.join(row)!r}", fix=_TABLE) from error
     distinct = distinct_names(names, path)
-    return ClassFile(path, distinct, checked_palette(colours, len(distinct), path), coloured=True)
+    if not stored:
+        return ClassFile(path, distinct, checked_palette(numbers, len(distinct), path), coloured=True)
+    values = tuple(value for (value,) in numbers)
+    if len({value for value in values if 0 <= value <= 65535}) != len(distinct):
+        raise DataError(f"pixel values of {path} are not distinct, or not in 0 … 65535", fix="give each class its own")
+    return ClassFile(path, distinct, values=values)
 
 
 _COLUMNS = (("name", "class", "label", "class_name"), ("r", "red"), ("g", "green"), ("b", "blue"))

@@ -7,7 +7,7 @@ from longtail.annotations.read import read_coco_file
 from longtail.datasets.annotated import Annotated, choose_file
 from longtail.datasets.splits import spellings
 from longtail.errors import DataError
-from longtail.folders import is_hidden
+from longtail.folders import matching
 
 _ROBOFLOW = "_annotations.coco.json"
 _ENDS = 1 << 16  # bytes at either end of a file in which its keys are looked for
@@ -33,8 +33,8 @@ def find_coco(root: Path, split: str | None) -> Annotated:
 
 def coco_files(root: Path) -> list[Path]:
     """Files of a folder, its ``annotations`` and the folders of its splits that look like COCO-style annotations."""
-    found = [*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob(f"*/{_ROBOFLOW}")]
-    likely = sorted(path for path in found if not is_hidden(path.name) and _looks_like_coco(path))
+    found = matching(root, "*.json", "annotations/*.json", f"*/{_ROBOFLOW}")
+    likely = sorted(path for path in found if _looks_like_coco(path))
     of_boxes = [path for path in likely if not any(word in path.name for word in _OTHER_TASKS)]
     return of_boxes or likely
 

@@ -9,7 +9,7 @@ from longtail.datasets.class_files import CLASS_FILES
 from longtail.datasets.pairing import Pair, has_both, pair_folders, strip_suffix
 from longtail.datasets.splits import ALL, is_split, no_split, spellings
 from longtail.errors import DataError
-from longtail.folders import folders_in
+from longtail.folders import folders_in, matching
 
 _IMAGE_FOLDERS = ("images", "JPEGImages")
 _LABEL_FOLDERS = ("labels", "masks", "annotations", "SegmentationClass")
@@ -119,7 +119,7 @@ def find_split_list(root: Path, split: str) -> Path | None:
         for name in spellings(split):
             if (path := folder / f"{name}.txt").is_file():
                 return path
-        others = sorted(path.stem for path in folder.glob("*.txt") if is_split(path.stem))
+        others = [path.stem for path in matching(folder, "*.txt") if is_split(path.stem)]
         if others:
             raise DataError(f"{folder} has no list {split}.txt", fix=f"choose one of {', '.join(others)}, or {ALL}")
     return None

@@ -9,6 +9,7 @@ from longtail.components import Components
 from longtail.datasets.layouts import is_labelled_folder
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import ConfigError, DataError
+from longtail.folders import matching
 from longtail.settings import Chosen, nearest, one_of, read
 
 Task = Literal["segmentation", "detection"]
@@ -151,7 +152,7 @@ def _layout(root: Path, task: Task | None = None) -> str:
         return found
     if is_labelled_folder(root):
         return "folder"
-    holds = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
+    holds = ", ".join([path.name for path in matching(root, "*")][:6]) or "nothing"
     raise DataError(
         f"the layout of {root} is of no known data set; it holds {holds}",
         fix="docs/guide/data.md lists the layouts; or call it folder:ROOT and name image_dir and label_dir",

@@ -1,8 +1,7 @@
 """Images that are in two splits, under one path or as copies."""
 
-import filecmp
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from longtail.errors import DataError
@@ -44,26 +43,35 @@ def refuse_shared_images(
 
 def _shared(train: Sequence[Path], val: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Pairs of a training image and one of the other split that are the same file, or copies."""
-    by_size: dict[int, list[Path]] = {}
-    for path in train:
-        by_size.setdefault(path.stat().st_size, []).append(path)
-    ends: dict[int, dict[bytes, Path]] = {}
-    shared = []
-    for path in val:
-        size = path.stat().st_size
-        if size not in by_size:
-            continue
-        if size not in ends:
-            ends[size] = {_ends(other, size): other for other in by_size[size]}
-        other = ends[size].get(_ends(path, size))
-        if other is not None and (other == path or filecmp.cmp(other, path, shallow=False)):
-            shared.append((other, path))
-    return shared
+    groups = [(list(train), list(val))]
+    for key in (_size, _ends, _whole):  # the later reads more, of fewer files
+        groups = [parted for group in groups for parted in _parted(*group, key)]
+    return [(train[0], path) for train, val in groups for path in val]
 
 
-def _ends(path: Path, size: int) -> bytes:
+def _parted(
+    train: list[Path], val: list[Path], key: Callable[[Path], object]
+) -> Iterator[tuple[list[Path], list[Path]]]:
+    """Images of equal key, where both splits have one."""
+    by_key: dict[object, tuple[list[Path], list[Path]]] = {}
+    for place, paths in enumerate((train, val)):
+        for path in paths:
+            by_key.setdefault(key(path), ([], []))[place].append(path)
+    return (group for group in by_key.values() if all(group))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _ends(path: Path) -> bytes:
     with path.open("rb") as file:
         digest = hashlib.blake2b(file.read(_READ))
-        file.seek(max(0, size - _READ))
+        file.seek(max(0, _size(path) - _READ))
         digest.update(file.read(_READ))
     return digest.digest()
+
+
+def _whole(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()

@@ -14,7 +14,7 @@ from longtail.datasets.coco_layouts import image_folders
 from longtail.datasets.photographs import image_sizes
 from longtail.datasets.splits import split_of
 from longtail.errors import DataError
-from longtail.folders import is_hidden
+from longtail.folders import matching
 from longtail.json_files import check_kind, read_json, read_lines, read_text
 
 #: What columns are called, in lower-case letters and digits alone.
@@ -43,7 +43,8 @@ class BoxTable(Coco):
     def _find(self, root: Path, split: str) -> Annotated:
         tables, own = table_files(root), split_of(split)
         # reading a damaged table of the split says what is wrong with it
-        damaged = [file for file in root.glob("*.csv") if own and file not in tables and split_of(file.name) == own]
+        others = (file for file in matching(root, "*.csv") if file not in tables)
+        damaged = [file for file in others if own and split_of(file.name) == own]
         found = choose_file([*tables, *damaged], root, split, "tables of boxes")
         if found is None:
             raise DataError(f"{root} has no table of boxes", fix=_FIX)
@@ -55,9 +56,8 @@ class BoxTable(Coco):
 
 def table_files(root: Path) -> list[Path]:
     """CSV and JSON files of a folder, its ``annotations`` and the folders of its splits that are tables of boxes."""
-    patterns = ("*.csv", "annotations/*.csv", "*/_annotations.csv", "*.json", "annotations/*.json")
-    found = [path for pattern in patterns for path in sorted(root.glob(pattern))]
-    return [path for path in found if not is_hidden(path.name) and _columns(_header(path)) is not None]
+    found = matching(root, "*.csv", "annotations/*.csv", "*/_annotations.csv", "*.json", "annotations/*.json")
+    return [path for path in found if _columns(_header(path)) is not None]
 
 
 def read_table(root: Path, split: str, file: Path, has_splits: bool = True) -> Annotated:
@@ -184,7 +184,7 @@ def _class_names(files: Iterable[Path]) -> list[str]:
 
 def _descriptions(root: Path) -> dict[str, str]:
     """Label -> name of every class of OpenImages's ``class-descriptions*.csv``; empty where there is none."""
-    file = next(iter(sorted([*root.glob("*class-descriptions*.csv"), *root.glob("*/*class-descriptions*.csv")])), None)
+    file = next(iter(matching(root, "*class-descriptions*.csv", "*/*class-descriptions*.csv")), None)
     if file is None:
         return {}
     rows = [line.split(",", 1) for line in read_lines(file)]

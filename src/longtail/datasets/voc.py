@@ -12,6 +12,7 @@ from longtail.datasets.coco import Coco
 from longtail.datasets.photographs import image_sizes
 from longtail.datasets.splits import no_split, spellings
 from longtail.errors import ConfigError, DataError
+from longtail.folders import matching
 from longtail.json_files import read_lines
 
 _OF_CLASS = ("_train", "_val", "_trainval", "_test")  # lists of one class, such as cat_train.txt
@@ -46,8 +47,7 @@ class _Record:
 
 def is_voc(root: Path) -> bool:
     """Whether a folder has the layout of Pascal VOC."""
-    folders = _annotation_folders(root)
-    return any(next(folder.glob("*.xml"), None) is not None for folder in folders)
+    return any(matching(folder, "*.xml") for folder in _annotation_folders(root))
 
 
 def read_voc(root: Path, split: str | None) -> Annotated:
@@ -56,10 +56,10 @@ def read_voc(root: Path, split: str | None) -> Annotated:
     Raises:
         DataError: A file is missing or no VOC annotation, an object has no box, or there is no such split.
     """
-    folders = [folder for folder in _annotation_folders(root) if next(folder.glob("*.xml"), None)]
-    if not folders:
+    folders = _annotation_folders(root)
+    records = [_read(file) for folder in folders for file in matching(folder, "*.xml")]
+    if not records:
         raise DataError(f"no XML files in {root / 'Annotations'}", fix="check the path; see Voc for the layouts")
-    records = [_read(file) for folder in folders for file in sorted(folder.glob("*.xml"))]
     mine, has_splits = _of_split(root, folders, records, split)
     names = sorted({name for record in records for name, _, _ in record.objects})
     # VOC counts pixels from 1 and includes the last one; CVAT and others write edges, which may be 0 or fractions
@@ -89,7 +89,7 @@ def read_voc(root: Path, split: str | None) -> Annotated:
 
 def _annotation_folders(root: Path) -> list[Path]:
     """The one ``Annotations`` folder, or the folders of the splits."""
-    found = [path for pattern in ("", "*/", "*/*/") for path in sorted(root.glob(f"{pattern}Annotations"))]
+    found = matching(root, "Annotations", "*/Annotations", "*/*/Annotations")
     if len(found) > 1:
         listed = ", ".join(str(path.parent.relative_to(root)) for path in found)
         raise DataError(f"{root} holds several data sets: {listed}", fix="name the folder of one of them")
@@ -105,7 +105,7 @@ def _of_split(
         if not mine:
             raise no_split(root, split, [folder.name for folder in folders])
         return mine, True
-    lists = {path.stem: path for path in sorted((folders[0].parent / "ImageSets" / "Main").glob("*.txt"))}
+    lists = {path.stem: path for path in matching(folders[0].parent / "ImageSets" / "Main", "*.txt")}
     lists = {name: path for name, path in lists.items() if not name.endswith(_OF_CLASS)}
     if not lists:
         return list(records), False

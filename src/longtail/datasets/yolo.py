@@ -13,7 +13,7 @@ from longtail.datasets.pairing import IMAGE_SUFFIXES
 from longtail.datasets.photographs import image_sizes
 from longtail.datasets.splits import no_split, spellings
 from longtail.errors import DataError
-from longtail.folders import files_in
+from longtail.folders import files_in, matching
 from longtail.json_files import read_lines, read_text
 
 _OUTSIDE = 0.01  # how far numbers may lie outside of 0 … 1: exports round
@@ -257,7 +257,7 @@ _YAML = (".yaml", ".yml")
 
 
 def _yaml_files(root: Path) -> list[Path]:
-    return sorted(path for suffix in _YAML for path in root.glob(f"*{suffix}"))
+    return matching(root, *(f"*{suffix}" for suffix in _YAML))
 
 
 def _yaml(file: Path) -> dict[str, Any]:
