@@ -1,6 +1,7 @@
 """Tables of a comparison as data; ``console.py`` and the page's template show them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -18,17 +19,20 @@ def group_tables(comparison: Comparison, *, uniform: bool = False) -> list[Table
         uniform: Show the evaluation on a uniform class distribution instead.
     """
     known, overall = comparison.group_metrics, comparison.overall_metrics
-    size = _FEW if len(known) <= _FEW else 2
-    starts = range(0, max(len(known), 1), size)
+    everywhere = [m for m in known if all(m in entry.prediction.overall for entry in comparison.whole)]
+    size = _FEW if len(everywhere) <= _FEW else 2
+    parts = [everywhere[start : start + size] for start in range(0, max(len(everywhere), 1), size)]
+    parts += [[metric for metric in known if metric not in everywhere]]  # of some rows
+    parts = [part for place, part in enumerate(parts) if part or not place]
     tables = []
-    for start in starts:
-        keys = [(m, group) for m in known[start : start + size] for group in ("all", *comparison.group_names)]
-        if start == 0 and len(overall) <= _FEW:
+    for place, part in enumerate(parts):
+        keys = [(m, group) for m in part for group in ("all", *comparison.group_names)]
+        if not place and len(overall) <= _FEW:
             keys += [(metric, "all") for metric in overall]
-        title = "" if start else "Uniform class distribution" if uniform else "By group"
-        caption = _caption(comparison) if start == starts[-1] else ""
+        title = "" if place else "Uniform class distribution" if uniform else "By group"
+        caption = _caption(comparison) if place == len(parts) - 1 else ""
         tables.append(_score_table(comparison, title, keys, caption, uniform))
-    return tables
+    return [table for table in tables if table.rows]
 
 
 def overall_table(comparison: Comparison, *, every: bool = False) -> Table | None:
@@ -205,13 +209,19 @@ def positives_table(comparison: Comparison) -> Table | None:
 def _score_table(
     comparison: Comparison, title: str, keys: Sequence[tuple[str, str]], caption: str = "", uniform: bool = False
 ) -> Table:
-    """A row for each way to predict, a column for each (metric, group); the best fair value of a column is strong."""
+    """A row for each way to predict, a column for each (metric, group); the best fair value of a column is strong.
+
+    Rows and columns without a value are left out.
+    """
     entries = [e for e in comparison.whole if not uniform or e.prediction.extra.get("uniform")]
     values = _values(entries, keys, uniform)
-    fair = np.array([e.role != "oracle" for e in entries])
+    rows_kept, columns_kept = (np.isfinite(values).any(axis=axis) for axis in (1, 0))
+    entries, keys = list(compress(entries, rows_kept)), list(compress(keys, columns_kept))
+    values = values[rows_kept][:, columns_kept]
+    fair = np.array([e.role != "oracle" for e in entries], dtype=bool)
     base = next((row for e, row in zip(entries, values, strict=True) if e.role == "baseline"), None)
     rivals = np.isfinite(values) & fair[:, None]
-    best = rivals & (values == np.where(rivals, values, -np.inf).max(axis=0)) & (rivals.sum(axis=0) > 1)
+    best = rivals & (values == np.where(rivals, values, -np.inf).max(axis=0, initial=-np.inf)) & (rivals.sum(axis=0) > 1)
     rows = []
     for entry, row, strong in zip(entries, values, best, strict=True):
         gains = np.full(len(row), np.nan) if base is None or entry.role == "baseline" else row - base
