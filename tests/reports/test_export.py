@@ -26,6 +26,16 @@ def test_csv_has_fractions_in_full_and_a_label_in_every_row():
     ]
 
 
+def test_csv_has_numbers_where_notes_say_numbers():
+    cell = Cell("+1.00", "0.50 … 1.50", key=0.01, numbers={"low": 0.005, "high": 0.015})
+    table = Table("", [("", "run"), ("AP", "all")], [[Cell("a"), cell], [Cell("b"), Cell("–")]])
+    assert export.to_csv(table).splitlines() == [
+        'run,AP all,"AP all, low","AP all, high"',
+        "a,0.01,0.005,0.015",
+        "b,,,",
+    ]
+
+
 def test_markdown_shows_what_the_page_shows():
     lines = export.to_markdown(TABLE).splitlines()
     assert lines[2:6] == ["|  | AP all | class |", "|---|---:|---|", "| a | 12.34 (+1.00) | x\\|y |", "|  | – | z |"]
@@ -45,5 +55,8 @@ def test_every_table_of_a_run_is_written(tmp_path, make):
     comparison = Comparison.load(runs)
     files = {path.name for path in export.export_tables(comparison, tmp_path / "tables")}
     assert {"classes.csv", "groups.csv", "groups.md", "overall.csv", "advice.csv"} <= files
+    for path in (tmp_path / "tables").glob("*.csv"):
+        cells = [cell for row in csv.reader(path.open()) for cell in row]
+        assert not [cell for cell in cells if "…" in cell or "%" in cell.replace("% of its pixels", "")], path
     frame = export.class_frame(comparison)
     assert len(frame) == len(comparison.class_names) and "group" in frame

@@ -106,7 +106,7 @@ def test_many_overall_scores_get_a_table_of_their_own(tmp_path):
     results = make_detection_results("mec")
     results.predictions["mec"].overall |= {"APm": 0.1, "APl": 0.2}
     many = Comparison.load([write_run(tmp_path / "b", results)])
-    assert texts(tables.overall_table(many)) == [["MEC", "40.00", "20.00", "–", "10.00", "20.00"]]
+    assert texts(tables.overall_table(many)) == [["MEC", "40.00", "20.00", "10.00", "20.00"]]
 
 
 def test_undefined_scores_are_dashes(tmp_path):
@@ -116,7 +116,30 @@ def test_undefined_scores_are_dashes(tmp_path):
     assert set(texts(tables.group_tables(bare)[0])[0][1:]) == {"–"}
 
 
+def test_metrics_that_other_ways_to_predict_lack_stand_apart_from_those_that_all_have(comparison):
+    own = comparison.method.prediction
+    own.groups = {name: {**of, "boundary_mIoU": 0.5} for name, of in own.groups.items()}
+    comparison = Comparison(comparison.runs)
+    *first, last = tables.group_tables(comparison)
+    assert not any("–" in row for table in (*first, last) for row in texts(table))
+    assert {band for band, _ in last.columns} == {"", "boundary_mIoU"} and len(last.rows) == 1
+    assert "boundary_mIoU" not in {band for band, _ in tables.expert_table(comparison).columns}
+
+
+def test_groups_of_which_no_class_is_scored_have_no_column(tmp_path):
+    results = make_detection_results("mec")
+    own = results.predictions["mec"]
+    own.groups["rare"] = dict.fromkeys(own.groups["rare"])
+    own.per_class["AP"] = [None if c in results.groups["rare"] else 0.1 for c in range(len(results.class_names))]
+    own.per_class["AP"][results.groups["common"][0]] = None
+    table = tables.group_tables(Comparison.load([write_run(tmp_path / "a", results)]))[0]
+    sizes = [len(results.groups[name]) for name in ("rare", "common")]
+    assert ("AP", "rare") not in table.columns and ("AP", "common") in table.columns
+    assert f"rare: {sizes[0]} classes, common: {sizes[1] - 1} of {sizes[1]} classes" in table.caption
+
+
 def test_formats():
+    assert [cells.counted(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
     assert cells.percent(0.12345) == "12.35"
     assert cells.percent(None) == cells.percent(float("nan")) == "–"
     assert cells.signed(-0.0123) == "−1.23"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from longtail.reports.cells import Cell, Table, count_cell, score_cell
+from longtail.reports.cells import Cell, Table, count_cell, counted, score_cell
 from longtail.reports.comparison import Comparison
 from longtail.reports.error_tables import numbers
 from longtail.reports.tables import class_cells
@@ -70,20 +70,22 @@ def advice_table(comparison: Comparison, limit: int | None = _SHOWN) -> Table | 
         ideas = sorted(ideas_for(comparison, index, slope), key=lambda idea: (not idea.measured, -idea.gain))
         facts = [count_cell(shown[key][index]) for key in ("images", "side", "contexts")] if shown else []
         best = _best_readout(comparison, index)
+        name, group = class_cells(comparison, index)
         rows.append(
             [
-                *class_cells(comparison, index),
+                name,
+                Cell(_sentence(ideas)),
+                group,
                 score_cell(values[index]),
                 *([] if counts is None else [count_cell(counts[index])]),
                 *facts,
                 *([_best_cell(best)] if several else []),
-                Cell(_sentence(ideas)),
             ]
         )
-    columns = [("", "class"), ("", "group"), ("", metric)]
+    columns = [("", "class"), ("", "what to try"), ("", "group"), ("", metric)]
     columns += [] if counts is None else [("", unit.split(" (")[0])]
     columns += [("evaluated", name) for name in ("images", "side, px", "contexts")] if shown else []
-    columns += [*([("", f"best {metric} recorded")] if several else []), ("", "what to try")]
+    columns += [("", f"best {metric} recorded")] if several else []
     caption = (
         f"Classes below half of the mean {metric}. Side: median over its objects, or images, of the root of the area. "
         "Contexts: other classes in its images. Measured gains are of the evaluated images themselves: of a class with few "
@@ -135,10 +137,10 @@ def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iter
 def _errors_of(comparison: Comparison, errors: Mapping[str, Any], kind: str, index: int) -> str:
     """How many errors of a kind there are; of classification those on objects of the class, and what they claim most."""
     if kind != "classification":
-        return f"{errors['counts'][kind][index]} errors"
+        return counted(errors["counts"][kind][index], "error")
     pair = next((p for p in errors["confused"] if p[1] == index), None)
     most = "" if pair is None else f", most as {comparison.class_names[pair[0]]}: {pair[2]}"
-    return f"{errors['lost'][index]} detections call its objects another class{most}"
+    return f"{counted(errors['lost'][index], 'detection')} of another class on its objects{most}"
 
 
 def _of_pixels(comparison: Comparison, index: int) -> Iterator[Idea]:
@@ -177,7 +179,11 @@ class Slope:
 
 
 def data_slope(comparison: Comparison) -> Slope | None:
-    """The line through the classes' scores; None where fewer than three have both, or all have the same count."""
+    """The line through the classes' scores.
+
+    None where fewer than three have both, all have the same count, or the correlation is less than two of its standard
+    errors: frequency then does not tell the score.
+    """
     if comparison.counts is None or not comparison.counts[1].startswith("training"):
         return None
     values = comparison.values(comparison.method, comparison.class_metrics[0])
@@ -185,7 +191,10 @@ def data_slope(comparison: Comparison) -> Slope | None:
     x, y = np.log2(comparison.counts[0][known]), values[known]
     if known.sum() < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    return Slope(float(np.polyfit(x, y, 1)[0]), float(np.corrcoef(x, y)[0, 1]), int(known.sum()))
+    classes, correlation = int(known.sum()), float(np.corrcoef(x, y)[0, 1])
+    if correlation**2 * (classes - 2) < 4 * (1 - correlation**2):
+        return None
+    return Slope(float(np.polyfit(x, y, 1)[0]), correlation, classes)
 
 
 def _best_readout(comparison: Comparison, index: int) -> tuple[str, float] | None:

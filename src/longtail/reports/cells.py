@@ -1,7 +1,7 @@
 """Tables as data: cells with their texts, notes and numbers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ class Cell:
         shade: Background strength in [0, 1], None for none.
         key: Number to sort by, and to write into files, instead of the text.
         index: Class id, where the cell names a class: the page filters by it.
+        numbers: What the note says, by name, for files: scores as fractions.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Cell:
     shade: float | None = None
     key: float | None = None
     index: int | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
     quiet: frozenset[int] = frozenset()
+
+    @property
+    def filled(self) -> "Table":
+        """The table without columns that have nothing to show; as it is where none has."""
+        kept = [i for i in range(1, len(self.columns)) if any(row[i].text not in ("", "–") for row in self.rows)]
+        kept = [0, *(kept or range(1, len(self.columns)))]
+        rows = [[row[i] for i in kept] for row in self.rows]
+        return replace(self, columns=[self.columns[i] for i in kept], rows=rows)
 
     @property
     def wide(self) -> bool:
@@ -113,3 +123,8 @@ def score_cell(value: float | None, digits: int = 1) -> Cell:
 def count_cell(value: float | int | np.integer) -> Cell:
     """A whole number."""
     return Cell(f"{int(value):,}", key=int(value))
+
+
+def counted(number: int, word: str) -> str:
+    """A number of things: ``1 error``, ``1,200 errors``, ``2 classes``."""
+    return f"{number:,} {word}{'' if number == 1 else 'es' if word.endswith('s') else 's'}"

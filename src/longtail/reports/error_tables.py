@@ -1,6 +1,7 @@
 """Tables that say why a run fails: errors by kind, operating points, flows of pixels, intervals."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,14 @@ def error_class_table(comparison: Comparison, limit: int | None = _WORST) -> Tab
     rows = []
     for index in order[:limit]:
         to = taken.get(index)
-        name = Cell("") if to is None else Cell(comparison.class_names[to[0]], f"× {to[1]}", "muted", index=to[0])
+        name = (
+            Cell("")
+            if to is None
+            else Cell(comparison.class_names[to[0]], f"× {to[1]}", "muted", index=to[0], numbers={"times": to[1]})
+        )
         rows.append([*class_cells(comparison, index), *(score_cell(v[index]) for v in cost.values()), name])
     columns = [("", "class"), ("", "group"), *(("AP50 lost to", kind) for kind in cost), ("", "most often taken for")]
-    return Table(f"Classes that lose most, {comparison.method.label}", columns, rows)
+    return Table(f"Classes that lose most, {comparison.method.label}", columns, rows).filled
 
 
 def operating_table(comparison: Comparison, limit: int | None = None) -> Table | None:
@@ -124,7 +129,7 @@ def flow_table(comparison: Comparison) -> Table | None:
                 share = pixels / all_ if all_ else None
                 cell = score_cell(share, 2)
                 note = f"{100 * near / pixels:.0f} % near" if pixels else ""
-                cells.append(Cell(cell.text, note, "muted", key=cell.key))
+                cells.append(replace(cell, note=note, tone="muted", numbers={"near": near / pixels} if pixels else {}))
             rows.append([Cell("" if place else entry.label), Cell(true), count_cell(all_), *cells])
     band = 100 * entries[0].prediction.extra["flows"]["band"]
     return Table(
@@ -169,8 +174,11 @@ def numbers(values: Any) -> np.ndarray:
 
 def _taker(comparison: Comparison, row: list[int], pixels: float) -> Cell:
     _, called, wrong, near = row
-    share = f"{100 * wrong / pixels:.0f} %, " if np.isfinite(pixels) and pixels else f"{wrong:,} px, "
-    return Cell(comparison.class_names[called], f"{share}{100 * near / wrong:.0f} % near", "muted", index=called)
+    known = np.isfinite(pixels) and pixels > 0
+    words = f"{100 * wrong / pixels:.0f} %" if known else f"{wrong:,} px"
+    said = {"share": wrong / pixels if known else np.nan, "near": near / wrong}
+    note = f"{words}, {100 * near / wrong:.0f} % near"
+    return Cell(comparison.class_names[called], note, "muted", index=called, numbers=said)
 
 
 def _most_taken(confused: list[list[int]]) -> Mapping[int, tuple[int, int]]:
@@ -196,4 +204,5 @@ def _interval(interval: Interval | None, value: float, comparison: Comparison) -
     told = compared and interval.told_from_chance and comparison.certainty.images >= FEWEST_IMAGES
     tone: Tone = "muted" if not told else "good" if interval.low > 0 else "bad"
     text = signed(value) if compared else f"{100 * value:.2f}"
-    return Cell(text, f"{low} … {high}", tone, key=float(value))
+    ends = {"low": interval.low, "high": interval.high}
+    return Cell(text, f"{low} … {high}", tone, key=float(value), numbers=ends)

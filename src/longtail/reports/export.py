@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,10 @@ from longtail.reports.comparison import Comparison
 if TYPE_CHECKING:
     import pandas
 
-_Made = Table | Sequence[Table] | None
+_NOTE = "note"
 #: File name -> the table that it holds; those that a comparison has nothing for are left out.
-TABLES: Mapping[str, Callable[[Comparison], _Made]] = {
-    "groups": tables.group_tables,
+TABLES: Mapping[str, Callable[[Comparison], Table | None]] = {
+    "groups": tables.group_table,
     "overall": lambda comparison: tables.overall_table(comparison, every=True),
     "intervals": error_tables.interval_table,
     "errors_by_group": error_tables.error_group_table,
@@ -35,13 +35,8 @@ TABLES: Mapping[str, Callable[[Comparison], _Made]] = {
 
 
 def all_tables(comparison: Comparison) -> dict[str, Table]:
-    """File name -> table; the parts of a table that was too wide for a page are numbered."""
-    found: dict[str, Table] = {}
-    for name, make in TABLES.items():
-        made = make(comparison)
-        parts = [made] if isinstance(made, Table) else list(made or ())
-        found |= {f"{name}_{place}" if place > 1 else name: part for place, part in enumerate(parts, start=1)}
-    return found
+    """File name -> table."""
+    return {name: table for name, make in TABLES.items() if (table := make(comparison)) is not None}
 
 
 def export_tables(comparison: Comparison, folder: str | Path) -> list[Path]:
@@ -139,22 +134,28 @@ def _head(column: tuple[str, str]) -> str:
 
 
 def _flat(table: Table) -> tuple[list[str], list[list[Any]]]:
-    """Columns of distinct names, one more where cells have notes; a label that stands for several rows in each."""
-    noted = [any(row[i].note for row in table.rows) for i in range(len(table.columns))]
+    """Columns of distinct names, more where cells have notes; a label that stands for several rows in each."""
+    noted = [_notes(row[i] for row in table.rows) for i in range(len(table.columns))]
     heads: list[str] = []
     for place, column in enumerate(table.columns):
         head = _head(column) or ("run" if place == 0 else "")
         head = f"{head} {heads.count(head) + 1}" if head in heads else head
-        heads += [head, f"{head}, note"] if noted[place] else [head]
+        heads += [head, *(f"{head}, {name}" for name in noted[place])]
     rows, before = [], ""
     for row in table.rows:
         before = row[0].text or before
         values: list[Any] = []
         for place, cell in enumerate(row):
             value = before if place == 0 and not cell.text else _value(cell)
-            values += [value, cell.note] if noted[place] else [value]
+            values += [value, *(cell.note if name == _NOTE else cell.numbers.get(name, "") for name in noted[place])]
         rows.append(values)
     return heads, rows
+
+
+def _notes(column: Iterable[Cell]) -> list[str]:
+    """What the notes of a column say: numbers by name, or words."""
+    names = [name for cell in column if cell.note for name in cell.numbers or (_NOTE,)]
+    return list(dict.fromkeys(names))
 
 
 def _value(cell: Cell) -> Any:

@@ -49,8 +49,9 @@ def frequency_histogram(comparison: Comparison) -> str | None:
 @style()
 def group_bars(comparison: Comparison) -> str | None:
     """Scores over all classes and by group, before and after (MEDOE Fig. 1)."""
-    known = comparison.group_metrics
-    entries, metrics = comparison.headline, known[: 3 if len(known) <= 3 else 2]
+    entries = comparison.headline
+    known = [m for m in comparison.group_metrics if all(np.isfinite(e.score(m)) for e in entries)]
+    metrics = known[: 3 if len(known) <= 3 else 2]
     if not metrics:
         return None
     columns = ["all", *comparison.group_names]

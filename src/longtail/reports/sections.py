@@ -256,7 +256,6 @@ def provenance(comparison: Comparison) -> Section:
     return Section("provenance", "How to find these numbers again", "", [Block("provenance", rows)])
 
 
-#: The sections of a report. A section for one task returns None for the other.
 def dial(comparison: Comparison) -> Section | None:
     """What a user chooses after training."""
     lead = (
@@ -266,6 +265,7 @@ def dial(comparison: Comparison) -> Section | None:
     return _section("dial", "The dial between frequent and rare classes", lead, ("plot", dial_curves(comparison)))
 
 
+#: The sections of a report. A section for one task returns None for the other.
 SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     summary,
     by_group,

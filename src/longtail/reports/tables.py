@@ -1,11 +1,10 @@
 """Tables of a comparison as data; ``console.py`` and the page's template show them."""
 
 from collections.abc import Iterator, Sequence
-from itertools import compress
 
 import numpy as np
 
-from longtail.reports.cells import Cell, Table, count_cell, percent, score_cell, signed, tone
+from longtail.reports.cells import Cell, Table, count_cell, counted, percent, score_cell, signed, tone
 from longtail.reports.comparison import Comparison, Entry
 
 _FEW = 3  # metrics with their groups that fit next to each other on a page; metrics without groups that fit after them
@@ -18,21 +17,23 @@ def group_tables(comparison: Comparison, *, uniform: bool = False) -> list[Table
         comparison: The runs.
         uniform: Show the evaluation on a uniform class distribution instead.
     """
-    known, overall = comparison.group_metrics, comparison.overall_metrics
-    everywhere = [m for m in known if all(m in entry.prediction.overall for entry in comparison.whole)]
-    size = _FEW if len(everywhere) <= _FEW else 2
-    parts = [everywhere[start : start + size] for start in range(0, max(len(everywhere), 1), size)]
-    parts += [[metric for metric in known if metric not in everywhere]]  # of some rows
-    parts = [part for place, part in enumerate(parts) if part or not place]
+    overall = comparison.overall_metrics
+    parts = _parts(comparison, uniform) or [[]]
     tables = []
-    for place, part in enumerate(parts):
-        keys = [(m, group) for m in part for group in ("all", *comparison.group_names)]
-        if not place and len(overall) <= _FEW:
+    for place, metrics in enumerate(parts):
+        keys = _by_group(comparison, metrics)
+        if place == 0 and len(overall) <= _FEW:
             keys += [(metric, "all") for metric in overall]
         title = "" if place else "Uniform class distribution" if uniform else "By group"
         caption = _caption(comparison) if place == len(parts) - 1 else ""
-        tables.append(_score_table(comparison, title, keys, caption, uniform))
-    return [table for table in tables if table.rows]
+        tables.append(_score_table(comparison, title, keys, caption, uniform).filled)
+    return tables
+
+
+def group_table(comparison: Comparison) -> Table:
+    """The parts of ``group_tables`` as one table, for files."""
+    keys = _by_group(comparison, comparison.group_metrics)
+    return _score_table(comparison, "By group", keys, _caption(comparison))
 
 
 def overall_table(comparison: Comparison, *, every: bool = False) -> Table | None:
@@ -47,7 +48,8 @@ def overall_table(comparison: Comparison, *, every: bool = False) -> Table | Non
         metrics = list(dict.fromkeys(m for entry in comparison.whole for m in entry.prediction.overall))
     elif len(metrics) <= _FEW:
         return None
-    return _score_table(comparison, "Scores over all classes", [(metric, "all") for metric in metrics])
+    table = _score_table(comparison, "Scores over all classes", [(metric, "all") for metric in metrics])
+    return table if every else table.filled
 
 
 def expert_table(comparison: Comparison) -> Table | None:
@@ -58,8 +60,8 @@ def expert_table(comparison: Comparison) -> Table | None:
     runs = {entry.run.label for entry in experts}
     entries = [e for e in comparison.of("baseline", "method", "expert") if e.run.label in runs]
     known = comparison.group_metrics if len(comparison.group_metrics) <= _FEW else comparison.group_metrics[:2]
-    metrics = [m for m in (*known, "bias") if any(m in of for e in entries for of in e.prediction.groups.values())]
-    columns = [(metric, group) for metric in metrics for group in ("all", *comparison.group_names)]
+    metrics = [m for m in (*known, "bias") if any(m in of for e in experts for of in e.prediction.groups.values())]
+    columns = _by_group(comparison, metrics)
     values = _values(entries, columns)
     cells = np.array([_shaded(values[:, i], metric) for i, (metric, _) in enumerate(columns)], dtype=object).T
     caption = "Bias: mean squared distance of the probabilities to the one-hot label." if "bias" in metrics else ""
@@ -79,7 +81,7 @@ def group_error_table(comparison: Comparison) -> Table | None:
         for place, group in enumerate(names):
             pixels = errors["groups"][group]["pixels"]
             counts = [*(errors["mass"][group][other] for other in names), errors["groups"][group]["FP"]]
-            shares = [Cell(percent(count / pixels if pixels else None)) for count in counts]
+            shares = [score_cell(count / pixels if pixels else None, 2) for count in counts]
             rows.append([Cell("" if place else entry.label), Cell(group), *shares])
     return Table(
         title="Where wrong pixels go",
@@ -118,10 +120,7 @@ def correlation_table(comparison: Comparison) -> Table | None:
     return Table(
         title="Correlation with frequency",
         columns=[("", ""), *(("Pearson ρ", metric) for metric in metrics)],
-        rows=[
-            [Cell(_label(e)), *(Cell(percent(e.prediction.extra["pearson"].get(m), 1)) for m in metrics)]
-            for e in entries
-        ],
+        rows=[[Cell(_label(e)), *(score_cell(e.prediction.extra["pearson"].get(m)) for m in metrics)] for e in entries],
         caption="Percent, between a class's share of the training pixels and its score; 0 means that frequency does "
         "not tell how well a class is segmented.",
     )
@@ -133,7 +132,7 @@ def class_table(comparison: Comparison) -> Table:
     metrics = comparison.class_metrics
     rows = []
     for index, scores in _class_rows(comparison, metrics, comparison.order):
-        count = [] if counts is None else [Cell(f"{int(counts[index]):,}", key=int(counts[index]))]
+        count = [] if counts is None else [count_cell(counts[index])]
         rows.append([Cell(str(index), key=index), *class_cells(comparison, index), *count, *scores])
     columns = [("", "id"), ("", "class"), ("", "group"), *([] if counts is None else [("", unit.split(" (")[0])])]
     columns += [(metric, entry.label) for metric in metrics for entry in comparison.headline]
@@ -173,7 +172,7 @@ def calibration_table(comparison: Comparison) -> Table | None:
             count, score, right = (np.array([v or 0.0 for v in curve[k]]) for k in ("count", "score", "precision"))
             total = float(count.sum())
             means = [float((count * v).sum() / total) if total else None for v in (score, right, abs(score - right))]
-            cells = [Cell(f"{total:,.0f}", key=total), *(Cell(percent(mean)) for mean in means)]
+            cells = [count_cell(total), *(score_cell(mean, 2) for mean in means)]
             rows.append([Cell("" if place else entry.label), Cell(group), *cells])
     return Table(
         title="Calibration of box scores",
@@ -209,19 +208,13 @@ def positives_table(comparison: Comparison) -> Table | None:
 def _score_table(
     comparison: Comparison, title: str, keys: Sequence[tuple[str, str]], caption: str = "", uniform: bool = False
 ) -> Table:
-    """A row for each way to predict, a column for each (metric, group); the best fair value of a column is strong.
-
-    Rows and columns without a value are left out.
-    """
-    entries = [e for e in comparison.whole if not uniform or e.prediction.extra.get("uniform")]
+    """A row for each way to predict, a column for each (metric, group); the best fair value of a column is strong."""
+    entries = [e for e in comparison.whole if np.isfinite(_values([e], keys, uniform)).any()] or comparison.whole
     values = _values(entries, keys, uniform)
-    rows_kept, columns_kept = (np.isfinite(values).any(axis=axis) for axis in (1, 0))
-    entries, keys = list(compress(entries, rows_kept)), list(compress(keys, columns_kept))
-    values = values[rows_kept][:, columns_kept]
-    fair = np.array([e.role != "oracle" for e in entries], dtype=bool)
+    fair = np.array([e.role != "oracle" for e in entries])
     base = next((row for e, row in zip(entries, values, strict=True) if e.role == "baseline"), None)
     rivals = np.isfinite(values) & fair[:, None]
-    best = rivals & (values == np.where(rivals, values, -np.inf).max(axis=0, initial=-np.inf)) & (rivals.sum(axis=0) > 1)
+    best = rivals & (values == np.where(rivals, values, -np.inf).max(axis=0)) & (rivals.sum(axis=0) > 1)
     rows = []
     for entry, row, strong in zip(entries, values, best, strict=True):
         gains = np.full(len(row), np.nan) if base is None or entry.role == "baseline" else row - base
@@ -239,14 +232,31 @@ def _score_table(
     return Table(title, [("", ""), *columns], rows, caption, frozenset(np.flatnonzero(~fair).tolist()))
 
 
+def _by_group(comparison: Comparison, metrics: Sequence[str]) -> list[tuple[str, str]]:
+    return [(metric, group) for metric in metrics for group in ("all", *comparison.group_names)]
+
+
+def _parts(comparison: Comparison, uniform: bool) -> list[list[str]]:
+    """Metrics that the same ways to predict have, so many that a table of them fits on a page."""
+    had_by: dict[tuple[str, ...], list[str]] = {}
+    for metric in comparison.group_metrics:
+        keys = _by_group(comparison, [metric])
+        who = (e.label for e in comparison.whole if np.isfinite(_values([e], keys, uniform)).any())
+        had_by.setdefault(tuple(who), []).append(metric)
+    parts = []
+    for metrics in had_by.values():
+        size = _FEW if len(metrics) <= _FEW else 2
+        parts += [metrics[start : start + size] for start in range(0, len(metrics), size)]
+    return parts
+
+
 def _values(entries: Sequence[Entry], keys: Sequence[tuple[str, str]], uniform: bool = False) -> np.ndarray:
     scores = [[entry.score(metric, group, uniform=uniform) for metric, group in keys] for entry in entries]
     return np.array(scores, dtype=np.float64).reshape(len(entries), len(keys))
 
 
 def _caption(comparison: Comparison) -> str:
-    sizes = zip(comparison.groups.names, comparison.groups.sizes, strict=True)
-    sentences = ["Percent", ", ".join(f"{name}: {size} classes" for name, size in sizes if size)]
+    sentences = ["Percent", ", ".join(_sizes(comparison))]
     if comparison.groups_from:
         sentences.append(f"Groups: {comparison.groups_from}")
     if comparison.baseline is not None:
@@ -256,6 +266,15 @@ def _caption(comparison: Comparison) -> str:
     if comparison.of("oracle"):
         sentences.append("† chooses the expert by the true label: a bound, not a method")
     return ". ".join(sentences) + "."
+
+
+def _sizes(comparison: Comparison) -> Iterator[str]:
+    """How many classes each group has, and how many of them have a score where these are fewer."""
+    scored = np.isfinite(comparison.values(comparison.method, next(iter(comparison.class_metrics), "")))
+    for name, members in zip(comparison.groups.names, comparison.groups.members, strict=True):
+        of, size = int(scored[list(members)].sum()), counted(len(members), "class")
+        if members:
+            yield f"{name}: {f'{of} of ' if 0 < of < len(members) else ''}{size}"
 
 
 def _shaded(values: np.ndarray, metric: str) -> list[Cell]:
@@ -269,9 +288,9 @@ def _shaded(values: np.ndarray, metric: str) -> list[Cell]:
             continue
         shade = float((value - low) / span) if span > 0 else 0.0
         if metric == "bias":
-            cells.append(Cell(f"{value:.3f}", shade=1 - shade))
+            cells.append(Cell(f"{value:.3f}", shade=1 - shade, key=value))
         else:
-            cells.append(Cell(percent(value), shade=shade))
+            cells.append(Cell(percent(value), shade=shade, key=value))
     return cells
 
 
@@ -291,7 +310,9 @@ def _class_rows(
 
 def _compared(value: float, gain: float, *, digits: int = 2, strong: bool = False, told: bool = True) -> Cell:
     key = float(value) if np.isfinite(value) else None
-    return Cell(percent(value, digits), signed(gain, digits), tone(gain, digits) if told else "muted", strong, key=key)
+    numbers = {"gain": float(gain)} if np.isfinite(gain) else {}
+    colour = tone(gain, digits) if told else "muted"
+    return Cell(percent(value, digits), signed(gain, digits), colour, strong, key=key, numbers=numbers)
 
 
 def class_cells(comparison: Comparison, index: int) -> list[Cell]:
