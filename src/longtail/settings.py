@@ -218,7 +218,8 @@ class SettingsParser(ArgumentParser):
         if self.subject:
             close = close or difflib.get_close_matches(name, self.others, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            if self.owners and (owners := self.owners(name)):
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
+            if not near and self.owners and (owners := self.owners(name)):
                 hint = f"{name} is an option of {', '.join(owners)}; "
             return f"{self.subject} has no option {key!r}", f"{hint}it takes {', '.join(here) or 'none'}"
         if name not in names and group in self.chosen and (owners := self.chosen[group].owners(name)):
@@ -449,7 +450,8 @@ def _in_words(kind: Any) -> str:
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a mapping"
     if inspect.isclass(origin) and issubclass(origin, Iterable) and origin is not str:
-        return "a list"
+        of = {str: " of words (in quotes: numbers, yes and no)", int: " of whole numbers", float: " of numbers"}
+        return f"a list{of.get(arguments[0], '') if arguments else ''}"
     return plain.get(origin, f"a {getattr(origin, '__name__', 'value')}")
 
 

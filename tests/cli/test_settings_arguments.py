@@ -85,6 +85,11 @@ def test_options_of_every_section_from_words_and_files(tmp_path):
         (["--data.sampling", "class_aware", "--data.sampling.threshold", "4"], "is an option of repeat_factor"),
         (["--data", "longtail-scenes", "--data.num_image", "4"], "did you mean --data.num_images?"),
         (["--method.alpha", "much"], "method.alpha is 'much'\n  fix: give a number"),
+        (
+            ["--data", "folder:x", "--data.names", "[1, 2]"],
+            "fix: give a list of words (in quotes: numbers, yes and no)",
+        ),
+        (["--data", "folder:x", "--data.ignored_classes", "[a]"], "did you mean --data.ignore_classes?"),
     ],
     ids=str,
 )

@@ -94,6 +94,8 @@ def test_a_data_set_on_disk(tmp_path: Path) -> None:
     datasets.DatasetDict(train=split, validation=split).save_to_disk(str(tmp_path / "saved"))
     data = open_dataset(f"hf:{tmp_path / 'saved'}", "val", task="detection")
     assert data.classes.names == NAMES and data[0]["boxes"].tolist() == [[2, 3, 12, 8]]
+    for name in (f"hf:{tmp_path / 'saved'}", tmp_path / "saved"):  # no task is said: the features tell it
+        assert isinstance(open_dataset(name, "train"), BoxSamples)
     assert count_instances(data).instances.tolist() == [0, 1]
     in_memory = BoxSamples(split, NAMES)
     assert in_memory.image_labels[0].tolist() == [1] and len(in_memory[1]["labels"]) == 0

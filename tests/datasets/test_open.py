@@ -79,6 +79,22 @@ def test_unknown_options_and_layouts_are_refused(tmp_path):
     (tmp_path / "stuff").mkdir()
     with pytest.raises(DataError, match="no known data set; it holds stuff"):
         open_dataset(tmp_path, "train")
+    for task, own, other in (("detection", "coco:ROOT", "folder:ROOT"), ("segmentation", "folder:ROOT", "coco:ROOT")):
+        for name in (tmp_path, "nowhere"):
+            with pytest.raises((ConfigError, DataError)) as refusal:
+                open_dataset(name, "train", task=task)
+            assert own in refusal.value.fix and other not in refusal.value.fix
+
+
+def test_folders_of_other_names_need_no_layout(tmp_path, monkeypatch):
+    for kind, pixels in (("rgb", np.zeros((2, 2, 3), np.uint8)), ("ids", np.zeros((2, 2), np.uint8))):
+        (tmp_path / "data" / kind / "train").mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "data" / kind / "train" / "x.png")
+    (tmp_path / "names.txt").write_text("a\n")
+    monkeypatch.chdir(tmp_path)  # paths are relative to the data set, or to the working folder
+    for before in ("", "data/"):
+        folders = {"image_dir": f"{before}rgb/{{split}}", "label_dir": f"{before}ids/{{split}}"}
+        assert len(open_dataset("data", "train", classes="names.txt", **folders)) == 1
 
 
 def test_data_of_the_other_task_are_refused(tmp_path):

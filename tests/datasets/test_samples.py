@@ -95,6 +95,7 @@ def test_hugging_face_in_memory_and_on_disk(tmp_path):
     assert data.fingerprint and data.fingerprint != SegmentationSamples(whole, ["a", "b", "d"]).fingerprint
     whole.save_to_disk(tmp_path / "whole")
     (tmp_path / "whole" / "classes.txt").write_text("a\nb\nc\n")
+    check(open_dataset(tmp_path / "whole", "all"))
     check(open_dataset(f"hf:{tmp_path / 'whole'}", "all"))
     parts = [open_dataset(f"hf:{tmp_path / 'whole'}", split) for split in ("train", "val")]
     assert sum(map(len, parts)) == 10 and all(map(len, parts)) and "no splits" in parts[0].note

@@ -18,7 +18,8 @@ def test_by_hand() -> None:
 
 def test_too_few_counts() -> None:
     assert propose_edges([5, 5, 0], 2) is None
-    assert "fewer than 2 different counts" in advice_on_edges([5, 5, 0], 2)
+    assert "one count, so group by rank" in advice_on_edges([5, 5, 0], 2)
+    assert "make 2 groups" in (advice := advice_on_edges([5, 7, 0], 3)) and "such as [7]" in advice
     assert "such as [7]" in advice_on_edges([5, 7], 2)
 
 

@@ -36,6 +36,11 @@ def test_refusals():
         LabelSets.explicit([[0, 1, 7]], 2)
     with pytest.raises(ConfigError, match=r"tail: .* of the 3 .* 3 head, 0 tail\n.*groups\.by rank .*'\[1, 2\]'"):
         LabelSets.from_groups(CategoryGroups.explicit({"head": [0, 1, 2], "tail": []}))
+    between = CategoryGroups.explicit({"head": [0], "body": [], "tail": [1, 2]})
+    with pytest.raises(ConfigError, match=r"body: .* 1 head, 0 body, 2 tail"):  # though the nested set has classes
+        LabelSets.from_groups(between)
+    with pytest.raises(ConfigError, match=r"'\[1, 1\]'"):  # no size 0, which would be refused again
+        LabelSets.from_groups(CategoryGroups.explicit({"head": [0, 1], "body": [], "tail": []}))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])

@@ -54,6 +54,12 @@ def test_bfloat16_on_a_processor(able: bool, count: int, monkeypatch: pytest.Mon
     assert not doubts(config(4)) and not doubts(config(4, precision="bf16"), device="cuda")
 
 
+def test_a_device_that_is_not_here() -> None:
+    wanted = config(4, accelerator="gpu")
+    assert ["accelerator gpu: the run would be refused" in words for words in doubts(wanted, "cpu")] == [True]
+    assert not doubts(wanted, "cuda")
+
+
 def test_a_phase_of_warm_up_alone() -> None:
     warm = RunConfig(optimiser=OptimiserConfig("adamw"), iterations={"train": 1500})
     (found,) = doubts(warm)

@@ -12,7 +12,7 @@ from longtail.datasets.class_files import (
     read_class_file,
     voc_classes,
 )
-from longtail.datasets.layouts import Layout, all_pairs, find_folders, find_split_list, listed, named_folders
+from longtail.datasets.layouts import Layout, all_pairs, find_folders, find_split_list, listed, named_folders, placed
 from longtail.datasets.pairing import Pair
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.photographs import RGB, PhotoFormat
@@ -45,7 +45,8 @@ class SegmentationFolder(ImageLabelPairs):
         root: The folder.
         split: Name of the split; "all" or None takes all.
         transform: Applied to the whole sample dict.
-        image_dir: Folder of the images, where the layout is another; ``{split}`` in it is the split.
+        image_dir: Folder of the images, where the layout is another; ``{split}`` in it is the split. As all paths of
+            these options it is relative to ``root``, or to the working folder.
         label_dir: Folder of their label images, likewise.
         image_suffix: End of image stems that is no part of the name (``IMG_1_photo.jpg``: ``_photo``).
         label_suffix: The same of label stems; None finds ``_mask``, ``_label``, ``_L`` and the like.
@@ -131,7 +132,7 @@ class SegmentationFolder(ImageLabelPairs):
         split_by: str | None,
     ) -> list[Pair]:
         """The pairs of a split, by a list or the hash of their names."""
-        listing = root / split_list.replace("{split}", split) if split_list else None
+        listing = placed(root, split_list.replace("{split}", split)) if split_list else None
         if listing is None and split_by is None:
             listing = find_split_list(root, split)
         if listing is not None:
@@ -152,7 +153,7 @@ def _class_file(
     if names is not None:
         given = distinct_names(names, "names")
         return ClassFile(root, given, None if palette is None else checked_palette(palette, len(given), "names"))
-    path = find_class_file([root, *(layout.images for layout in layouts)]) if classes is None else root / classes
+    path = find_class_file([root, *(layout.images for layout in layouts)]) if classes is None else placed(root, classes)
     if path is None:
         if layouts[0].labels.name == "SegmentationClass":
             return voc_classes(root)

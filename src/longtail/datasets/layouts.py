@@ -69,7 +69,9 @@ def named_folders(root: Path, image_dir: str | Path, label_dir: str | Path, spli
         DataError: A folder is missing, or is of another split by its name.
     """
     whole = split in (None, ALL)
-    images, labels = (root / str(f).replace("{split}", "" if whole else str(split)) for f in (image_dir, label_dir))
+    images, labels = (
+        placed(root, str(f).replace("{split}", "" if whole else str(split))) for f in (image_dir, label_dir)
+    )
     if "{split}" in str(image_dir):
         return Layout(images, labels)
     own = [part for part in Path(image_dir).parts if is_split(part)][-1:]
@@ -107,6 +109,11 @@ def split_of(images: Path, labels: Path, split: str | None, *, only_customary: b
             names = (path.name, *spellings(split))
             return Layout(path, next((labels / n for n in names if (labels / n).is_dir()), labels / path.name))
     raise no_split(images, split, [*(path.name for path in splits), ALL])
+
+
+def placed(root: Path, path: str | Path) -> Path:
+    """A path that is relative to the data set, or to the working folder where only that has it."""
+    return Path(path) if Path(path).exists() and not (root / path).exists() else root / path
 
 
 def find_split_list(root: Path, split: str) -> Path | None:

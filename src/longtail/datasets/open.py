@@ -10,6 +10,7 @@ from longtail.datasets.layouts import is_labelled_folder
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import ConfigError, DataError
 from longtail.folders import matching
+from longtail.json_files import read_json
 from longtail.settings import Chosen, nearest, one_of, read
 
 Task = Literal["segmentation", "detection"]
@@ -58,7 +59,8 @@ def open_dataset(
         DataError: Its files are not what they should be.
     """
     text = str(name_or_path)
-    chosen, root = find_dataset(text, task)
+    folders = "image_dir" in options and Path(text).expanduser().is_dir()  # of names that no layout has
+    chosen, root = find_dataset(f"folder:{text}" if folders else text, task)
     options = read(chosen.target, options, **{**chosen.reading(), "subject": text})
     known = signature(chosen.target).parameters
     if task and "task" in known:
@@ -89,12 +91,14 @@ def find_dataset(name_or_path: str, task: Task | None = None) -> FoundDataset:
     """
     kind, colon, root = name_or_path.partition(":")
     if colon and DATASETS.has(kind):
-        return FoundDataset(_named(kind, task), root)
+        return FoundDataset(_named(kind, task, root), root)
     if DATASETS.has(name_or_path) and not _reads_folder(chosen := DATASETS.choose(name_or_path)):
         return FoundDataset(chosen, None)
     if name_or_path and Path(name_or_path).expanduser().is_dir():
-        return FoundDataset(_named(_layout(Path(name_or_path).expanduser(), task), task), name_or_path)
-    known = {name: _reads_folder(DATASETS.choose(name)) for name in DATASETS.names()}
+        layout = _layout(Path(name_or_path).expanduser(), task)
+        return FoundDataset(_named(layout, task, name_or_path), name_or_path)
+    serving = {name: _named(name, task or "segmentation", "") for name in DATASETS.names() if name != "hf_boxes"}
+    known = {name: _reads_folder(chosen) for name, chosen in serving.items() if _serves(chosen, task)}
     names = [f"{name}:ROOT" if known[name] else name.replace("_", "-") for name in sorted(known, key=known.__getitem__)]
     fix = f"{nearest(name_or_path, names)}choose {', '.join(names)}, an existing folder, or my.package.MyData"
     if "." not in kind or not kind.replace(".", "").replace("_", "").isalnum():
@@ -105,18 +109,35 @@ def find_dataset(name_or_path: str, task: Task | None = None) -> FoundDataset:
         raise ConfigError(f"no data set {name_or_path!r}: {error.problem}", fix=fix) from error
 
 
-def _named(name: str, task: Task | None) -> Chosen:
-    return DATASETS.choose("hf_boxes" if name == "hf" and task == "detection" else name)
+def _named(name: str, task: Task | None, root: str) -> Chosen:
+    boxes = name == "hf" and (task == "detection" or (task is None and _saved_boxes(Path(root).expanduser())))
+    return DATASETS.choose("hf_boxes" if boxes else name)
+
+
+def _saved_boxes(root: Path) -> bool:
+    """Whether a data set of ``save_to_disk`` has boxes, by its features."""
+    infos = matching(root, "dataset_info.json", "*/dataset_info.json")
+    info = read_json(infos[0], "features", "save the data set again") if infos else {}
+    return isinstance(info, dict) and "objects" in (info.get("features") or {})
 
 
 def _reads_folder(chosen: Chosen) -> bool:
     return "root" in signature(chosen.target).parameters
 
 
-def _check_task(dataset: Any, name: str, task: Task) -> None:
+def _kinds() -> dict[Task, type]:
     from longtail.datasets.base import DetectionDataset, SegmentationDataset
 
-    kinds = {"segmentation": SegmentationDataset, "detection": DetectionDataset}
+    return {"segmentation": SegmentationDataset, "detection": DetectionDataset}
+
+
+def _serves(chosen: Chosen, task: Task | None) -> bool:
+    """Whether a data set has a task; one that is a function may have any."""
+    return task is None or not isinstance(chosen.target, type) or issubclass(chosen.target, _kinds()[task])
+
+
+def _check_task(dataset: Any, name: str, task: Task) -> None:
+    kinds = _kinds()
     if isinstance(dataset, kinds[task]) and getattr(dataset, "task", task) == task:
         return
     other = next((of for of, kind in kinds.items() if of != task and isinstance(dataset, kind)), None)
@@ -152,11 +173,22 @@ def _layout(root: Path, task: Task | None = None) -> str:
         return found
     if is_labelled_folder(root):
         return "folder"
+    if any((root / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        return "hf"
+    if found:
+        return found
     holds = ", ".join([path.name for path in matching(root, "*")][:6]) or "nothing"
+    ways = "; or ".join(way for of, way in _ELSEWHERE.items() if task in (of, None))
     raise DataError(
         f"the layout of {root} is of no known data set; it holds {holds}",
-        fix="docs/guide/data.md lists the layouts; or call it folder:ROOT and name image_dir and label_dir",
+        fix=f"docs/guide/data.md lists the layouts; or {ways}",
     )
+
+
+_ELSEWHERE: dict[Task, str] = {
+    "segmentation": "call it folder:ROOT and name image_dir and label_dir",
+    "detection": "convert the annotations to COCO's format, call it coco:ROOT and name annotations and images",
+}
 
 
 def detection_layout(root: Path) -> str | None:

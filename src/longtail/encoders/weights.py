@@ -42,7 +42,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as plain tensors: {str(error).splitlines()[0]}",
+            f"{path} cannot be read as plain tensors: {str(error).splitlines()[0].partition('. ')[0]}",
             fix="save the state dict alone: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
         ) from error
     while isinstance(content, Mapping) and (inner := [k for k in _CONTAINERS if isinstance(content.get(k), Mapping)]):

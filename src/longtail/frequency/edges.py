@@ -41,11 +41,26 @@ def without_objects(groups: CategoryGroups, counts: Sequence[int] | np.ndarray) 
 
 
 def advice_on_edges(counts: Sequence[int] | np.ndarray, num_groups: int) -> str:
-    """Edges with which every group has objects."""
-    edges = propose_edges(counts, num_groups)
-    if edges is None:
-        return f"use fewer groups: the classes have fewer than {num_groups} different counts; or list their members"
-    return f"give edges that fit these counts, such as {list(edges)}, or group by rank"
+    """Edges with which every group has objects, of as many groups as the counts allow."""
+    different = len(set(np.asarray(counts).tolist()) - {0})
+    edges = propose_edges(counts, min(different, num_groups))
+    if not edges:
+        return "the classes have one count, so group by rank, or list their members"
+    fewer = (
+        f"make {different} groups, as the classes have {different} different counts: " if different < num_groups else ""
+    )
+    return f"{fewer}give edges that fit these counts, such as {list(edges)}, or group by rank"
+
+
+def advice_on_sizes(num_classes: int, num_groups: int) -> str:
+    """Settings of groups by rank, most frequent first, that give every group a class: fewer groups for fewer classes."""
+    num_groups = min(num_groups, num_classes)
+    each, more = divmod(num_classes, num_groups)
+    sizes = [each + (place >= num_groups - more) for place in range(num_groups)]
+    return (
+        f"choose other groups, such as --data.groups.by rank --data.groups.sizes '{sizes}' (classes of each, most "
+        "frequent first) or --data.groups.by mass, or other data.groups.thresholds"
+    )
 
 
 def _roundest(low: int, high: int) -> int:

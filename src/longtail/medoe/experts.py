@@ -10,6 +10,7 @@ from torch import Tensor
 
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups
+from longtail.frequency.edges import advice_on_sizes
 from longtail.losses.positions import check_labels
 from longtail.medoe.options import Overlap
 from longtail.settings import one_of
@@ -63,6 +64,9 @@ class LabelSets:
                 group, through expert 1's L2 term, which runs over all labelled ones; ``penalty_pixels="expert"`` of
                 ``ExpertLossOptions`` leaves them out.
 
+        Raises:
+            ConfigError: A group is empty: its expert would dominate no class.
+
         Source: MEDOE Eq. 1 and Table 8.
         """
         everyone = tuple(range(groups.num_classes))
@@ -74,15 +78,11 @@ class LabelSets:
             sets = [everyone, *members[1:]]
         else:
             sets = list(members)
-        if any(not s for s in sets):
-            empty = ", ".join(groups.names[i] for i, s in enumerate(sets) if not s)
+        if empty := ", ".join(name for name, size in zip(groups.names, groups.sizes, strict=True) if not size):
             found = ", ".join(f"{size} {name}" for name, size in zip(groups.names, groups.sizes, strict=True))
-            each, more = divmod(groups.num_classes, groups.num_groups)
-            even = [each + (i >= groups.num_groups - more) for i in range(groups.num_groups)]
             raise ConfigError(
                 f"{empty}: no class for an expert, of the {groups.num_classes} that the groups part into {found}",
-                fix=f"choose other groups, such as --data.groups.by rank --data.groups.sizes '{even}' (classes of each, "
-                "most frequent first) or --data.groups.by mass, or other data.groups.thresholds",
+                fix=advice_on_sizes(groups.num_classes, groups.num_groups),
             )
         return cls(tuple(sets), groups.num_classes)
 

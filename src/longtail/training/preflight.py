@@ -123,6 +123,10 @@ def doubts(config: RunConfig, device: str = "cpu") -> list[str]:
                 f"phase {phase} has {iterations} iterations, all of them warm-up: the learning rate stays below "
                 f"{optimiser.recipe('lr'):g}; lower optimiser.warmup_iterations ({warmup})"
             )
+    if device == "cpu" and hardware.accelerator in ("gpu", "cuda", "mps"):
+        found.append(
+            f"this machine has no device for hardware.accelerator {hardware.accelerator}: the run would be refused"
+        )
     if device == "cpu" and hardware.precision.startswith("bf16") and not _computes_in_bfloat16():
         found.append(
             "this processor has no bfloat16 arithmetic, so that hardware.precision bf16-mixed may be a hundred times "
