@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from longtail.reports.cells import Cell, Table, count_cell, counted, score_cell
+from longtail.reports.cells import Cell, Table, count_cell, score_cell
 from longtail.reports.comparison import Comparison
 from longtail.reports.error_tables import numbers
 from longtail.reports.tables import class_cells
@@ -17,13 +17,20 @@ _LEAST = 0.01  # a smaller gain is no reason to try anything
 _MORE = 1.3  # times as many pixels near a boundary as usual
 _WHOLE = 0.5  # share of a class's pixels: whole objects are lost
 _SMALL = 32  # pixels: one cell of a feature map of stride 32
-_REMEDIES = {
-    "classification": "re-train the classifier alone with balanced sampling (`--train_only classifier`)",
-    "localisation": "larger images, or a stage of a higher IoU",
-    "both": "larger images and a balanced classifier",
-    "duplicate": "a lower overlap for non-maximum suppression",
-    "background": "its own threshold (`predict --thresholds`), or images without it that show what it is taken for",
-    "missed": "more examples of it (repeat-factor sampling, more labels)",
+#: Kind of error -> what costs, and what to try.
+_KINDS = {
+    "classification": (
+        "detections of another class on its objects",
+        "re-train the classifier alone with balanced sampling (`--train_only classifier`)",
+    ),
+    "localisation": ("badly placed detections", "larger images, or a stage of a higher IoU"),
+    "both": ("badly placed detections of another class", "larger images and a balanced classifier"),
+    "duplicate": ("second detections of its objects", "a lower overlap for non-maximum suppression"),
+    "background": (
+        "detections on nothing",
+        "its own threshold (`predict --thresholds`), or images without it that show what it is taken for",
+    ),
+    "missed": ("missed objects", "more examples of it (repeat-factor sampling, more labels)"),
 }
 
 
@@ -116,8 +123,8 @@ def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iter
         costs = {kind: numbers(of)[index] for kind, of in errors["cost"].items()}
         kind = max(costs, key=lambda k: np.nan_to_num(costs[k]))
         if np.nan_to_num(costs[kind]) >= _LEAST:
-            words = f"{kind} costs up to {_points(costs[kind])} AP50 ({_errors_of(comparison, errors, kind, index)})"
-            words += f": {_REMEDIES[kind]}"
+            (what, remedy), number = _KINDS[kind], _errors_of(comparison, errors, kind, index)
+            words = f"{what} cost up to {_points(costs[kind])} AP50 ({number}): {remedy}"
             yield Idea(words, float(costs[kind]), measured=False)
     yield from _of_pixels(comparison, index)
     shown = own.prediction.extra.get("shown")
@@ -137,10 +144,10 @@ def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iter
 def _errors_of(comparison: Comparison, errors: Mapping[str, Any], kind: str, index: int) -> str:
     """How many errors of a kind there are; of classification those on objects of the class, and what they claim most."""
     if kind != "classification":
-        return counted(errors["counts"][kind][index], "error")
+        return f"{errors['counts'][kind][index]:,}"
     pair = next((p for p in errors["confused"] if p[1] == index), None)
     most = "" if pair is None else f", most as {comparison.class_names[pair[0]]}: {pair[2]}"
-    return f"{counted(errors['lost'][index], 'detection')} of another class on its objects{most}"
+    return f"{errors['lost'][index]:,}{most}"
 
 
 def _of_pixels(comparison: Comparison, index: int) -> Iterator[Idea]:
