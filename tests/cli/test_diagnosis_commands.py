@@ -9,6 +9,7 @@ from PIL import Image
 
 from longtail.cli import main
 from longtail.metrics.operating_points import read_thresholds
+from longtail.metrics.results import Results
 from support.tiny_detection import write_coco
 
 
@@ -69,7 +70,11 @@ def test_score_report_tables_and_thresholds(boxes, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "tables/errors_by_class.csv").open()))
     assert {row["class"] for row in rows} == {"class 2", "class 3", "class 20"}
     assert len(read_thresholds(tmp_path / "t.json", ["class 2", "class 3", "class 20"])) == 3
-    assert main([*words[:6], "--train", "x.json"]) == 2
+    results = Results.load(tmp_path / "bad.json")
+    labels = [a["category_id"] for a in json.loads((boxes / "annotations/train.json").read_text())["annotations"]]
+    assert results.settings["groups_from"] == "training images"
+    assert sorted(results.frequency["instances"]) == sorted(np.unique(labels, return_counts=True)[1].tolist())
+    assert main([*words[:6], "--train_images", "x"]) == 2
     assert "without --images" in capsys.readouterr().err
 
 
@@ -132,7 +137,11 @@ def test_suspicious_regions_and_reports_of_label_images(tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "out/suspicious.csv").open()))
     assert [(row["label"], row["suggested"], row["confidence"]) for row in rows] == [("rare thing", "thing", "1.0")] * 2
     score = ["score", "segmentation", "--data", str(data), "--predictions", f"{tmp_path}/a", "--train_split", "train"]
-    assert main([*score, "--report", f"{tmp_path}/why.html"]) == 0
+    assert main([*score, "--report", f"{tmp_path}/why.html", "--out", f"{tmp_path}/why.json"]) == 0
+    results = Results.load(tmp_path / "why.json")
+    assert results.settings["groups_from"].startswith("frequency") and results.frequency["pixels"][1:] == [2304, 400]
+    assert main([*score[:2], "--labels", f"{data}/labels/val", *score[4:]]) == 2
+    assert "--train_split without --data" in capsys.readouterr().err
     page = (tmp_path / "why.html").read_text()
     assert "Where wrong pixels go" in page and "training" in page and page.count("data:image/jpeg") >= 3
     assert main(["compare", f"{tmp_path}/a", f"{tmp_path}/b", "--data", str(data), "--draws", "50"]) == 0

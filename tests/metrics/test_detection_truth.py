@@ -117,3 +117,16 @@ def test_truth_of_some_images(tmp_path: Path) -> None:
     }
     run = evaluate(some, arrays(some, here, tmp_path))
     np.testing.assert_allclose(per_class(run), slow_ap(part, here, False, 100), atol=1e-12)
+
+
+def test_counts_of_a_sample_are_not_taken_for_the_training_split() -> None:
+    content, _ = made_up(2)
+    for c in content["categories"]:
+        c |= {"frequency": "f", "image_count": 200, "instance_count": 300}
+    assert DetectionTruth(content).frequency.instances.tolist() == [300] * 6
+    content["categories"][0]["image_count"] = 0  # of a frequent class
+    truth = DetectionTruth(content)
+    assert truth.foreign_counts and truth.frequency is None and truth.groups.names == ("rare", "common", "frequent")
+    present = [a["category_id"] for a in content["annotations"] if not a.get("iscrowd")]
+    expected = [present.count(i) for i in sorted(c["id"] for c in content["categories"])]
+    assert truth.counted.instances.tolist() == expected

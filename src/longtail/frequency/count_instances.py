@@ -33,8 +33,12 @@ def count_instances(dataset: LabelledImages) -> ClassFrequency:
 
     Source: MEC §3.2 (δ, instances); LVIS (images).
     """
-    per_image = list(dataset.image_labels)
-    names = tuple(dataset.classes.names)
+    return counted_labels(dataset.image_labels, dataset.classes.names, dataset.fingerprint)
+
+
+def counted_labels(image_labels: Sequence[np.ndarray], class_names: Sequence[str], fingerprint: str) -> ClassFrequency:
+    """Count the class ids of the objects of every image; see ``count_instances``."""
+    per_image, names = list(image_labels), tuple(class_names)
     labels = np.concatenate([*per_image, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     image = np.repeat(np.arange(len(per_image)), [len(labels) for labels in per_image])
     shown = np.unique(image * max(len(names), 1) + labels) % max(len(names), 1)
@@ -43,5 +47,5 @@ def count_instances(dataset: LabelledImages) -> ClassFrequency:
         images=np.bincount(shown, minlength=len(names)),
         instances=np.bincount(labels, minlength=len(names)),
         num_images=len(per_image),
-        fingerprint=dataset.fingerprint,
+        fingerprint=fingerprint,
     )

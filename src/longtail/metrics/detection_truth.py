@@ -13,6 +13,7 @@ from longtail.annotations.coco_file import FEDERATED, CocoFile
 from longtail.annotations.read import annotation_table, read_coco_file
 from longtail.encoded_masks import as_run_lengths, text_mask
 from longtail.errors import DataError
+from longtail.frequency.count_instances import counted_labels
 from longtail.frequency.counts import ClassFrequency
 from longtail.frequency.groups import CategoryGroups
 
@@ -123,11 +124,26 @@ class DetectionTruth:
 
     @property
     def frequency(self) -> ClassFrequency | None:
-        """Counts of the training split, where the categories carry them (LVIS)."""
-        if not self._has("image_count"):
+        """Counts of the training split, where the categories carry them (LVIS) and nothing speaks against them."""
+        if not self._has("image_count") or self.foreign_counts:
             return None
         instances = self._counts("instance_count") if self._has("instance_count") else None
         return ClassFrequency(self.class_names, self._counts("image_count"), None, instances)
+
+    @property
+    def foreign_counts(self) -> bool:
+        """Whether the categories count other images than the training split: common ones without any (a sample)."""
+        if not self._has("image_count"):
+            return False
+        common = [c.get("frequency") in ("c", "f") for c in self.file.categories]
+        return bool((self._counts("image_count")[common] == 0).any())
+
+    @property
+    def counted(self) -> ClassFrequency:
+        """Counts of these annotations themselves, crowd regions left out."""
+        file = self.file
+        objects = (file.of_image(int(place)) for place in self._order)
+        return counted_labels([file.labels[o[~file.crowd[o]]] for o in objects], self.class_names, "")
 
     def _has(self, key: str) -> bool:
         return all(key in category for category in self.file.categories)

@@ -85,6 +85,7 @@ def score_detections(
     results.data["notes"] = [
         *truth.file.notes,
         *notes,
+        *(_foreign_counts(truth) if frequency is None else ()),
         *(doubt for key, found in arrays.items() for doubt in detection_doubts(truth, found, key)),
     ]
     results.settings |= {
@@ -144,6 +145,15 @@ def _iou_types(
             "no mask to compare the detections' with"
         ]
     return ("bbox", "segm"), []
+
+
+def _foreign_counts(truth: DetectionTruth) -> list[str]:
+    if not truth.foreign_counts:
+        return []
+    return [
+        f"image_count in {truth.file.path.name} is not of the training split, since frequent classes have none; nothing is "
+        "said on training data without the counts of the training split (`longtail count`)"
+    ]
 
 
 def _frequency(truth: DetectionTruth, given: ClassFrequency | str | Path | None) -> ClassFrequency | None:

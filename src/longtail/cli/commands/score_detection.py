@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--images", type=str | None, default=None, help="folder of the photographs, for pictures")
     parser.add_argument(
-        "--train", type=str | None, default=None, help="annotation file of the training split, for pictures"
+        "--train", type=str | None, default=None, help="annotation file of the training split, for groups and pictures"
     )
     parser.add_argument("--train_images", type=str | None, default=None, help="its photographs, where not in --images")
     add_output_arguments(parser)
@@ -52,18 +52,26 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Score and print."""
     from longtail.cli.show import save_and_show
+    from longtail.metrics.detection_truth import DetectionTruth
     from longtail.metrics.operating_points import save_thresholds
 
     drawn: dict[str, Any] = {}
-    results = scored(arguments, _drawing(arguments, drawn))
+    training = None if arguments.train is None else DetectionTruth(arguments.train)
+    results = scored(arguments, _drawing(arguments, training, drawn), training)
     save_and_show(results, arguments, drawn.get(results.method, {}))
     if arguments.thresholds:
         save_thresholds(results.own.extra["operating_points"], results.class_names, arguments.thresholds)
     return 0
 
 
-def scored(arguments: Namespace, looked_at: Any = None) -> Any:
-    """The scores of all files, as ``Results``; for ``looked_at`` see ``score_detections``."""
+def scored(arguments: Namespace, looked_at: Any = None, training: Any = None) -> Any:
+    """The scores of all files, as ``Results``.
+
+    Args:
+        arguments: Of the command.
+        looked_at: See ``score_detections``.
+        training: Annotations of the training split, for groups where no frequency is given.
+    """
     from longtail.metrics.score_detections import score_detections
 
     files = list(arguments.detections)
@@ -75,7 +83,7 @@ def scored(arguments: Namespace, looked_at: Any = None) -> Any:
         named,
         iou_types=kinds[arguments.iou_type],
         federated=arguments.federated,
-        frequency=arguments.frequency,
+        frequency=training.counted if training is not None and not arguments.frequency else arguments.frequency,
         edges=arguments.edges,
         max_detections=arguments.max_detections,
         name=arguments.name,
@@ -83,30 +91,28 @@ def scored(arguments: Namespace, looked_at: Any = None) -> Any:
     )
 
 
-def _drawing(arguments: Namespace, drawn: dict[str, Any]) -> Any:
+def _drawing(arguments: Namespace, training: Any, drawn: dict[str, Any]) -> Any:
     """What draws the failures of each file into ``drawn``; None without photographs.
 
     Raises:
-        ConfigError: Training annotations are given without photographs, or are of other classes.
+        ConfigError: Training photographs are given without the evaluated ones, or the training split has other classes.
     """
     from longtail.diagnosis.failures import object_failures
     from longtail.diagnosis.photos import photos_in
     from longtail.errors import ConfigError
-    from longtail.metrics.detection_truth import DetectionTruth
 
     if arguments.images is None:
-        if arguments.train or arguments.train_images:
-            raise ConfigError("--train or --train_images without --images", fix="name the folder of the photographs")
+        if arguments.train_images:
+            raise ConfigError("--train_images without --images", fix="name the folder of the photographs")
         return None
 
     def draw(name: str, truth: Any, errors: Any) -> None:
-        training = None
-        if arguments.train is not None:
-            examples = DetectionTruth(arguments.train)
-            if examples.class_names != truth.class_names:
+        examples = None
+        if training is not None:
+            if training.class_names != truth.class_names:
                 raise ConfigError(f"{arguments.train} has other classes", fix="give the same data set's training split")
-            training = (examples, photos_in(arguments.train_images or arguments.images, examples))
-        drawn[name] = object_failures(truth, errors, photos_in(arguments.images, truth), training)
+            examples = (training, photos_in(arguments.train_images or arguments.images, training))
+        drawn[name] = object_failures(truth, errors, photos_in(arguments.images, truth), examples)
 
     return draw
 

@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--data", type=str | None, default=None, help="data set with the labels, cityscapes:ROOT …")
     parser.add_argument("--split", type=str, default="val", help="split of the data set")
     parser.add_argument(
-        "--train_split", type=str | None, default=None, help="split of examples for the report's pictures"
+        "--train_split", type=str | None, default=None, help="training split, for groups and examples in pictures"
     )
     parser.add_argument("--options", type=dict, default={}, help="other arguments of the data set")
     parser.add_argument("--labels", type=str | None, default=None, help="folder of true label images, without --data")
@@ -77,15 +77,18 @@ def scored(arguments: Namespace, drawn: dict[str, Any] | None = None) -> Any:
             "the true labels are wanted once, as --data or as --labels",
             fix="give --data cityscapes:ROOT (or another data set), or the folder of label images as --labels",
         )
+    if arguments.train_split is not None and arguments.data is None:
+        raise ConfigError("--train_split without --data", fix="name the data set that it is a split of")
     _look_inside(arguments)
     dataset = None if arguments.data is None else _dataset(arguments, arguments.split)
+    training = None if arguments.train_split is None else _dataset(arguments, arguments.train_split)
     results = score_label_folders(
         predictions=arguments.predictions,
-        frequency=arguments.frequency,
+        frequency=_pixels(training) if training is not None and not arguments.frequency else arguments.frequency,
         groups=_groups(arguments),
         prediction_suffix=arguments.prediction_suffix,
         name=arguments.name,
-        looked_at=_drawing(arguments, dataset, drawn) if arguments.report and dataset is not None else None,
+        looked_at=_drawing(dataset, training, drawn) if arguments.report and dataset is not None else None,
         **(_of_folder(arguments) if dataset is None else _of_dataset(arguments, dataset)),
     )
     if dataset is not None:
@@ -101,7 +104,15 @@ def scored(arguments: Namespace, drawn: dict[str, Any] | None = None) -> Any:
     return results
 
 
-def _drawing(arguments: Namespace, dataset: Any, drawn: dict[str, Any] | None) -> Any:
+def _pixels(training: Any) -> Any:
+    """Counts of a training split."""
+    from longtail.frequency.count_pixels import count_pixels
+    from longtail.training.groups import frequency_cache
+
+    return count_pixels(training, cache=frequency_cache())
+
+
+def _drawing(dataset: Any, training: Any, drawn: dict[str, Any] | None) -> Any:
     """What draws the failures of a data set whose photographs are known into ``drawn``."""
     from pathlib import Path
 
@@ -110,7 +121,6 @@ def _drawing(arguments: Namespace, dataset: Any, drawn: dict[str, Any] | None) -
     def draw(diagnosis: Any, class_names: Any) -> None:
         files = {name: image for name, image, _ in dataset.pairs}
         by_photo = {Path(name).with_name(image.stem).as_posix(): image for name, image, _ in dataset.pairs}
-        training = None if arguments.train_split is None else _dataset(arguments, arguments.train_split)
         found = region_failures(diagnosis, class_names, photos_named({**by_photo, **files}), training)
         if drawn is not None:
             drawn.update(found)
