@@ -60,7 +60,8 @@ def test_a_box_is_four_numbers(box: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "box", [[0, 0, float("inf"), 1], [0, 0, -1, 1], [0, 0, 1e200, 1e200], [0, 0, 10**400, 1], [True] * 4]
+    "box",
+    [[0, 0, float("inf"), 1], [0, 0, -1, 1], [0, 0, 1e200, 1e200], [1e30, 0, 1, 1], [0, 0, 10**400, 1], [True] * 4],
 )
 def test_a_box_is_finite_and_of_no_negative_size(box: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"annotation 1 of .*truth\.json has the box"):

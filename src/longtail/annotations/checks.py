@@ -10,6 +10,7 @@ from longtail.errors import DataError
 
 #: Largest id.
 MAX_ID = 2**63 - 1
+_FARTHEST = 2**31  # pixels
 _EXACT = 2**53  # beyond it, floats skip whole numbers
 _SHOWN = 60  # characters of a value that an error repeats
 
@@ -101,17 +102,16 @@ def is_finite(value: Any) -> bool:
 def boxes_of(values: Sequence[Any]) -> tuple[np.ndarray, int | None]:
     """Boxes xyxy of boxes [x, y, width, height], float64 (n, 4), and the place of the first that is none.
 
-    A box is four finite numbers, of no negative width or height, and of a finite area.
+    A box is four finite numbers, of no negative width or height, and within 2^31 pixels: farther out, the corners are too
+    coarse to hold the size.
     """
     if not set(map(type, values)) - {list} and not set(map(len, values)) - {4}:
         numbers, wrong = finite_numbers(list(chain.from_iterable(values)))
         if wrong is not None:
             return np.zeros((0, 4)), wrong // 4
         boxes = numbers.reshape(-1, 4)
-        with np.errstate(over="ignore"):
-            valid = (boxes[:, 2:] >= 0).all(axis=1) & np.isfinite(boxes[:, 2] * boxes[:, 3])
-            boxes[:, 2:] += boxes[:, :2]
-        valid &= np.isfinite(boxes).all(axis=1)
+        valid = (boxes[:, 2:] >= 0).all(axis=1) & (np.abs(boxes) <= _FARTHEST).all(axis=1)
+        boxes[:, 2:] += boxes[:, :2]
         return boxes, None if valid.all() else int(np.argmin(valid))
     return np.zeros((0, 4)), next(i for i, value in enumerate(values) if type(value) is not list or len(value) != 4)
 

@@ -30,7 +30,7 @@ _SEGMENTATION = re.compile(rb'"segmentation"\s*:\s*(\[[^"{}]*\]|\{[^{}]*\}|-?\d[
 _SHORT = 120  # bytes; lists of too few numbers for a polygon are shorter
 _IDS = "give ids as whole numbers from 0 on, images and categories in their lists and in the annotations alike"
 _FORMAT = "give a COCO-style file: images, annotations and categories with ids, boxes as [x, y, width, height]"
-_BOXES = "give boxes as [x, y, width, height], finite and of no negative size; leave bbox out where masks tell the box"
+_BOXES = "give boxes as [x, y, width, height], of no negative size, within 2^31 pixels, or leave bbox out where masks tell it"
 
 
 def read_coco_file(path: str | Path) -> CocoFile:

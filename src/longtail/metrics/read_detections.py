@@ -53,7 +53,7 @@ def read_detections(path: str | Path, truth: DetectionTruth) -> DetectionArrays:
         if wrong is not None:
             raise DataError(
                 f"{_NAME}[{wrong}] of {path} has the box {shown(boxes[wrong])}",
-                fix="give boxes as [x, y, width, height], finite and of no negative size",
+                fix="give boxes as [x, y, width, height], of no negative size, within 2^31 pixels",
             )
         return DetectionArrays(images, xyxy, scores, labels, masks)
     runs = [_run_lengths(path, i, mask, truth.sizes[places[i]]) for i, mask in enumerate(masks or [])]
