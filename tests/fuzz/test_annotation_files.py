@@ -54,13 +54,15 @@ def reference(annotations: dict[str, Any], found: list[dict[str, Any]]) -> list[
     from pycocotools.cocoeval import COCOeval
 
     annotations = copy.deepcopy(annotations)
+    known = COCO()
+    known.imgs = {image["id"]: image for image in annotations["images"]}
     for number, annotation in enumerate(annotations.get("annotations", ()), start=1):
         annotation["id"] = number
-        if annotation.get("area") is None:
-            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+        if annotation.get("area") is None:  # that of the mask, without one that of the box
+            area = annotation["bbox"][2] * annotation["bbox"][3]
+            annotation["area"] = known.annToMask(annotation).sum() if annotation.get("segmentation") else area
         annotation.setdefault("iscrowd", 0)
     with contextlib.redirect_stdout(io.StringIO()):
-        known = COCO()
         known.dataset = annotations
         known.createIndex()
         results = known.loadRes(copy.deepcopy(found)) if found else COCO()
