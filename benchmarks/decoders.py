@@ -1,7 +1,10 @@
 """Three decoders on one set of features, against the same decoders as their papers write them."""
 
 import argparse
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from harness import measure, measure_each
@@ -11,6 +14,9 @@ from longtail.segmentation.models.deeplabv3plus import DeepLabV3PlusDecoder
 from longtail.segmentation.models.ocrnet import OCRDecoder
 from longtail.segmentation.models.pspnet import PyramidPoolingDecoder
 from longtail.segmentation.models.segformer import MLPDecoder
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.plain_decoders import as_written
 
 RESNET = ((256, 64), (2048, 16))  # channels and side of each map, of images of 256x256
 MIT = ((64, 64), (128, 32), (320, 16), (512, 8))
@@ -44,7 +50,8 @@ def run(name: str, options: argparse.Namespace) -> None:
                 part.p = 0.0
 
     def outputs(form: str) -> list[Tensor]:
-        found = [getattr(expert, form)(detached if i else maps) for i, expert in enumerate(experts)]
+        with as_written() if form == "written" else nullcontext():
+            found = [expert(detached if i else maps) for i, expert in enumerate(experts)]
         return [decoded[0] if isinstance(decoded, tuple) else decoded for decoded in found]
 
     def training(form: str) -> Callable[[], Tensor]:
@@ -60,13 +67,13 @@ def run(name: str, options: argparse.Namespace) -> None:
     def inference(form: str) -> Callable[[], list[Tensor]]:
         return torch.no_grad()(lambda: outputs(form))
 
-    torch.testing.assert_close(training("forward")(), training("plain")())
+    torch.testing.assert_close(training("folded")(), training("written")())
     for mode, side in (("training", training), ("inference", inference)):
         for expert in experts:
             expert.train(mode == "training")
         measure(
             f"decoders_{name}_{mode}",
-            {"as the paper writes it": side("plain"), "longtail, folded": side("forward")},
+            {"as the paper writes it": side("written"), "longtail, folded": side("folded")},
             options,
             note=f"{K} decoders on features of 2 images of 256x256, experts 2 and 3 detached, {mode}, equal values",
         )

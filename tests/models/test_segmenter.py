@@ -10,7 +10,8 @@ from torchvision import tv_tensors
 from longtail import CategoryGroups, EncoderDecoder, LongTailScenes, count_pixels
 from longtail.errors import CheckpointError, ConfigError
 from longtail.models.detector import Detector
-from longtail.models.segmenter import Segmenter, load_weights
+from longtail.models.segmenter import Segmenter
+from longtail.models.weights_file import load_weights
 from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps

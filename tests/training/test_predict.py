@@ -10,10 +10,11 @@ from PIL import Image
 from longtail.datasets.photographs import RGB
 from longtail.datasets.video import frames, write_video
 from longtail.errors import ConfigError, DataError
+from longtail.models.segmenter import Segmenter
 from longtail.training.predict import find_images, predict
 
 
-class Bands:
+class Bands(Segmenter):
     """A segmenter whose labels are known: the red value of each pixel over 32."""
 
     photos = RGB
@@ -22,6 +23,7 @@ class Bands:
     window: tuple[int, int] | None = None
 
     def __init__(self, weights: str = "old") -> None:
+        torch.nn.Module.__init__(self)
         self.calls = 0
         self.weights = weights
 

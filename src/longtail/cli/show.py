@@ -1,7 +1,6 @@
 """Results on the console, narrow enough for any terminal."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,16 +93,6 @@ def write_outputs(comparisons: "Sequence[Comparison]", *, report: str | None, ta
         for comparison in comparisons:
             folder = Path(tables) / (comparison.task if len(comparisons) > 1 else "")
             console.print(f"tables: {len(export_tables(comparison, folder))} files in {folder}")
-
-
-@contextmanager
-def counting(words: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; it yields a function of the number of things done."""
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task(words, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def show_demo(runs: Mapping[str, Sequence[Path]], out: Path, seed: int, began: float) -> None:

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torchvision import tv_tensors
 
 from longtail.detection.augmented import AugmentedDetector
 from longtail.detection.cascade_rcnn import CascadeDetector
@@ -18,9 +16,9 @@ from longtail.encoders import adapt_bands
 from longtail.errors import CheckpointError, ConfigError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.detection_methods import build_detection_method
-from longtail.models.pretrained import PretrainedModel, photos_of, picture_pixels
+from longtail.models.pretrained import PretrainedModel, picture_pixels
 from longtail.shapes import ImageList
-from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval, normalisation
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, detection_eval
 
 #: Preparation of pictures where ``input`` does not set it.
 DETECTION_INPUT: dict[str, Any] = {
@@ -69,14 +67,8 @@ class Detector(
         super().__init__()
         if task != "detection":
             raise CheckpointError(f"the configuration is of task {task!r}", fix="load it with the class of that task")
-        self.class_names: tuple[str, ...] = tuple(classes["names"])
-        self.palette: list[list[int]] = [list(colour) for colour in classes["palette"]]
+        self._take_facts(classes, groups, frequency, DETECTION_INPUT, input or {})
         self.category_ids = np.asarray(classes.get("ids", range(len(self.class_names))), dtype=np.int64)
-        self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
-        self.frequency = ClassFrequency.from_dict(frequency)
-        self.input: dict[str, Any] = DETECTION_INPUT | dict(input or {})
-        self.photos = photos_of(self.input)
-        self.input |= normalisation(self.photos.num_bands, (input or {}).get("mean"), (input or {}).get("std"))
         self.settings = {"model": dict(model), "method": dict(method)}
         self.method = (
             network if network is not None else build_from_settings(model, method, self.groups, self.frequency)
@@ -115,11 +107,6 @@ class Detector(
         size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         method = self.method if scales is None and not flip else augmented(self.method, scales or (1.0,), flip)
         return method.predict([self.preprocess(pixels)], [size])[0]
-
-    def preprocess(self, pixels: Tensor) -> Float[Tensor, "bands h w"]:
-        """Scale, convert and normalise pixels as ``photos`` reads them, on the model's device."""
-        values = self._resize({"image": tv_tensors.Image(pixels)})["image"]
-        return values.as_subclass(Tensor).to(next(self.parameters()).device)
 
     @classmethod
     def without_initial_weights(cls, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,19 @@ from typing import Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar
 import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from jaxtyping import Float
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
 from longtail.components import own_code_allowed
 from longtail.datasets.photographs import RGB, PhotoFormat
 from longtail.errors import CheckpointError, ConfigError, DataError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.json_files import check_kind, read_json
+from longtail.models.weights_file import load_weights, recorded_phases
+from longtail.transforms import normalisation
 
 BEST = "best.safetensors"
 _HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
@@ -47,6 +50,30 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin):
     method: Any
     #: ``model`` and ``method`` as they were given.
     settings: dict[str, dict[str, Any]]
+    #: From a sample with a stored image to one with the network's input.
+    _resize: Any
+
+    def _take_facts(
+        self,
+        classes: Mapping[str, Any],
+        groups: Mapping[str, Any],
+        frequency: dict[str, Any],
+        usual: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
+        """Keep what ``facts_of`` tells, and how pictures are prepared: as ``given``, else as ``usual``."""
+        self.class_names: tuple[str, ...] = tuple(classes["names"])
+        self.palette: list[list[int]] = [list(colour) for colour in classes["palette"]]
+        self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
+        self.frequency = ClassFrequency.from_dict(frequency)
+        self.photos = photos_of(given)
+        normalised = normalisation(self.photos.num_bands, given.get("mean"), given.get("std"))
+        self.input: dict[str, Any] = {**usual, **given, **normalised}
+
+    def preprocess(self, pixels: Tensor) -> Float[Tensor, "bands h w"]:
+        """Scale, convert and normalise pixels as ``photos`` reads them, on the model's device."""
+        values = self._resize({"image": tv_tensors.Image(pixels)})["image"]
+        return values.as_subclass(Tensor).to(next(self.parameters()).device)
 
     def save_run(self, folder: str | Path, phases: Sequence[str] = ()) -> None:
         """Write ``best.safetensors`` and ``config.json`` into a run folder; each replaces the old one once it is complete.
@@ -201,55 +228,6 @@ def saved_task(source: str | Path) -> Task:
     folder = Path(source)
     path = folder / "config.json" if folder.is_dir() else _hub_file(folder, "config.json")
     return _task_of(_read_config(path))
-
-
-def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
-    """Load a safetensors file into a module, every tensor of both accounted for.
-
-    Raises:
-        CheckpointError: Missing or corrupt file, or tensors that do not fit.
-    """
-    state = read_weights(path, device)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} does not fit the model: {error}", fix="load it with its own config.json"
-        ) from error
-
-
-def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """Tensors of a safetensors file.
-
-    Raises:
-        CheckpointError: The file is missing, torn, or of another format.
-    """
-    try:
-        return load_file(path, device=device)
-    except (OSError, SafetensorError) as error:
-        if _is_of_torch(path):
-            raise CheckpointError(
-                f"{path} is no safetensors file, but one of torch.save",
-                fix="convert it: safetensors.torch.save_file(state, 'weights.safetensors'), where state = "
-                f"torch.load({str(path)!r}, weights_only=True), or the entry of it that maps names to tensors",
-            ) from error
-        raise CheckpointError(
-            f"cannot read weights from {path}: {error}", fix="give a complete safetensors file"
-        ) from error
-
-
-def _is_of_torch(path: Path) -> bool:
-    """Whether a file begins as ``torch.save`` writes it: an archive, or a pickle in old versions."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
-
-
-def recorded_phases(path: Path) -> list[str]:
-    """Training phases that the weights of a safetensors file have been through, as far as it says so."""
-    with safe_open(path, "pt") as file:
-        return ((file.metadata() or {}).get("phases") or "").split()
 
 
 def photos_of(input: Mapping[str, Any]) -> PhotoFormat:

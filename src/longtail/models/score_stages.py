@@ -23,6 +23,7 @@ from longtail.metrics.detection_truth import DetectionTruth
 from longtail.metrics.results import Results
 from longtail.metrics.score_detections import described_annotations, results_of
 from longtail.models.detector import Detector
+from longtail.progress import with_progress
 
 
 def score_stages(
@@ -34,7 +35,7 @@ def score_stages(
     class_names: Sequence[str] | None = None,
     frequency: ClassFrequency | None = None,
     postprocess: PostprocessConfig | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool = False,
     **rules: Unpack[ScoringRules],
 ) -> Results:
     """Score ways to read recorded stages. Boxes only: masks need the network.
@@ -50,7 +51,7 @@ def score_stages(
         class_names: Names of the classes that the stages know, to compare with the annotations'.
         frequency: Counts of the training split, for the record.
         postprocess: Thresholds; None for LVIS's.
-        progress: Called with the number of images done.
+        progress: Whether to show how far it is.
         rules: Other arguments of ``DetectionScorer``.
 
     Raises:
@@ -85,14 +86,12 @@ def score_stages(
     diagnosis = DetectionDiagnosis(truth, ("bbox",), rules)
     unlimited = any(rules.get(name, True) for name in ("fixed", "pooled"))
     stages = rescore(recording, readouts, postprocess, unlimited=unlimited)
-    for done, (image, found) in enumerate(stages, start=1):
+    for image, found in with_progress(stages, len(ids), "recorded images", shown=progress):
         for name, scorer in scorers.items():
             every, own = found[name].unlimited, DetectionArrays.collect([image], [found[name]])
             scorer.update([image], own, None if every is None else DetectionArrays.collect([image], [every]))
             if name == method:
                 diagnosis.update([image], own)
-        if progress is not None:
-            progress(done)
     predictions = {name: scorer.compute() for name, scorer in scorers.items()}
     images = diagnosis.complete(predictions[method], chosen)
     results = results_of(truth, predictions, chosen, frequency or truth.frequency, ("bbox",), rules)

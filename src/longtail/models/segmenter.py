@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torchvision import tv_tensors
 
 from longtail.datasets.base import SegmentationDataset
 from longtail.encoders import adapt_bands
@@ -19,7 +18,7 @@ from longtail.ensembles.build import EnsembleSpec, Experts, build_ensemble, chec
 from longtail.errors import CheckpointError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.adopt import adopt
-from longtail.models.pretrained import PretrainedModel, facts_of, load_weights, photos_of, picture_pixels
+from longtail.models.pretrained import PretrainedModel, facts_of, picture_pixels
 from longtail.models.segmentation_methods import SEGMENTATION_METHODS, build_method
 from longtail.pixels import Upsampling, map_labels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
@@ -27,7 +26,7 @@ from longtail.segmentation.fitting import SURELY_FITS, fitting_window
 from longtail.segmentation.models import build_model
 from longtail.segmentation.tiling import expert_maps, tiled
 from longtail.shapes import ClassMaps, Images
-from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, normalisation, segmentation_eval
+from longtail.transforms import IMAGENET_MEAN, IMAGENET_STD, segmentation_eval
 
 #: How pictures are brought to the network where ``input`` does not say.
 SEGMENTATION_INPUT: dict[str, Any] = {
@@ -74,13 +73,7 @@ class Segmenter(
         network: EncoderDecoder | None = None,
     ) -> None:
         super().__init__()
-        self.class_names: tuple[str, ...] = tuple(classes["names"])
-        self.palette: list[list[int]] = [list(colour) for colour in classes["palette"]]
-        self.groups = CategoryGroups(tuple(groups["names"]), tuple(map(tuple, groups["members"])))
-        self.frequency = ClassFrequency.from_dict(frequency)
-        self.input: dict[str, Any] = SEGMENTATION_INPUT | dict(input or {})
-        self.photos = photos_of(self.input)
-        self.input |= normalisation(self.photos.num_bands, (input or {}).get("mean"), (input or {}).get("std"))
+        self._take_facts(classes, groups, frequency, SEGMENTATION_INPUT, input or {})
         self.settings = {"model": dict(model), "method": dict(method)}
         #: Height and width of a large picture -> window that it is read by.
         self._windows: dict[tuple[int, int], tuple[int, int] | None] = {}
@@ -264,11 +257,3 @@ class Segmenter(
         if (height, width) not in self._windows:
             self._windows[height, width] = fitting_window(self.method.labels, normalised)[1]
         return self._windows[height, width]
-
-    def preprocess(self, pixels: Tensor) -> Float[Tensor, "bands h w"]:
-        """Scale, convert and normalise pixels as ``photos`` reads them, on the model's device."""
-        values = self._resize({"image": tv_tensors.Image(pixels)})["image"]
-        return values.as_subclass(Tensor).to(next(self.parameters()).device)
-
-
-__all__ = ["SEGMENTATION_INPUT", "Segmenter", "load_weights"]

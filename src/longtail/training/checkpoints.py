@@ -13,7 +13,7 @@ from torch import nn
 from longtail.encoders import read_state_dict
 from longtail.errors import CheckpointError, TrainingError
 from longtail.files import replace_file
-from longtail.models.pretrained import read_weights, recorded_phases
+from longtail.models.weights_file import read_weights, recorded_phases
 from longtail.training.run_folder import RunFolder, environment_rank
 
 

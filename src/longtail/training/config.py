@@ -1,13 +1,12 @@
 """What a training run is, in numbers: the settings that every task shares. This module does not import torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 
-from longtail.datasets.open import Task, find_dataset
-from longtail.errors import ConfigError, LongtailError
-from longtail.settings import Chosen, Section, from_dict, one_of, to_dict
+from longtail.errors import ConfigError
+from longtail.settings import from_dict, one_of, to_dict
 from longtail.training.ranges import not_negative, positive, within
 
 #: Iterations of a phase that the configuration does not name. Source: MEDOE §A.2 (80K; 1.6K for the ensemble).
@@ -115,47 +114,6 @@ class OptimiserConfig:
     def resolved(self) -> "OptimiserConfig":
         """The same settings with every value of the recipe written out."""
         return replace(self, **{setting: self.recipe(setting) for setting in self.recipes[self.name]})
-
-
-class DataSection(Section):
-    """Settings of the data, with the options of the data set that ``dataset`` names among them."""
-
-    key: ClassVar[str] = "dataset"
-    task: ClassVar[Task]
-
-    @classmethod
-    def component(cls, values: Mapping[str, Any]) -> Chosen | None:
-        """See ``Section``; None where there is no such data set here: settings are also read of data that are elsewhere."""
-        if not values["dataset"]:
-            return Chosen(object, "data without a data set")
-        try:
-            return find_dataset(str(values["dataset"]), cls.task).chosen
-        except LongtailError:
-            return None
-
-
-@dataclass
-class SamplingConfig(Section):
-    """Which images a pass over the training data shows, and how often.
-
-    Args:
-        name: shuffled (every image once), repeat_factor (images of rare classes more often), class_aware (every class
-            equally often), two_level (first a class, then an image, of which only that class counts), rare_class (pixels:
-            rare classes oftener than frequent ones, in crops that show them), or the dotted path of your own
-        options: options of the sampler (`longtail info repeat_factor`)
-    """
-
-    quick: ClassVar[bool] = False
-
-    name: str = "shuffled"
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def component(cls, values: Mapping[str, Any]) -> Chosen:
-        """See ``Section``."""
-        from longtail.samplers.build import SAMPLERS
-
-        return SAMPLERS.choose(str(values["name"]))
 
 
 @dataclass

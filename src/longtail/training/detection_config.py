@@ -10,15 +10,8 @@ from longtail.errors import ConfigError
 from longtail.models.detection_methods.base import DetectionMethodConfig
 from longtail.models.detection_methods.mec import MecConfig
 from longtail.settings import Chosen, Section, one_of
-from longtail.training.config import (
-    DataSection,
-    OptimiserConfig,
-    RunConfig,
-    SamplingConfig,
-    not_negative,
-    positive,
-    within,
-)
+from longtail.training.config import OptimiserConfig, RunConfig, not_negative, positive, within
+from longtail.training.data_config import ClassGroupsConfig, DataSection
 
 #: How the groups to score by are chosen, see ``DetectionEvaluationConfig``.
 EvaluationGroups = Literal["auto", "training", "file", "standard"]
@@ -55,51 +48,30 @@ class DetectionOptimiserConfig(OptimiserConfig):
     Args:
         name: sgd (the paper's recipe, for 16 images a step) or adamw
         lr: base learning rate [sgd 0.02, adamw 1e-4]
-        momentum: momentum of sgd
-        betas: moment decays of adamw
         weight_decay: weight decay [sgd 1e-4, adamw 0.05]
         schedule: step, a fall to a tenth at each of steps, or poly, a polynomial decay over the whole phase [step]
-        power: power of the polynomial decay [sgd 0.9, adamw 1.0]
-        steps: where schedule = step falls: iterations, or shares of the phase below 1; at 0.8 and 0.9 of it when not
-            given (epochs 16 and 18 of 20)
-        min_lr: learning rate at the end of the decay
         warmup_iterations: iterations of linear warm-up before the decay [1000]
         warmup_start: fraction of the learning rate at which the warm-up starts [sgd 0.1, adamw 0.001]
         head_lr_factor: learning rate of all that is not backbone, relative to lr [1]
-        decay_norms: whether normalisation layers have weight decay [sgd true, adamw false]
     """
 
     recipes: ClassVar[dict[str, dict[str, Any]]] = DETECTION_RECIPES
 
 
 @dataclass
-class DetectionGroupsConfig:
+class DetectionGroupsConfig(ClassGroupsConfig):
     """How the classes are put into groups, rarest first. Stage k of a multi-expert cascade is the expert of group k.
 
     Args:
         by: training instances (the paper's), training images, LVIS's own groups (images, edges inclusive), rank or
             cumulative mass by instances, or explicit lists of class ids
         edges: ascending counts that part the groups; of by = instances and images. Four stages: [10, 100, 500]
-        sizes: number of classes of each group, rarest first; of by = rank
-        masses: ascending shares of all instances that the most frequent classes hold, then the next; of by = mass
-        members: group name to class ids; of by = explicit
     """
+
+    ways: ClassVar[tuple[str, ...]] = ("instances", "images", "lvis", "rank", "mass", "explicit")
 
     by: Literal["instances", "images", "lvis", "rank", "mass", "explicit"] = "instances"
     edges: tuple[int, ...] = (10, 100)
-    sizes: tuple[int, ...] = ()
-    masses: tuple[float, ...] = (0.8, 0.95)
-    members: dict[str, list[int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        one_of("data.groups.by", self.by, ("instances", "images", "lvis", "rank", "mass", "explicit"))
-        if self.by == "rank" and not self.sizes:
-            raise ConfigError("data.groups.by is rank without sizes", fix="give data.groups.sizes, such as [20, 10, 5]")
-        if self.by == "explicit" and not self.members:
-            raise ConfigError(
-                "data.groups.by is explicit without members",
-                fix="give data.groups.members, such as {rare: [0, 1], frequent: [2]}",
-            )
 
 
 @dataclass
@@ -109,43 +81,18 @@ class DetectionDataConfig(DataSection):
     Args:
         dataset: folder of a layout that docs/guide/data.md lists, coco:ROOT, lvis:ROOT, yolo:ROOT, voc:ROOT, table:ROOT,
             hf:FOLDER, longtail-scenes, or the dotted path of your own class
-        train_split: split to train on
-        val_split: split that chooses the best weights; none when empty
         options: options of the data set, next to these settings: {dataset: PATH, masks: false}
         train_options: those of the training split alone, such as {annotations: FILE, images: FOLDER}; paths are
             relative to the data set, or to where you stand
         val_options: those of the validation split alone
-        val_share: share of the images that is val, where the data have no splits [0.2]
-        split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
-        bands: number of bands of the photographs, or the numbers of those to take, from 0; RGB when not given
-        value_range: values that become 0 and 1, for all images (`longtail count --images`); bytes when not given
-        pages: whether files of several pages are refused, or their pages are bands
-        frequency: file of class frequencies (`longtail count`); the training split is counted when not given
         groups: How the classes are put into groups, rarest first
-        sampling: Which images a pass over the training data shows, and how often
-        limit: use only that many images of each split
     """
 
     task: ClassVar[Task] = "detection"
 
-    dataset: str = ""
-    train_split: str = "train"
-    val_split: str = "val"
-    options: dict[str, Any] = field(default_factory=dict)
     train_options: dict[str, Any] = field(default_factory=dict)
     val_options: dict[str, Any] = field(default_factory=dict)
-    val_share: float | None = None
-    split_by: str | None = None
-    bands: int | tuple[int, ...] | None = None
-    value_range: tuple[float, float] | None = None
-    pages: Literal["refuse", "bands"] = "refuse"
-    frequency: str | None = None
     groups: DetectionGroupsConfig = field(default_factory=DetectionGroupsConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        positive("data.limit", self.limit)
 
 
 @dataclass
@@ -351,18 +298,8 @@ class DetectionConfig(RunConfig):
         model: The detector that the method makes long-tail aware
         method: How the detector is made long-tail aware
         evaluation: How weights are validated and the run is scored
-        optimiser: Optimiser and learning-rate schedule of every phase
-        phase_optimisers: differences of single phases
         iterations: optimiser steps of each phase by name, such as {train: 90000}; --dry_run says how many passes
             they are
-        epochs: length of a phase in passes over the training data instead, such as {train: 12}
-        loading: How samples become batches
-        hardware: Where and in what precision to compute
-        logging: What is written while training
-        monitor: What the best weights are chosen by, and when a phase ends before its time
-        train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
-        reset_classifier: begin that classifier with random weights instead of the finished model's
-        seed: seed of everything random in the run
     """
 
     task: Literal["detection"] = "detection"

@@ -3,27 +3,15 @@
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from longtail.version import __version__
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning",
-    "torchmetrics",
-    "jsonargparse",
-    "safetensors",
-    "huggingface-hub",
-    "hotcoco",
-    "numpy",
-    "pillow",
-    "matplotlib",
-    "tensorboard",
-    "segmentation-models-pytorch",
-    "transformers",
+    *("torch", "torchvision", "timm", "lightning", "torchmetrics", "jsonargparse", "safetensors", "huggingface-hub"),
+    *("hotcoco", "numpy", "pillow", "matplotlib", "tensorboard", "segmentation-models-pytorch", "transformers"),
 )
 
 
@@ -32,7 +20,9 @@ def environment() -> dict[str, str]:
     import torch
 
     found = {"longtail": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    found |= {package: v for package in PACKAGES if (v := package_version(package)) is not None}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     found["torch"] = str(torch.__version__)
     found["cpu_cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     if torch.cuda.is_available():
@@ -41,14 +31,6 @@ def environment() -> dict[str, str]:
     if (commit := source_commit()) is not None:
         found["commit"] = commit
     return found
-
-
-def package_version(package: str) -> str | None:
-    """Version of an installed package, None where there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def source_commit() -> str | None:

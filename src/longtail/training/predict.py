@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from longtail.datasets.rgb_photographs import as_rgb
 from longtail.datasets.video import VIDEO_SUFFIXES, frame_names, frame_rate, frames, is_video, write_video
 from longtail.errors import ConfigError, DataError
 from longtail.folders import files_by_name
+from longtail.models.segmenter import Segmenter
 from longtail.progress import with_progress
 from longtail.settings import one_of
 from longtail.training.polygons import as_coco, polygons_of
@@ -28,32 +29,6 @@ from longtail.training.predict_folder import PredictionFolder
 Saved = Literal["labels", "overlays", "probabilities", "polygons"]
 SAVED: dict[Saved, str] = {"labels": ".png", "overlays": ".png", "probabilities": ".npy", "polygons": ".geojson"}
 _AHEAD = 2  # photographs that are read while the network works
-
-
-@runtime_checkable
-class LabelsPictures(Protocol):
-    """Interface of ``longtail.models.segmenter.Segmenter`` for prediction."""
-
-    @property
-    def palette(self) -> Sequence[Sequence[int]]: ...
-
-    @property
-    def photos(self) -> PhotoFormat: ...
-
-    def fingerprint(self) -> str: ...
-
-    @property
-    def class_names(self) -> Sequence[str]: ...
-
-    def predict(
-        self, image: torch.Tensor, *, window: tuple[int, int] | None = None, stride: tuple[int, int] | None = None
-    ) -> torch.Tensor: ...
-
-    def probabilities(
-        self, image: torch.Tensor, *, window: tuple[int, int] | None = None, stride: tuple[int, int] | None = None
-    ) -> torch.Tensor: ...
-
-    def fitting_window(self, height: int, width: int) -> tuple[int, int] | None: ...
 
 
 @dataclass
@@ -115,7 +90,7 @@ def _frames(files: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def predict(
-    segmenter: LabelsPictures,
+    segmenter: Segmenter,
     images: Mapping[str, Path],
     out: str | Path,
     *,
@@ -199,7 +174,7 @@ def _write(values: Any, path: Path) -> None:
         Image.fromarray(values).save(path, format="PNG")
 
 
-def _join_polygons(folder: PredictionFolder, images: Mapping[str, Path], segmenter: LabelsPictures) -> None:
+def _join_polygons(folder: PredictionFolder, images: Mapping[str, Path], segmenter: Segmenter) -> None:
     """One COCO data set of the polygons of all images that are written."""
     files = {name: folder.file("polygons", name) for name in images}
     there = {name: path for name, path in files.items() if path.is_file()}

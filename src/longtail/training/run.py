@@ -11,7 +11,7 @@ from longtail.distributed import barrier
 from longtail.errors import CheckpointError, ConfigError, DataError
 from longtail.metrics.results import Results
 from longtail.models.adopt import Adoption
-from longtail.models.pretrained import load_weights
+from longtail.models.weights_file import load_weights
 from longtail.settings import differences, from_dict, read_yaml, to_dict, write_yaml
 from longtail.training.checkpoints import finished_phases, read_state
 from longtail.training.config import RunConfig

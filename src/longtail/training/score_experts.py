@@ -1,7 +1,7 @@
 """``score_experts``: ensembles of recorded experts by class and group, without running the network."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from longtail.ensembles.fit import fit_ensemble
 from longtail.errors import ConfigError, DataError
 from longtail.json_files import check_kind, read_json
 from longtail.metrics.results import Results
-from longtail.models.pretrained import read_weights
 from longtail.models.segmenter import Segmenter
+from longtail.models.weights_file import read_weights
 from longtail.pixels import Upsampling
+from longtail.progress import with_progress
 from longtail.segmentation.method import ExpertMaps, read_ensemble
 from longtail.segmentation.recording import count_maps, read_maps
 from longtail.training.environment import environment
@@ -71,7 +72,7 @@ def score_experts(
     fit_on: str | Path | None = None,
     readouts: Sequence[str] | None = None,
     bias: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: bool = False,
     trust_code: bool = False,
 ) -> Results:
     """Score ways to read recorded experts; the method's own equal those of its evaluation.
@@ -82,7 +83,7 @@ def score_experts(
         fit_on: Recording of training images, on which ensembles with parameters are fitted.
         readouts: Readouts of the method to score; its own prediction where ``ensembles`` are given, else all.
         bias: Whether to measure the bias (MEDOE Eq. 9).
-        progress: Called with the number of images done.
+        progress: Whether to show how far it is.
         trust_code: Let the recording name code outside this library.
 
     Raises:
@@ -102,12 +103,11 @@ def score_experts(
     losses = _fitted(built, segmenter, fit_on)
     reading = {name: known[name] for name in names} | {name: read_ensemble(e) for name, e in built.items()}
     scores = SegmentationScores(method, reading, bias)
+    number = count_maps(recording)
     with torch.inference_mode():
-        for done, image in enumerate(read_maps(recording), start=1):
+        for image in with_progress(read_maps(recording), number, "recorded images", shown=progress):
             logits = torch.stack([image.upsampling(own.unsqueeze(0)) for own in image.logits])
             scores.add(ExpertMaps(logits), image.target.unsqueeze(0))
-            if progress is not None:
-                progress(done)
     source = Path(recording) / _SOURCE
     data = check_kind(read_json(source, "the recorded data", "record them again"), dict[str, Any], source, "")
     return Results(
@@ -117,7 +117,7 @@ def score_experts(
         groups=segmenter.groups.to_dict(),
         predictions=scores.predictions(segmenter.groups, segmenter.frequency),
         frequency=segmenter.frequency.to_dict(),
-        data={**data, "images": count_maps(recording)},
+        data={**data, "images": number},
         settings={
             "recording": str(recording),
             "ensembles": dict(ensembles or {}),

@@ -10,36 +10,23 @@ from longtail.errors import ConfigError
 from longtail.models.segmentation_methods.base import SegmentationMethodConfig
 from longtail.models.segmentation_methods.medoe import MedoeConfig
 from longtail.settings import Chosen, Section, one_of
-from longtail.training.config import DataSection, RunConfig, SamplingConfig, not_negative, positive, within
+from longtail.training.config import RunConfig, not_negative, positive, within
+from longtail.training.data_config import ClassGroupsConfig, DataSection
 
 
 @dataclass
-class GroupsConfig:
+class GroupsConfig(ClassGroupsConfig):
     """How the classes are put into groups, most frequent first.
 
     Args:
         by: share of labelled pixels (MEDOE's), rank, cumulative mass, or explicit lists of class ids
         thresholds: descending shares that part the groups; of by = share
-        sizes: number of classes of each group; of by = rank
-        masses: ascending cumulative shares; of by = mass
-        members: group name to class ids; of by = explicit
     """
+
+    ways: ClassVar[tuple[str, ...]] = ("share", "rank", "mass", "explicit")
 
     by: Literal["share", "rank", "mass", "explicit"] = "share"
     thresholds: tuple[float, ...] = (0.01, 0.001)
-    sizes: tuple[int, ...] = ()
-    masses: tuple[float, ...] = (0.8, 0.95)
-    members: dict[str, list[int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        one_of("data.groups.by", self.by, ("share", "rank", "mass", "explicit"))
-        if self.by == "rank" and not self.sizes:
-            raise ConfigError("data.groups.by is rank without sizes", fix="give data.groups.sizes, such as [4, 4, 11]")
-        if self.by == "explicit" and not self.members:
-            raise ConfigError(
-                "data.groups.by is explicit without members",
-                fix="give data.groups.members, such as {head: [0, 1], tail: [2]}",
-            )
 
 
 @dataclass
@@ -48,38 +35,13 @@ class DataConfig(DataSection):
 
     Args:
         dataset: folder, cityscapes:ROOT, ade20k:ROOT, longtail-scenes, or the dotted path of your own class
-        train_split: split to train on
-        val_split: split that chooses the best weights; none when empty
         options: options of the data set, next to these settings: {dataset: PATH, image_dir: photos}
-        val_share: share of the images that is val, where the data have no splits [0.2]
-        split_by: pattern that keeps images together there, such as 'video_(\\d+)': a video is never on both sides
-        bands: number of bands of the photographs, or the numbers of those to take, from 0; RGB when not given
-        value_range: values that become 0 and 1, for all images (`longtail count --images`); bytes when not given
-        pages: whether files of several pages are refused, or their pages are bands
-        frequency: file of class frequencies (`longtail count`); the training split is counted when not given
         groups: How the classes are put into groups
-        sampling: Which images a pass over the training data shows, and how often
-        limit: use only that many images of each split
     """
 
     task: ClassVar[Task] = "segmentation"
 
-    dataset: str = ""
-    train_split: str = "train"
-    val_split: str = "val"
-    options: dict[str, Any] = field(default_factory=dict)
-    val_share: float | None = None
-    split_by: str | None = None
-    bands: int | tuple[int, ...] | None = None
-    value_range: tuple[float, float] | None = None
-    pages: Literal["refuse", "bands"] = "refuse"
-    frequency: str | None = None
     groups: GroupsConfig = field(default_factory=GroupsConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        positive("data.limit", self.limit)
 
 
 @dataclass
@@ -204,18 +166,6 @@ class SegmentationConfig(RunConfig):
         model: The encoder-decoder model that the method wraps
         method: How the model is made long-tail aware
         evaluation: How weights are validated and the run is scored
-        optimiser: Optimiser and learning-rate schedule of every phase
-        phase_optimisers: differences of single phases, such as {experts: {lr: 0.02}}; the phase ensemble has the sgd
-            recipe where it is not named
-        iterations: optimiser steps of each phase by name [80000; ensemble 1600]
-        epochs: length of a phase in passes over the training data instead, such as {train: 12}
-        loading: How samples become batches
-        hardware: Where and in what precision to compute
-        logging: What is written while training
-        monitor: What the best weights are chosen by, and when a phase ends before its time
-        train_only: classifier, to train the classifier of a finished model alone (see --from), in one phase of that name
-        reset_classifier: begin that classifier with random weights instead of the finished model's
-        seed: seed of everything random in the run
         freeze: part of a finished model (see --from) that stays as it is: encoder, or encoder+expert_1, which also keeps
             the finished model's decoder as the first expert
         cache: Features of a frozen encoder, computed once and kept on disk

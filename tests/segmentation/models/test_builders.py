@@ -113,8 +113,6 @@ def test_ocr_regions_are_what_a_loop_gives():
     features = model.encode(torch.randn(2, 3, 64, 64))
     decoder = model.expert.decoder
     decoded, (logits,) = decoder(features)
-    from longtail.segmentation.models.blocks import resize_concat
-
     maps = list(features)[decoder.start :]
     pixels = decoder.pixels(resize_concat(maps, maps[0].shape[-2:]))
     regions = torch.zeros(2, 32, C, 1)

@@ -6,6 +6,7 @@ run itself reads; `--ensembles` and `--taus` try others. Learned ensembles are f
 """
 
 from longtail.cli.parser import Namespace, Parser
+from longtail.cli.show import add_output_arguments
 
 NAME = "score experts"
 SUMMARY = "try ensembles on recorded experts"
@@ -36,27 +37,25 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--bias", action="store_true", help="measure the bias of the method and of every expert")
     parser.add_argument("--trust_code", action="store_true", help="let the recording name code outside this library")
-    parser.add_argument("--out", type=str | None, default=None, help="file or folder to write")
+    add_output_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
-    from longtail.cli.show import counting, save_and_show
-    from longtail.segmentation.recording import count_maps
+    from longtail.cli.show import save_and_show
     from longtail.settings import as_arguments
     from longtail.training.score_experts import recorded_segmenter, score_experts
 
     trust = {"trust_code": arguments.trust_code}
     dial = recorded_segmenter(arguments.recording, **trust).dial(arguments.taus) if arguments.taus else {}
-    with counting("recorded images", count_maps(arguments.recording)) as progress:
-        results = score_experts(
-            arguments.recording,
-            {**as_arguments(arguments.ensembles), **dial},
-            fit_on=arguments.fit,
-            readouts=arguments.readouts,
-            bias=arguments.bias,
-            progress=progress,
-            **trust,
-        )
-    save_and_show(results, arguments.out)
+    results = score_experts(
+        arguments.recording,
+        {**as_arguments(arguments.ensembles), **dial},
+        fit_on=arguments.fit,
+        readouts=arguments.readouts,
+        bias=arguments.bias,
+        progress=True,
+        **trust,
+    )
+    save_and_show(results, arguments)
     return 0

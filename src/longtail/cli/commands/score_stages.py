@@ -57,8 +57,7 @@ def run(arguments: Namespace) -> int:
     from dataclasses import replace
     from functools import partial
 
-    from longtail.cli.show import counting, save_and_show
-    from longtail.detection.recording import recorded_ids
+    from longtail.cli.show import save_and_show
     from longtail.models.score_stages import recorded_detector, score_stages, stage_readouts
     from longtail.training.config import positive, within
     from longtail.training.evaluate_detection import evaluation_groups
@@ -70,20 +69,19 @@ def run(arguments: Namespace) -> int:
     wanted = {"score_threshold": "score_threshold", "nms_iou": "nms_iou", "max_detections": "kept"}
     changes = {name: value for name, of in wanted.items() if (value := getattr(arguments, of)) is not None}
     readouts = stage_readouts(detector, _ensembles(arguments), arguments.readouts)
-    with counting(f"{len(readouts)} readouts", len(recorded_ids(arguments.recording))) as progress:
-        results = score_stages(
-            arguments.recording,
-            chosen_truth(arguments),
-            readouts,
-            groups=partial(evaluation_groups, arguments.groups, detector.groups, detector.frequency),
-            class_names=detector.class_names,
-            frequency=detector.frequency,
-            postprocess=replace(method.postprocess, **changes),
-            max_detections=arguments.max_detections,
-            fixed=not arguments.quick,
-            pooled=not arguments.quick,
-            progress=progress,
-        )
+    results = score_stages(
+        arguments.recording,
+        chosen_truth(arguments),
+        readouts,
+        groups=partial(evaluation_groups, arguments.groups, detector.groups, detector.frequency),
+        class_names=detector.class_names,
+        frequency=detector.frequency,
+        postprocess=replace(method.postprocess, **changes),
+        max_detections=arguments.max_detections,
+        fixed=not arguments.quick,
+        pooled=not arguments.quick,
+        progress=True,
+    )
     results.settings |= {"ensembles": _ensembles(arguments), "postprocess": changes}
     save_and_show(results, arguments)
     return 0

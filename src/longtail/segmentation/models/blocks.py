@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -33,7 +31,7 @@ class ConvNormAct(nn.Sequential):
     def of_resized(
         self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Sequence[int]
     ) -> Float[Tensor, "n outputs H W"]:
-        """``self(resize_concat(maps, size))`` without the concatenation; see ``convolve_resized``.
+        """``self`` of the maps, brought to one size and concatenated, without that concatenation; see ``convolve_resized``.
 
         Args:
             maps: Maps of any sizes, which have ``inputs`` channels together.
@@ -94,8 +92,3 @@ def classifier(channels: int, num_classes: int) -> nn.Conv2d:
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.bias, 0.0)  # type: ignore[arg-type]  # there is one
     return conv
-
-
-def resize_concat(maps: Sequence[Float[Tensor, "n _ _ _"]], size: Sequence[int]) -> Float[Tensor, "n c H W"]:
-    """All maps, resampled to one size, concatenated: the input of the decoders' ``plain`` forms."""
-    return torch.cat([F.interpolate(m, tuple(size), mode="bilinear", align_corners=False) for m in maps], dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, SeparableConv, classifier, resize_concat
+from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, SeparableConv, classifier
 from longtail.segmentation.models.resampling import resize
 
 
@@ -41,10 +41,6 @@ class ASPP(nn.Module):
         """Context at the map's own resolution."""
         pooled, *branches = self._maps(x)
         return self.fuse.of_resized([pooled, torch.cat(branches, dim=1)], x.shape[-2:])
-
-    def plain(self, x: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n channels h w"]:
-        """``forward`` as the paper writes it, for tests and readers."""
-        return self.fuse(resize_concat(self._maps(x), x.shape[-2:]))
 
     def _maps(self, x: Tensor) -> list[Tensor]:
         return [self.pool(x.mean((2, 3), keepdim=True)), *(branch(x) for branch in self.branches)]
@@ -86,12 +82,6 @@ class DeepLabV3PlusDecoder(nn.Module):
         low = self.squeeze(features[self.low_level])
         joined = torch.cat([resize(self.aspp(features[-1]), low.shape[-2:]), low], dim=1)
         return self.dropout(self.refine(joined))
-
-    def plain(self, features: Features) -> Float[Tensor, "n channels h w"]:
-        """``forward`` as the paper writes it, for tests and readers."""
-        low = self.squeeze(features[self.low_level])
-        maps = [self.aspp.plain(features[-1]), low]
-        return self.dropout(self.refine(resize_concat(maps, low.shape[-2:])))
 
 
 def deeplabv3plus(

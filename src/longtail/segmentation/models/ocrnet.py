@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from longtail.encoders import build_encoder
 from longtail.errors import ConfigError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize_concat
+from longtail.segmentation.models.blocks import ConvNormAct, classifier
 from longtail.shapes import ClassMaps
 
 
@@ -70,11 +70,6 @@ class OCRDecoder(nn.Module):
         mix, classify, size = self.soft_regions[0], self.soft_regions[1], maps[0].shape[-2:]
         assert isinstance(mix, ConvNormAct)
         return self._attend(classify(mix.of_resized(maps, size)), self.pixels.of_resized(maps, size))
-
-    def plain(self, features: Features) -> tuple[Float[Tensor, "n channels h w"], tuple[ClassMaps]]:
-        """``forward`` as the paper writes it, for tests and readers."""
-        maps = resize_concat(features[self.start :], features[self.start].shape[-2:])
-        return self._attend(self.soft_regions(maps), self.pixels(maps))
 
     def _attend(self, logits: Tensor, pixels: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         shares = logits.flatten(2).softmax(-1)  # of each region, over the image's pixels

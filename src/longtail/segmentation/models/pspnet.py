@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier, resize_concat
+from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier
 from longtail.segmentation.models.resampling import mean_cells
 
 
@@ -40,11 +40,6 @@ class PyramidPoolingDecoder(nn.Module):
         """Decoded features at the deepest map's resolution."""
         maps = self._maps(features)
         return self.dropout(self.fuse.of_resized(maps, maps[0].shape[-2:]))
-
-    def plain(self, features: Features) -> Float[Tensor, "n channels h w"]:
-        """``forward`` as the paper writes it, for tests and readers."""
-        maps = self._maps(features)
-        return self.dropout(self.fuse(resize_concat(maps, maps[0].shape[-2:])))
 
     def _maps(self, features: Features) -> list[Tensor]:
         x = features[-1]

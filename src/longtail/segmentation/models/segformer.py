@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, classifier, resize_concat
+from longtail.segmentation.models.blocks import ConvNormAct, classifier
 from longtail.segmentation.models.folding import convolve_projected
 from longtail.settings import one_of
 
@@ -55,11 +55,6 @@ class MLPDecoder(nn.Module):
             return self.dropout(self.fuse.of_resized(self._projected(maps), size))
         weights = self.fuse.weights_of([p.out_channels for p in linear])
         return self.dropout(self.fuse.of_convolved(convolve_projected(maps, linear, weights, size)))
-
-    def plain(self, features: Features) -> Float[Tensor, "n channels h w"]:
-        """``forward`` as the paper writes it, for tests and readers."""
-        maps = list(features)[self.start :]
-        return self.dropout(self.fuse(resize_concat(self._projected(maps), maps[0].shape[-2:])))
 
     def _projected(self, maps: Features) -> list[Tensor]:
         return [projection(m) for projection, m in zip(self.projections, maps, strict=True)]
