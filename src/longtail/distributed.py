@@ -71,16 +71,3 @@ def broadcast_object(value: object, source: int = 0) -> object:
     holder = [value]
     dist.broadcast_object_list(holder, src=source)
     return holder[0]
-
-
-__all__ = [
-    "all_gather_objects",
-    "all_reduce_sum",
-    "barrier",
-    "broadcast_object",
-    "is_distributed",
-    "is_main_process",
-    "rank",
-    "sum_over_ranks",
-    "world_size",
-]

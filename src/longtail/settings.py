@@ -5,19 +5,17 @@ that a user sets, on the command line, in YAML or JSON or as a dictionary in Pyt
 This module does not import torch.
 """
 
-import difflib
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
 
 from longtail.errors import ConfigError
+from longtail.refusals import dotted, nearest, parts_of, refusal, what_fits
 
 Kind = TypeVar("Kind")
 Word = TypeVar("Word")
@@ -149,18 +147,17 @@ class SettingsParser(ArgumentParser):
         #: Key of a section -> the component whose options are among its settings.
         self.chosen: dict[str, Chosen] = {}
 
-    def add_target(self, target: Callable[..., Any], given: Collection[str] = (), nested: str | None = None) -> None:
+    def add_target(self, target: Callable[..., Any], given: Collection[str] = ()) -> None:
         """Add the arguments of a class or function.
 
         Args:
             target: The class or function.
             given: Names of arguments that are no settings.
-            nested: Key of the group that they form.
         """
         known = inspect.signature(target).parameters
         add = self.add_class_arguments if inspect.isclass(target) else self.add_function_arguments
         skipped: set[str | int] = {*(name for name in given if name in known), *sections_of(target)}
-        add(target, nested, skip=skipped, fail_untyped=False, as_group=True)
+        add(target, None, skip=skipped, fail_untyped=False, as_group=True)
 
     def options(self) -> dict[str, Any]:
         """Key -> argparse's action of every setting."""
@@ -169,63 +166,8 @@ class SettingsParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the refusal as a ``ConfigError``."""
-        problem, fix = self._refusal(" ".join(str(message).split()))
+        problem, fix = refusal(self, " ".join(str(message).split()))
         raise ConfigError(f"{self.source}: {problem}" if self.source else problem, fix=fix) from None
-
-    def _refusal(self, message: str) -> tuple[str, str]:
-        """Problem and fix, from a message of jsonargparse."""
-        known = self.options()
-        if within := re.search(r"[Kk]ey \"([\w.]+)\": (.*) fix: (.*)", message):  # of settings in a list
-            return f"{dotted(self.where, within[1])}: {within[2]}", within[3]
-        if plain := re.search(r"[Kk]ey \"([\w.]+)\": Unable to load config '([^']*)'", message):
-            return f"{plain[1]} is {plain[2]!r}", f"give a mapping of settings, such as {{name: {plain[2]}}}"
-        unknown = re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
-        word = re.search(r"unrecognized arguments: (\S+)", message)
-        missing = re.search(r"[Kk]ey \"([\w.]+)\" is required|required: (\w+)", message)
-        wrong = re.search(r"[Kk]ey \"([\w.]+)\": .*?(?:Got|Given) value: (.*)", message)
-        if missing:
-            key = missing[1] or missing[2]
-            return f"{self.subject or self.prog} lacks {dotted(self.where, key)}", f"give {key}"
-        if unknown or (word and word[1].startswith("--")):
-            key = dotted(unknown[1] or "", unknown[2]) if unknown else word[1][2:].split("=")[0]  # type: ignore[index]
-            return self._unknown(key, known, "--" if word else "")
-        if word:
-            return f"there is no argument {word[1]!r}", f"`{self.prog} --help` lists them; quote values with spaces"
-        if wrong:
-            key, shown = wrong[1], wrong[2]
-            if below := re.match(r"\"?NestedArg\(key='([\w.]+)'", shown):  # --model.encoder.name: encoder is a word
-                return self._unknown(f"{key}.{below[1]}", known, "--")
-            given = _at(self.values, key)
-            value = repr(given) if given is not None else repr(shown) if shown != "None" else shown
-            subject = f"{self.subject}: " if self.subject else ""
-            kind = getattr(known.get(key), "_typehint", None) or getattr(known.get(key), "type", None)
-            return f"{subject}{dotted(self.where, key)} is {value}", _what_fits(kind, shown, value)
-        return message, f"`{self.prog} --help` lists the options"
-
-    def _unknown(self, key: str, known: Mapping[str, Any], dashes: str) -> tuple[str, str]:
-        group, _, name = key.rpartition(".")
-        close: list[str] = []
-        while group and not any(k.startswith(f"{group}.") for k in known):  # --model.encoder.name: is it model.encoder?
-            close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-            group, _, name = group.rpartition(".")
-        here = [k for k in known if k.rpartition(".")[0] == group] if group else list(known)
-        names = {k.rpartition(".")[2]: k for k in reversed(here)}
-        close = close or [names[found] for found in difflib.get_close_matches(name, names, n=1)]
-        close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-        # an option that is known by another name says so in its help: learning_rate is lr
-        close = close or [k for k in here if "_" in name and name.replace("_", " ") in str(known[k].help)][:1]
-        hint = f"did you mean {dashes}{dotted(self.where, close[0])}? " if close else ""
-        if self.subject:
-            close = close or difflib.get_close_matches(name, self.others, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
-            if not near and self.owners and (owners := self.owners(name)):
-                hint = f"{name} is an option of {', '.join(owners)}; "
-            return f"{self.subject} has no option {key!r}", f"{hint}it takes {', '.join(here) or 'none'}"
-        if name not in names and group in self.chosen and (owners := self.chosen[group].owners(name)):
-            return f"{self.chosen[group].subject} has no option {name!r}", f"{name} is an option of {', '.join(owners)}"
-        lists = f"`{self.prog} --help` lists the options" if dashes else f"choose from {', '.join(here)}"
-        return f"unknown setting {dashes}{dotted(self.where, key)}", hint.strip() or lists
 
 
 def read(
@@ -296,8 +238,8 @@ def _refuse_plain_groups(target: Callable[..., Any], values: Mapping[str, Any], 
         annotation, value = parameter.annotation, values.get(name)
         plain = annotation in (bool, int, float, str) or get_origin(annotation) in (Literal, list, tuple, dict)
         if name in values and value is None and plain:
-            raise ConfigError(f"{dotted(where, name)} is null", fix=_what_fits(annotation, "null", "null"))
-        kinds = [kind for kind in _parts(annotation) if inspect.isclass(kind) and is_dataclass(kind)]
+            raise ConfigError(f"{dotted(where, name)} is null", fix=what_fits(annotation, "null", "null"))
+        kinds = [kind for kind in parts_of(annotation) if inspect.isclass(kind) and is_dataclass(kind)]
         if value is None or len(kinds) != 1:
             continue
         if not isinstance(value, Mapping):
@@ -401,58 +343,6 @@ def one_of(name: str, value: Word, known: Iterable[Any]) -> Word:
             f"{name} is {value!r}", fix=f"{nearest(value, known)}choose one of {', '.join(map(str, known))}"
         )
     return value
-
-
-def nearest(word: Any, known: Iterable[Any]) -> str:
-    """``did you mean …? `` where one of the known words is near, else nothing."""
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
-
-
-def dotted(where: str, key: Any) -> str:
-    """Path of a nested setting."""
-    return f"{where}.{key}" if where else str(key)
-
-
-def _at(values: Any, key: str) -> Any:
-    """Value at a dotted key; None where there is none."""
-    for name in key.split("."):
-        values = values.get(name) if isinstance(values, Mapping) else getattr(values, name, None)
-    return values
-
-
-def _what_fits(kind: Any, shown: str, value: str) -> str:
-    """Allowed values of a setting, in words, for errors."""
-    words = [word for part in _parts(kind) if get_origin(part) is Literal for word in get_args(part)]
-    if words and len(words) == sum(len(get_args(part)) for part in _parts(kind)):
-        return f"{nearest(shown, words)}choose one of {', '.join(map(str, words))}"
-    if shown.count("{") != shown.count("}") or shown.count("[") != shown.count("]"):
-        return f"quote it, so that the shell keeps it together: '{shown} …'"
-    if re.search(r"\{.*?\w:\S", f"{shown} {value}"):
-        return "write a space after a colon: {name: value}"
-    return f"give {' or '.join(dict.fromkeys(_in_words(part) for part in _parts(kind)))}"
-
-
-def _parts(kind: Any) -> list[Any]:
-    """Alternatives of an annotation, without None."""
-    union = get_origin(kind) in (Union, UnionType)
-    return [part for part in (get_args(kind) if union else (kind,)) if part is not type(None)]
-
-
-def _in_words(kind: Any) -> str:
-    plain = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", dict: "a mapping"}
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    arguments = get_args(kind)
-    if get_origin(kind) is tuple and Ellipsis not in arguments:
-        return f"a list of {len(arguments)}"
-    origin = get_origin(kind) or kind
-    if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "a mapping"
-    if inspect.isclass(origin) and issubclass(origin, Iterable) and origin is not str:
-        of = {str: " of words (in quotes: numbers, yes and no)", int: " of whole numbers", float: " of numbers"}
-        return f"a list{of.get(arguments[0], '') if arguments else ''}"
-    return plain.get(origin, f"a {getattr(origin, '__name__', 'value')}")
 
 
 def as_arguments(options: Mapping[str, Any]) -> dict[str, Any]:

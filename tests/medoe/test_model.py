@@ -8,7 +8,7 @@ from longtail.ensembles.base import TrainableEnsemble
 from longtail.errors import ConfigError, DataError
 from longtail.losses.base import ClassificationLoss
 from longtail.losses.cross_entropy import cross_entropy
-from longtail.medoe import Medoe
+from longtail.medoe.model import Medoe
 from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.baseline import Baseline
 from longtail.segmentation.method import SegmentationMethod

@@ -31,12 +31,11 @@ def test_refuses_another_number_of_classes():
 
 def test_prediction_holds_all_scores():
     bias = torch.tensor([0.1, 0.2, 0.3, math.nan], dtype=torch.float64)
-    prediction = segmentation_prediction(matrix(), GROUPS, frequency(), bias=bias, background=0)
+    prediction = segmentation_prediction(matrix(), GROUPS, frequency(), bias=bias)
     assert prediction.overall["mIoU"] == pytest.approx(iou_per_class(matrix()).nanmean().item())
     assert prediction.overall["mAcc"] == pytest.approx(accuracy_per_class(matrix()).nanmean().item())
     assert prediction.overall["aAcc"] == pytest.approx(182 / 208)
     assert prediction.overall["bias"] == pytest.approx(0.2)
-    assert prediction.overall["mIoU_foreground"] == pytest.approx(iou_per_class(matrix())[1:].mean().item())
     assert prediction.groups["head"]["mIoU"] == pytest.approx(iou_per_class(matrix())[[0, 2]].mean().item())
     assert prediction.groups["tail"]["bias"] is None
     assert prediction.per_class["Acc"] == pytest.approx(accuracy_per_class(matrix()).tolist())

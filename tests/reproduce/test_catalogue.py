@@ -79,13 +79,13 @@ def test_same_run_has_one_name_in_all_tables():
 
 
 def test_unknown_names_are_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match="figure of medoe 'table-12'"):
+    with pytest.raises(ConfigError, match="figure of medoe is 'table-12'"):
         Catalogue("medoe").experiment("table-12")
-    with pytest.raises(ConfigError, match="part of table-6 'ade20k'"):
+    with pytest.raises(ConfigError, match="part of table-6 is 'ade20k'"):
         Catalogue("medoe").experiment("table-6", "ade20k")
-    with pytest.raises(ConfigError, match="paper 'ressel'"):
+    with pytest.raises(ConfigError, match="paper is 'ressel'"):
         Catalogue("ressel")
-    with pytest.raises(ConfigError, match="budget 'smok'") as caught:
+    with pytest.raises(ConfigError, match="budget is 'smok'") as caught:
         budget("smok")
     assert "smoke" in caught.value.fix
 

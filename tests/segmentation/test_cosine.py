@@ -9,8 +9,7 @@ from torch import nn
 
 from longtail.errors import ConfigError
 from longtail.medoe.bank import copies
-from longtail.segmentation.classifier import set_classifier
-from longtail.segmentation.cosine import CosineConv2d
+from longtail.segmentation.classifier import CosineConv2d, set_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model, resolved_options
 

@@ -7,8 +7,7 @@ from torch import nn
 from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.errors import ConfigError
 from longtail.models.segmentation_methods import build_method
-from longtail.segmentation.classifier import set_classifier
-from longtail.segmentation.deconfound import DeconfoundPixels
+from longtail.segmentation.classifier import DeconfoundPixels, set_classifier
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from support.tiny_segmentation import FREQUENCY, GROUPS, NUM_CLASSES, batch, tiny_model
 

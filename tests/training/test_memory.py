@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.training.memory import begin_peak, peak_memory_gb
+from longtail.training.devices import begin_peak, peak_memory_gb
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")

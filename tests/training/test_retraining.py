@@ -15,7 +15,7 @@ from longtail.models.detection_methods import build_detection_method
 from longtail.models.detector import Detector
 from longtail.models.segmenter import Segmenter
 from longtail.phases import PhasedMethod
-from longtail.training.retraining import classifier_weights
+from longtail.training.preflight import classifier_weights
 from longtail.training.run import build_task, fit
 from longtail.training.run_folder import RunFolder
 from longtail.training.tasks.detection import DetectionTask

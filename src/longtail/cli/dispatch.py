@@ -4,6 +4,7 @@ import difflib
 import os
 import pkgutil
 import re
+import sys
 from importlib import import_module
 from types import ModuleType
 
@@ -57,7 +58,8 @@ def _run(words: list[str]) -> int:
     if words and words[0] == "--version":
         from longtail.version import __version__
 
-        return _say(__version__)
+        sys.stdout.write(f"{__version__}\n")
+        return 0
     if not words or words[0] in ("-h", "--help", "help"):
         return _list(known) if words else _list(known) or 2
     return _unknown(words[0], known)
@@ -103,10 +105,3 @@ def _unknown(name: str, known: dict[str, ModuleType]) -> int:
         f"did you mean `longtail {hint[0]}`?" if hint else "`longtail --help` lists the commands",
     )
     return 2
-
-
-def _say(text: str) -> int:
-    from rich.console import Console
-
-    Console(highlight=False).print(text)
-    return 0

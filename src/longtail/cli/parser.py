@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace
 
 from longtail.errors import ConfigError
+from longtail.refusals import refusal
 from longtail.settings import SettingsParser, read_yaml
 
 
@@ -27,7 +28,7 @@ class Parser(SettingsParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and leave."""
-        problem, fix = self._refusal(" ".join(str(message).split()))
+        problem, fix = refusal(self, " ".join(str(message).split()))
         say_error(f"{self.source}: {problem}" if self.source else problem, fix)
         sys.exit(2)
 

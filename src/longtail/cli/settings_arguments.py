@@ -113,7 +113,8 @@ def _add_section(parser: Parser, key: str, section: type[Section], given: Any, d
             if any(other.startswith(f"{name}.") for other in actions):  # a group: its settings are added one by one
                 parser.words = [part for word in parser.words for part in _leaves(word, f"--{key}.{name}")]
                 continue
-            default_words = "required" if action.required else f"default: {_shown(action.default)}"
+            default = "null" if action.default is None else action.default
+            default_words = "required" if action.required else f"default: {default}"
             kind = getattr(action, "_typehint", None) or action.type or bool
             words = f"{action.help or ''} ({default_words})"
             group.add_argument(f"--{key}.{name}", type=kind, default=SUPPRESS, help=words)
@@ -122,7 +123,3 @@ def _add_section(parser: Parser, key: str, section: type[Section], given: Any, d
     for name in given:  # the component's builder checks them
         if name not in known:
             parser.add_argument(f"--{key}.{name}", type=Any, default=SUPPRESS)
-
-
-def _shown(default: Any) -> str:
-    return "null" if default is None else str(default)

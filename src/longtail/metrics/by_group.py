@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
@@ -24,7 +23,6 @@ def segmentation_prediction(
     frequency: ClassFrequency | None = None,
     *,
     bias: Float[Tensor, "classes"] | None = None,
-    background: int | None = None,
 ) -> Prediction:
     """All scores of one way to predict, as ``results.json`` holds them.
 
@@ -34,8 +32,6 @@ def segmentation_prediction(
         frequency: Counts of the *training* split, in the order of the matrix's classes, for the correlation with
             accuracy.
         bias: Squared-error bias of every class (``ClassBias``), where probabilities were evaluated.
-        background: Class id of a catch-all class; ``overall`` then also holds ``mIoU_foreground`` and
-            ``mAcc_foreground``, the means without it.
 
     Returns:
         ``overall`` mIoU, mAcc, aAcc; the two means of every group; IoU, Acc (and bias) of every class; ``extra`` with
@@ -46,10 +42,6 @@ def segmentation_prediction(
         per_class["bias"] = bias.cpu().double()
         per_class["bias_01"] = analysis.zero_one_bias(confusion)
     overall = _overall(per_class) | {"aAcc": overall_accuracy(confusion)}
-    if background is not None:
-        foreground = torch.arange(len(confusion)) != background
-        rest = _overall({k: per_class[k][foreground] for k in ("IoU", "Acc")})
-        overall |= {f"{name}_foreground": value for name, value in rest.items()}
     extra: dict[str, Any] = {
         "uniform": _uniform(confusion, groups),
         "fp_fn_by_group": analysis.errors_by_group(confusion, groups),

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.draws import ALL
 from longtail.metrics.group_means import group_means
-from longtail.metrics.matches import Matches
+from longtail.metrics.matches import Matches, each_class
 
 #: Recalls at which precision is read, and thresholds at which F1 is.
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -47,20 +47,15 @@ def class_curves(matches: Matches) -> tuple[Float[np.ndarray, "classes recalls"]
     """Precision at ``RECALLS`` and F1 at ``LEVELS`` of every class, at IoU 0.5; NaN for a class without objects."""
     classes = len(matches.positives)
     precisions, scores_f1 = np.full((classes, len(RECALLS)), np.nan), np.full((classes, len(LEVELS)), np.nan)
-    kept = np.flatnonzero((matches.ignored & 1) == 0)
-    kept = kept[np.lexsort((-matches.scores[kept], matches.labels[kept]))]
-    ends = np.searchsorted(matches.labels[kept], np.arange(classes + 1))
-    for label in np.flatnonzero(matches.positives):
-        here = kept[ends[label] : ends[label + 1]]
+    counted = (matches.ignored & 1) == 0
+    for label, here in each_class(matches.labels, matches.scores, matches.positives, counted):
         positives = int(matches.positives[label])
         true = np.append(0, (matches.right[here] & 1).astype(np.int64).cumsum())
         number = np.arange(len(true))
         precision = true[1:] / number[1:]
         envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
         precisions[label] = envelope[np.searchsorted(true[1:] / positives, RECALLS, side="left")]
-        above = np.searchsorted(
-            -matches.scores[here], -LEVELS, side="right"
-        )  # detections of this score or a higher one
+        above = np.searchsorted(-matches.scores[here], -LEVELS, side="right")  # of this score or a higher one
         scores_f1[label] = 2 * true[above] / (number[above] + positives)
     return precisions, scores_f1
 

@@ -13,7 +13,7 @@ from longtail.metrics.detection_arrays import DetectionArrays, within_limit
 from longtail.metrics.detection_matching import IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth, Objects
 from longtail.metrics.group_means import group_means
-from longtail.metrics.matches import average_precision
+from longtail.metrics.matches import average_precision, each_class
 
 #: Kinds of errors, in the order in which a wrong detection is tried; ``missed`` are objects.
 KINDS = ("localisation", "classification", "duplicate", "background", "both", "missed")
@@ -238,11 +238,7 @@ def _image(
 
 def _class_ap(scores: np.ndarray, labels: np.ndarray, kind: np.ndarray, positives: np.ndarray) -> np.ndarray:
     """AP of every class at one threshold; NaN for a class with nothing to find."""
-    kept = np.flatnonzero(kind != _IGNORED)
-    kept = kept[np.lexsort((-scores[kept], labels[kept]))]
-    ends = np.searchsorted(labels[kept], np.arange(len(positives) + 1))
     values = np.full(len(positives), np.nan)
-    for label in np.flatnonzero(positives):
-        hits = kind[kept[ends[label] : ends[label + 1]]] == RIGHT
-        values[label] = average_precision(hits, int(positives[label]))
+    for label, here in each_class(labels, scores, positives, kind != _IGNORED):
+        values[label] = average_precision(kind[here] == RIGHT, int(positives[label]))
     return values

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from longtail.metrics.detection_arrays import DetectionArrays, within_limit
 from longtail.metrics.detection_matching import IouType, Matching, protocol
 from longtail.metrics.detection_truth import DetectionTruth
-from longtail.metrics.matches import THRESHOLDS, Matches
+from longtail.metrics.matches import THRESHOLDS, Matches, each_class
 
 _PIECE = 256  # images matched at once
 _POINTS = 100  # recall is asked for at 0, 0.01 … 1
@@ -87,16 +87,13 @@ class ImageMatches:
     def _hits(self) -> list["_Hits"]:
         """Hits of every class that has any: once for all thresholds at which the same detections are ignored."""
         found = []
-        order = np.lexsort((-self.matches.scores, self.matches.labels))
-        ends = np.searchsorted(self.matches.labels[order], np.arange(self.positives.shape[1] + 1))
         bits = np.arange(len(THRESHOLDS))
-        for label in np.flatnonzero(self.positives.sum(axis=0)):
-            here = order[ends[label] : ends[label + 1]]
+        for label, here in each_class(self.matches.labels, self.matches.scores, self.positives.sum(axis=0)):
             right = (self.matches.right[here, None] >> bits & 1) > 0
             counted = (self.matches.ignored[here, None] >> bits & 1) == 0
             for same in _equal_columns(counted):
                 kept = counted[:, same[0]]
-                hits = _Hits.of(int(label), self.images[here[kept]], right[kept][:, same], same, len(self.positives))
+                hits = _Hits.of(label, self.images[here[kept]], right[kept][:, same], same, len(self.positives))
                 found += [] if hits is None else [hits]
         return found
 

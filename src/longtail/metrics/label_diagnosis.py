@@ -10,12 +10,12 @@ from torch import Tensor
 
 from longtail.frequency.groups import CategoryGroups
 from longtail.metrics.by_group import add_class_metric
-from longtail.metrics.confusion import confusion_matrix
 from longtail.metrics.image_counts import ImageCounts
 from longtail.metrics.image_scores import ImageScores
 from longtail.metrics.label_bands import BAND, BandCounts, count_bands
 from longtail.metrics.label_regions import LargestRegions, Region
 from longtail.metrics.results import Prediction
+from longtail.metrics.segmentation import confusion_matrix
 from longtail.metrics.shown_classes import shown_classes
 
 _TAKERS = 4  # classes named for each true class

@@ -1,7 +1,7 @@
 """Which detections of a data set are right, in 16 bytes each, and the scores that are read from that."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,11 +67,8 @@ class Matches:
 
     def class_ap(self) -> Float[np.ndarray, "classes thresholds"]:
         """AP of every class at every IoU threshold; NaN for a class with nothing to find."""
-        order = np.lexsort((-self.scores, self.labels))  # lexsort is stable
-        ends = np.searchsorted(self.labels[order], np.arange(len(self.positives) + 1))
         values = np.full((len(self.positives), len(THRESHOLDS)), np.nan)
-        for label in np.flatnonzero(self.positives):
-            here = order[ends[label] : ends[label + 1]]
+        for label, here in each_class(self.labels, self.scores, self.positives):
             values[label] = _average_precisions(self.right[here], self.ignored[here], int(self.positives[label]))
         return values
 
@@ -119,6 +116,27 @@ class Matches:
             }
             for g, name in enumerate(groups.names)
         }
+
+
+def each_class(
+    labels: Int[np.ndarray, "detections"],
+    scores: Float[np.ndarray, "detections"],
+    positives: Int[np.ndarray, "classes"],
+    counted: Bool[np.ndarray, "detections"] | None = None,
+) -> Iterator[tuple[int, Int[np.ndarray, "found"]]]:
+    """Every class that has objects, and the places of its detections, best score first; of equal scores the first.
+
+    Args:
+        labels: Class id of every detection.
+        scores: Score of every detection.
+        positives: Number of objects of every class.
+        counted: Detections to take; all where not given.
+    """
+    kept = np.arange(len(labels)) if counted is None else np.flatnonzero(counted)
+    kept = kept[np.lexsort((-scores[kept], labels[kept]))]  # lexsort is stable
+    ends = np.searchsorted(labels[kept], np.arange(len(positives) + 1))
+    for label in np.flatnonzero(positives).tolist():
+        yield label, kept[ends[label] : ends[label + 1]]
 
 
 class Overlaps(NamedTuple):

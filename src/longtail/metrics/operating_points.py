@@ -12,7 +12,7 @@ from jaxtyping import Float
 from longtail.errors import DataError
 from longtail.files import write_text
 from longtail.json_files import check_kind, read_json
-from longtail.metrics.matches import Matches
+from longtail.metrics.matches import Matches, each_class
 
 #: Scores below it are not drawn by `longtail predict`, unless it is told otherwise.
 DEFAULT_THRESHOLD = 0.3
@@ -65,11 +65,8 @@ class OperatingPoints:
         Source: van Rijsbergen, "Information Retrieval" (1979), ch. 7.
         """
         values = np.full((3, len(class_names)), np.nan)
-        kept = np.flatnonzero((matches.ignored & 1) == 0)
-        kept = kept[np.lexsort((-matches.scores[kept], matches.labels[kept]))]
-        ends = np.searchsorted(matches.labels[kept], np.arange(len(class_names) + 1))
-        for label in np.flatnonzero(matches.positives):
-            here = kept[ends[label] : ends[label + 1]]
+        counted = (matches.ignored & 1) == 0
+        for label, here in each_class(matches.labels, matches.scores, matches.positives, counted):
             scores, right = matches.scores[here], (matches.right[here] & 1).cumsum()
             if not len(right) or not right[-1]:
                 continue

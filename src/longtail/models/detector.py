@@ -14,7 +14,6 @@ from longtail.detection.cascade_rcnn import CascadeDetector
 from longtail.detection.method import DetectionMethod, Detections
 from longtail.encoders import adapt_bands
 from longtail.errors import CheckpointError, ConfigError
-from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.detection_methods import build_detection_method
 from longtail.models.pretrained import PretrainedModel, picture_pixels
 from longtail.shapes import ImageList
@@ -70,11 +69,12 @@ class Detector(
         self._take_facts(classes, groups, frequency, DETECTION_INPUT, input or {})
         self.category_ids = np.asarray(classes.get("ids", range(len(self.class_names))), dtype=np.int64)
         self.settings = {"model": dict(model), "method": dict(method)}
-        self.method = (
-            network if network is not None else build_from_settings(model, method, self.groups, self.frequency)
-        )
         if network is None:
-            adapt_bands(self.method, self.photos.num_bands)
+            network = build_detection_method(
+                dict(method), groups=self.groups, frequency=self.frequency, detector=dict(model)
+            )
+            adapt_bands(network, self.photos.num_bands)
+        self.method = network
         self._resize = detection_eval(
             self.input["short_side"], self.input["max_side"], mean=self.input["mean"], std=self.input["std"]
         )
@@ -128,19 +128,3 @@ def augmented(method: DetectionMethod, scales: Sequence[float], flip: bool) -> A
             f"{type(method).__name__} cannot be augmented", fix="leave scales and flip out, or use a CascadeDetector"
         )
     return AugmentedDetector(method, scales, flip).eval()
-
-
-def build_from_settings(
-    model: Mapping[str, Any], method: Mapping[str, Any], groups: CategoryGroups, frequency: ClassFrequency
-) -> DetectionMethod:
-    """The detection method that the settings of a ``Detector`` describe.
-
-    Raises:
-        ConfigError: An unknown name or setting.
-    """
-    options = dict(method)
-    name = options.pop("name")
-    try:
-        return build_detection_method(name, groups=groups, frequency=frequency, detector=dict(model), **options)
-    except TypeError as error:
-        raise ConfigError(f"method {name!r}: {error}", fix="see the arguments of build_detection_method") from error

@@ -24,6 +24,7 @@ from longtail.metrics.results import Results
 from longtail.metrics.score_detections import described_annotations, results_of
 from longtail.models.detector import Detector
 from longtail.progress import with_progress
+from longtail.settings import one_of
 
 
 def score_stages(
@@ -139,10 +140,8 @@ def stage_readouts(
     method = detector.method
     assert isinstance(method, StagedDetector)
     known = method.readouts()
-    names = list(known)[: 1 if ensembles else None] if own is None else list(own)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
+    usual = list(known)[: 1 if ensembles else None]
+    names = [one_of("readout", name, known) for name in (usual if own is None else own)]
     if not ensembles and own is None:
         ensembles = {"half_adjusted": {"name": "logit_adjustment", "tau": 0.5}}
     for name in ensembles or {}:

@@ -86,15 +86,8 @@ class Segmenter(
             options = dict(model)
             network = build_model(options.pop("name"), len(self.class_names), **options)
             adapt_bands(network.encoder, self.photos.num_bands)
-        options = dict(method)
-        self.method = build_method(
-            options.pop("name"),
-            network,
-            frequency=self.frequency,
-            groups=self.groups,
-            ignore_index=ignore_index,
-            **options,
-        )
+        counts: dict[str, Any] = {"frequency": self.frequency, "groups": self.groups}
+        self.method = build_method(dict(method), network, **counts, ignore_index=ignore_index)
 
     @classmethod
     def around(

@@ -1,6 +1,5 @@
 """The papers' tables and the run behind each number, read from ``papers/*.yaml``."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from longtail.errors import ConfigError
+from longtail.settings import one_of
 
 PAPERS = ("medoe", "mec")
 #: Place of the peak memory of training, in 10^9 bytes, in a whole ``results.json``.
@@ -82,7 +81,7 @@ class Catalogue:
     """
 
     def __init__(self, paper: str) -> None:
-        record = _read(_known("paper", paper, PAPERS))
+        record = _read(one_of("paper", paper, PAPERS))
         self.paper: str = record["paper"]
         self.task: str = record["task"]
         self.title: str = record["title"]
@@ -103,7 +102,7 @@ class Catalogue:
         Raises:
             ConfigError: There is no such table.
         """
-        return tuple(self._experiments[_known(f"table or figure of {self.paper}", name, self.names)]["parts"])
+        return tuple(self._experiments[one_of(f"table or figure of {self.paper}", name, self.names)]["parts"])
 
     def experiment(self, name: str, part: str | None = None) -> Experiment:
         """A table or figure on one of its data sets; on the first where none is named.
@@ -112,7 +111,7 @@ class Catalogue:
             ConfigError: There is no such table, or it is not of that data set.
         """
         parts = self.parts(name)
-        part = parts[0] if part is None else _known(f"part of {name}", part, parts)
+        part = parts[0] if part is None else one_of(f"part of {name}", part, parts)
         record = self._experiments[name]
         with_memory = bool(record.get("memory"))
         rows = tuple(_row(entry, with_memory) for entry in record["parts"][part])
@@ -160,7 +159,7 @@ def budget(name: str) -> Budget:
     Raises:
         ConfigError: There is no such budget.
     """
-    return budgets()[_known("budget", name, tuple(budgets()))]
+    return budgets()[one_of("budget", name, tuple(budgets()))]
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,11 +187,3 @@ def _row(entry: Mapping[str, Any], with_memory: bool) -> Row:
 
 def _read(name: str) -> dict[str, Any]:
     return yaml.safe_load((resources.files(__package__) / "papers" / f"{name}.yaml").read_text(encoding="utf-8"))
-
-
-def _known(what: str, name: str, names: tuple[str, ...]) -> str:
-    if name in names:
-        return name
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ConfigError(f"there is no {what} {name!r}", fix=f"{hint}choose one of {', '.join(names)}")

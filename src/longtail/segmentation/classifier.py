@@ -4,13 +4,95 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from longtail.classifiers.deconfound import DeconfoundClassifier
 from longtail.errors import ConfigError
 from longtail.losses.base import ClassificationLoss, start_bias
-from longtail.segmentation.cosine import CosineConv2d, convolution_arguments
-from longtail.segmentation.deconfound import DeconfoundPixels
 from longtail.segmentation.encoder_decoder import EncoderDecoder
+from longtail.shapes import ClassMaps
+
+
+class CosineConv2d(nn.Conv2d):
+    """A convolution that gives the scaled cosine of its input patch and its weights, plus a bias.
+
+    o_c = temperature <x / |x|, w_c / |w_c|> + b_c
+
+    Arguments as of ``torch.nn.Conv2d``, for one group and stride 1; and the ``temperature``. The parameters have the
+    names and shapes of the plain convolution's.
+
+    Source: the pixels' form of ``classifiers.cosine.CosineClassifier``.
+    """
+
+    def __init__(self, *arguments: Any, temperature: float = 20.0, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.groups != 1 or self.stride != (1, 1):
+            raise ConfigError(
+                f"a cosine classifier of {self.groups} groups and stride {self.stride}",
+                fix="end the head in a convolution of one group and stride 1",
+            )
+        self.temperature = temperature
+
+    def forward(self, input: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n classes _ _"]:
+        """Logits of a map."""
+        exact = torch.float32 if input.dtype in (torch.float16, torch.bfloat16) else None
+        length = torch.linalg.vector_norm(input, dim=1, keepdim=True, dtype=exact)
+        if self.kernel_size != (1, 1):
+            ones = length.new_ones(1, 1, *self.kernel_size)
+            squares = F.conv2d(length.square(), ones, None, 1, self.padding, self.dilation)
+            length = squares.clamp(min=1e-12).sqrt()
+        directions = F.normalize(self.weight.flatten(1), dim=1, eps=1e-6).view_as(self.weight)
+        products = F.conv2d(input, directions, None, 1, self.padding, self.dilation)
+        logits = self.temperature * products / length.clamp(min=1e-6)
+        return logits if self.bias is None else logits + self.bias.view(-1, 1, 1)
+
+    def reset_parameters(self) -> None:
+        """Small weights and no bias; only the weights' directions count."""
+        nn.init.normal_(self.weight, std=0.01)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @classmethod
+    def like(cls, layer: nn.Conv2d, **options: Any) -> "CosineConv2d":
+        """A new one of the same shape, with its own weights."""
+        return cls(**convolution_arguments(layer), **options)
+
+
+def convolution_arguments(layer: nn.Conv2d) -> dict[str, Any]:
+    """Arguments that make a convolution of the same shape."""
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    return {name: getattr(layer, name) for name in names} | {"bias": layer.bias is not None}
+
+
+class DeconfoundPixels(nn.Module):
+    """``DeconfoundClassifier`` at every pixel: at inference, remove the component along the mean training feature.
+
+    Pixels have no background that stands for "nothing": the moving sum is of all of them, and no class is exempt.
+
+    Args:
+        channels: Width of the map; a multiple of ``heads``.
+        num_classes: Number of classes C.
+        options: ``heads``, ``temperature``, ``gamma``, ``alpha`` and ``momentum`` of ``DeconfoundClassifier``.
+
+    Source: Tang 2020, Eqs. 7-9, without the background exemption.
+    """
+
+    def __init__(self, channels: int, num_classes: int, **options: Any) -> None:
+        super().__init__()
+        self.rows = DeconfoundClassifier(channels, num_classes, exempt=0, **options)
+
+    def forward(self, input: Float[Tensor, "n channels h w"]) -> ClassMaps:
+        """Logits of a map; in training mode its mean moves the sum on."""
+        rows = input.movedim(1, -1).flatten(0, 2)
+        if self.training:
+            self.rows.observe(rows.detach(), torch.ones(len(rows), dtype=torch.bool, device=rows.device))
+        return self.rows(rows).unflatten(0, (len(input), *input.shape[-2:])).movedim(-1, 1)
+
+    def reset_parameters(self) -> None:
+        """Reset weights and the moving sum."""
+        self.rows.reset_parameters()
 
 
 def _deconfound(layer: nn.Conv2d, **options: Any) -> DeconfoundPixels:

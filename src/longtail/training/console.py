@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,13 +53,8 @@ class Console:
     def progress(self, phase: str, total: int, done: int = 0) -> Iterator["PhaseProgress"]:
         """Show the progress of a phase: a bar on a terminal, plain lines elsewhere."""
         shown = PhaseProgress(self, phase, total, done)
-        with shown.bar or _nothing():
+        with shown.bar or nullcontext():
             yield shown
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 class PhaseProgress:

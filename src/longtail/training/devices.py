@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 
 import torch
 from lightning.fabric import Fabric
@@ -98,3 +99,28 @@ def share_batch_statistics(method: nn.Module, hardware: HardwareConfig, fabric: 
     """Let batch norm take its statistics over all GPUs, if the settings ask for it."""
     if hardware.sync_batch_norm and fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(method)
+
+
+def begin_peak(device: torch.device) -> None:
+    """Measure the peak from here on; on a CPU it is the peak of the whole process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Peak memory in 10^9 bytes.
+
+    On a GPU what torch's allocator held at once. On a CPU, where torch does not count, the largest resident memory of
+    the process, libraries and loaded images included; NaN where the system does not tell.
+
+    Args:
+        device: Where the model is trained.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -27,14 +27,7 @@ from longtail.models.detector import Detector
 from longtail.training.detection_config import EvaluationGroups
 from longtail.training.detection_pictures import DetectionPictures
 from longtail.training.environment import environment
-from longtail.training.evaluation import (
-    check_same_classes,
-    check_same_photos,
-    chosen_readouts,
-    evaluating,
-    limited,
-    share_of_rank,
-)
+from longtail.training.evaluation import chosen_readouts, counts_for, evaluating, limited, share_of_rank
 
 
 @torch.inference_mode()
@@ -97,18 +90,7 @@ def evaluate_detection(
         DataError: An image cannot be read, or the data set has other classes than the detector.
     """
     method = detector if isinstance(detector, DetectionMethod) else detector.method
-    if isinstance(detector, Detector):
-        check_same_classes(
-            "the data set",
-            dataset.classes.names,
-            "the detector",
-            detector.class_names,
-            fix="evaluate on a data set of the same categories in the same order",
-        )
-        check_same_photos(dataset, detector.photos)
-        frequency = frequency or detector.frequency
-    if frequency is not None:
-        frequency = frequency.in_order_of(dataset.classes.names, "the data set")
+    frequency = counts_for(detector, dataset, frequency)
     size = limited(dataset, limit)
     truth = truth or DetectionTruth.from_dataset(dataset, size)
     groups_from = "argument"

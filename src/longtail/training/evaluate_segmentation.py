@@ -24,14 +24,7 @@ from longtail.segmentation.method import ExpertMaps, Readout, SegmentationMethod
 from longtail.segmentation.recording import MapRecorder
 from longtail.segmentation.tiling import expert_maps
 from longtail.training.environment import environment
-from longtail.training.evaluation import (
-    check_same_classes,
-    check_same_photos,
-    chosen_readouts,
-    evaluating,
-    limited,
-    share_of_rank,
-)
+from longtail.training.evaluation import chosen_readouts, counts_for, evaluating, limited, share_of_rank
 from longtail.training.score_experts import describe_recording
 from longtail.training.segmentation_pictures import SegmentationPictures
 from longtail.training.segmentation_scores import SegmentationScores
@@ -99,20 +92,10 @@ def evaluate_segmentation(
     method = segmenter if isinstance(segmenter, SegmentationMethod) else segmenter.method
     preprocess, scaled = None, False
     groups_from = "argument" if groups else "those of training"
+    frequency = counts_for(segmenter, dataset, frequency)
     if not isinstance(segmenter, SegmentationMethod):
-        groups, frequency = groups or segmenter.groups, frequency or segmenter.frequency
-        preprocess = segmenter.preprocess
-        check_same_photos(dataset, segmenter.photos)
+        groups, preprocess = groups or segmenter.groups, segmenter.preprocess
         scaled = segmenter.photos.value_range is not None
-        check_same_classes(
-            "the data set",
-            dataset.classes.names,
-            "the model",
-            segmenter.class_names,
-            fix="evaluate on a data set of the same classes in the same order (classes.json names them)",
-        )
-    if frequency is not None:
-        frequency = frequency.in_order_of(dataset.classes.names, "the data set")
     if groups is None:
         raise ConfigError("no groups to score by", fix="pass groups=CategoryGroups.…")
     size = limited(dataset, limit)

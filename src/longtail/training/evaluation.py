@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from longtail.datasets.base import Samples
-from longtail.datasets.photographs import PhotoFormat
+from longtail.datasets.base import DetectionDataset, Samples, SegmentationDataset
 from longtail.distributed import is_main_process, rank, world_size
-from longtail.errors import ConfigError, DataError
+from longtail.errors import DataError
+from longtail.frequency import ClassFrequency
+from longtail.models.pretrained import PretrainedModel
 from longtail.progress import with_progress
+from longtail.settings import one_of
 from longtail.training.config import positive
 from longtail.training.failures import checked
 from longtail.training.loading import evaluation_loader
@@ -22,10 +24,7 @@ def chosen_readouts(known: Sequence[str], wanted: Iterable[str] | None) -> list[
     Raises:
         ConfigError: There is no such readout.
     """
-    names = list(known if wanted is None else wanted)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no readout {name!r}", fix=f"choose from {', '.join(known)}")
+    names = [one_of("readout", name, known) for name in (known if wanted is None else wanted)]
     return names or list(known[:1])
 
 
@@ -72,19 +71,25 @@ def evaluating(method: nn.Module) -> Iterator[None]:
         method.train(training)
 
 
-def check_same_photos(dataset: object, photos: PhotoFormat) -> None:
-    """Refuse photographs that are read in another way than those that a model was trained on.
+def counts_for(
+    model: nn.Module, dataset: SegmentationDataset | DetectionDataset, frequency: ClassFrequency | None
+) -> ClassFrequency | None:
+    """Counts of the training split in the order of a data set's classes; a trained model's own where none are given.
 
     Raises:
-        DataError: Bands, range or pages differ.
+        DataError: The trained model was trained on other classes, or on photographs that were read in another way.
     """
-    read = getattr(dataset, "photos", None)
-    if read is not None and read != photos:
-        raise DataError(
-            f"the data set reads photographs as {read.options() or 'RGB bytes'}, the model reads "
-            f"{photos.options() or 'RGB bytes'}",
-            fix="open the data set with photos=model.photos",
-        )
+    if isinstance(model, PretrainedModel):
+        fix = "evaluate on a data set of the same classes in the same order (config.json names them)"
+        check_same_classes("the data set", dataset.classes.names, "the model", model.class_names, fix=fix)
+        if dataset.photos is not None and dataset.photos != model.photos:
+            raise DataError(
+                f"the data set reads photographs as {dataset.photos.options() or 'RGB bytes'}, the model reads "
+                f"{model.photos.options() or 'RGB bytes'}",
+                fix="open the data set with photos=model.photos",
+            )
+        frequency = frequency or model.frequency
+    return None if frequency is None else frequency.in_order_of(dataset.classes.names, "the data set")
 
 
 def check_same_classes(who: str, names: Sequence[str], other: str, others: Sequence[str], *, fix: str) -> None:

@@ -107,17 +107,6 @@ class SeededSamples(Dataset):
             return attempt(lambda: self.dataset[index])
 
 
-class _Batches:
-    """The batch sampler of a loader: without length, since a phase is counted in iterations."""
-
-    def __init__(self, plan: BatchPlan, start: int) -> None:
-        self.plan = plan
-        self.start = start
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        return self.plan.batches(self.start)
-
-
 def training_loader(
     dataset: Samples,
     plan: BatchPlan,
@@ -127,7 +116,7 @@ def training_loader(
     collate: Callable[[list], Any] | None = None,
     pin_memory: bool = False,
 ) -> DataLoader:
-    """Loader of this rank's batches from optimiser step ``start`` on.
+    """Loader of this rank's batches from optimiser step ``start`` on, to iterate over once.
 
     Args:
         dataset: Samples by index, augmented from the global generators.
@@ -139,7 +128,7 @@ def training_loader(
     """
     return DataLoader(
         SeededSamples(dataset, plan.seed, plan.phase),
-        batch_sampler=_Batches(plan, start),
+        batch_sampler=plan.batches(start),
         num_workers=workers,
         multiprocessing_context=worker_context(workers),
         collate_fn=Collate(collate),

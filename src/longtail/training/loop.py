@@ -15,10 +15,10 @@ from longtail.phases import PhasedMethod
 from longtail.training.checkpoints import save_state, save_weights
 from longtail.training.config import RunConfig
 from longtail.training.console import PhaseProgress
+from longtail.training.devices import begin_peak, peak_memory_gb
 from longtail.training.failures import checked
 from longtail.training.loading import BatchPlan, training_loader
 from longtail.training.loss_record import LossRecord
-from longtail.training.memory import begin_peak, peak_memory_gb
 from longtail.training.metrics_file import MetricsFile
 from longtail.training.optimisers import build_optimiser, build_schedule
 from longtail.training.randomness import generator_states, isolated_randomness, restore_generators, seed_generators

@@ -2,21 +2,22 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from longtail.checkpoints.translate import translate
 from longtail.errors import ConfigError
+from longtail.losses.base import ClassificationLoss
 from longtail.models.adopt import Adoption, adopt, match
 from longtail.phases import CLASSIFIER_PHASE, PhasedMethod
 from longtail.training.checkpoints import find_weights
 from longtail.training.config import RunConfig
 from longtail.training.evaluation import check_same_classes
-from longtail.training.retraining import classifier_weights
 from longtail.training.run_folder import RunFolder
 from longtail.training.tasks.base import Task, phases_of
 from longtail.training.tasks.data_task import DataTask
@@ -139,3 +140,32 @@ def _computes_in_bfloat16() -> bool:
     if platform.machine() not in ("x86_64", "AMD64"):
         return True  # not known to be without
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def classifier_weights(method: PhasedMethod, weights: Mapping[str, Tensor], *, reset: bool) -> dict[str, Tensor]:
+    """Weights of a finished model as the method begins with them.
+
+    A classifier of other outputs takes the rows of the classes, which come first, where it has fewer, and keeps its own
+    bias: focal's sigmoids know no background, and start from a bias of their own. One with more outputs (balanced group
+    softmax) begins anew, and so does all that a loss has counted.
+
+    Args:
+        method: Its classifier alone is trained.
+        weights: Those of the finished model.
+        reset: Whether the classifier begins anew.
+    """
+    counted = tuple(f"{name}." for name, module in method.named_modules() if isinstance(module, ClassificationLoss))
+    found = {key: value for key, value in weights.items() if not key.startswith(counted)}
+    own: dict[str, Any] = method.state_dict()
+    for name, source in method.classifiers().items():
+        for key in (key for key in own if key.startswith(f"{name}.")):
+            old, new = weights.get(key, weights.get(source + key.removeprefix(name))), own[key]
+            found[key] = new if old is None or reset else _fitted(old, new)
+    return found
+
+
+def _fitted(old: Tensor, new: Tensor) -> Tensor:
+    """The trained values as far as they fit."""
+    if old.shape != new.shape and new.ndim > 1 and old.shape[1:] == new.shape[1:]:
+        old = old[: len(new)]
+    return old if old.shape == new.shape else new

@@ -82,8 +82,6 @@ def fit(
         SystemExit: SIGTERM (143) or Ctrl-C (130) ended the run; its state is saved.
     """
     run = RunFolder(Path(run_dir))
-    if resume and overwrite:
-        raise ConfigError("a run is either resumed or overwritten, not both", fix="give one of the two")
     run.prepare(resume=resume, overwrite=overwrite)
     state = read_state(run.last) if resume and run.last.is_file() else None
     task = build_task(config) if task is None else task

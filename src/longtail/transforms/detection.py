@@ -175,21 +175,15 @@ class RandomCut(v2.Transform):
 class DropVanished(v2.Transform):
     """Take away objects that a resize or crop left without extent, from boxes, labels, masks and crowd flags alike.
 
-    (``SanitizeBoundingBoxes`` of torchvision returns masks as plain tensors, which later transforms skip.)
-
-    Args:
-        min_side: Smallest width and height of a box that stays, in pixels.
+    A box stays if it is a pixel wide and high. (``SanitizeBoundingBoxes`` of torchvision returns masks as plain tensors,
+    which later transforms skip.)
     """
-
-    def __init__(self, min_side: float = 1.0) -> None:
-        super().__init__()
-        self.min_side = min_side
 
     def forward(self, *inputs: Any) -> Any:
         """Take and give one sample dict."""
         (sample,) = inputs
         boxes = sample["boxes"].as_subclass(Tensor)
-        keep = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(dim=1)
+        keep = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
         if keep.all():
             return sample
         return {key: _select(value, keep) if key in _PER_OBJECT else value for key, value in sample.items()}

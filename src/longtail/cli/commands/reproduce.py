@@ -81,9 +81,10 @@ def run(arguments: Namespace) -> int:
         _show(experiment, runs, arguments)
         return 0
     from longtail.reproduce.execute import execute
+    from longtail.training.console import Console
 
     try:
-        execute(runs, jobs=arguments.jobs, devices=arguments.devices, say=_say)
+        execute(runs, jobs=arguments.jobs, devices=arguments.devices, say=Console().say)
     finally:
         # finished runs are shown even where another failed
         if any(planned.state == "done" for planned in runs):
@@ -196,9 +197,3 @@ def _distribution(arguments: Namespace) -> int:
     build_coco_lt.add_arguments(parser)
     out = str(Path(arguments.out) / "mec" / "figure-5")
     return build_coco_lt.run(parser.parse_args([arguments.data, "--reference", arguments.reference, "--out", out]))
-
-
-def _say(text: str) -> None:
-    from longtail.training.console import Console
-
-    Console().say(text)

@@ -64,26 +64,24 @@ class SeparableConv(nn.Sequential):
 
 
 class FCNHead(nn.Module):
-    """3x3 convolution, dropout and classifier on one feature map: the auxiliary head of the common recipes.
+    """3x3 convolution, dropout and classifier on the last feature map but one: the auxiliary head of the common recipes.
 
     Args:
         inputs: Channels of the map.
         num_classes: Number of classes C.
-        index: Which of the encoder's maps to read.
         channels: Channels of the convolution.
         dropout: Share of channels dropped before the classifier.
     """
 
-    def __init__(self, inputs: int, num_classes: int, *, index: int = -2, channels: int = 256, dropout: float = 0.1):
+    def __init__(self, inputs: int, num_classes: int, *, channels: int = 256, dropout: float = 0.1) -> None:
         super().__init__()
-        self.index = index
         self.conv = ConvNormAct(inputs, channels, 3)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(channels, num_classes)
 
     def forward(self, features: Features) -> ClassMaps:
         """Auxiliary logits at the map's resolution."""
-        return self.classifier(self.dropout(self.conv(features[self.index])))
+        return self.classifier(self.dropout(self.conv(features[-2])))
 
 
 def classifier(channels: int, num_classes: int) -> nn.Conv2d:

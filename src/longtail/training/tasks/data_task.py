@@ -12,12 +12,14 @@ import torch
 from lightning.fabric import Fabric
 from torch.utils.data import Dataset
 
+from longtail.datasets import open_dataset
 from longtail.datasets.fingerprint import fingerprint_of
+from longtail.datasets.open import data_options
 from longtail.datasets.photographs import RGB
-from longtail.errors import DataError, LongtailError
+from longtail.errors import ConfigError, DataError, LongtailError
 from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.metrics.results import Results
-from longtail.models.pretrained import PretrainedModel
+from longtail.models.pretrained import PretrainedModel, photos_of
 from longtail.samplers.base import split
 from longtail.samplers.build import build_sampler
 from longtail.training.checkpoints import writing
@@ -27,6 +29,7 @@ from longtail.training.loading import IndexOrder
 from longtail.training.monitor import check_monitor, monitored
 from longtail.training.run_folder import RunFolder
 from longtail.training.tasks.base import Validation
+from longtail.transforms import normalisation
 
 
 class DataTask(ABC):
@@ -89,9 +92,23 @@ class DataTask(ABC):
             return None
 
     @classmethod
-    @abstractmethod
     def open(cls, config: Any, split: str, *, training: bool = False, transform: Callable | None = None) -> Any:
-        """A split of the configured data set."""
+        """A split of the configured data set.
+
+        Raises:
+            ConfigError: No data set is named, or it is none for the task.
+            DataError: The split has no images.
+        """
+        data = config.data
+        if not data.dataset:
+            raise ConfigError("data.dataset is not given", fix="name a folder, or a data set (docs/guide/data.md)")
+        own = getattr(data, "train_options" if training else "val_options", {})
+        parting = {name: value for name in ("val_share", "split_by") if (value := getattr(data, name)) is not None}
+        options = {**data_options({**data.options, **own}), **parting, "task": data.task}
+        dataset = open_dataset(data.dataset, split, transform=transform, photos=photos_of(vars(data)), **options)
+        if not len(dataset):
+            raise DataError(f"{data.dataset} has no images in split {split!r}", fix="check the data and the split")
+        return dataset
 
     @classmethod
     @abstractmethod
@@ -249,9 +266,10 @@ def _defined(values: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
 
 
-def parting_options(data: Any) -> dict[str, Any]:
-    """How one folder or file is parted into splits, where the settings say so."""
-    return {name: value for name in ("val_share", "split_by") if (value := getattr(data, name)) is not None}
+def normalisation_of(config: Any) -> dict[str, list[float]]:
+    """Mean and standard deviation of the bands of the photographs."""
+    settings = config.augmentation
+    return normalisation(photos_of(vars(config.data)).num_bands, settings.mean, settings.std)
 
 
 def content_of(dataset: Any, frequency: ClassFrequency) -> str:

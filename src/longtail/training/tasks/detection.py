@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtail.datasets import open_dataset
 from longtail.datasets.base import DetectionDataset
-from longtail.datasets.open import data_options
 from longtail.datasets.shared_images import refuse_shared_images
 from longtail.detection.config import is_cascade, library_of
 from longtail.detection.method import DetectionMethod
@@ -25,8 +23,8 @@ from longtail.training.detection_config import DetectionConfig
 from longtail.training.evaluate_detection import evaluate_detection
 from longtail.training.evaluation import check_same_classes, limited
 from longtail.training.groups import object_groups
-from longtail.training.tasks.data_task import DataTask, parting_options
-from longtail.transforms import IMAGENET_MEAN, detection_eval, detection_train, normalisation
+from longtail.training.tasks.data_task import DataTask, normalisation_of
+from longtail.transforms import IMAGENET_MEAN, detection_eval, detection_train
 from longtail.transforms.copy_paste import CopyPaste
 
 #: What training needs of a sample.
@@ -45,29 +43,10 @@ class DetectionTask(DataTask):
     build_groups = staticmethod(object_groups)
 
     @classmethod
-    def open(
-        cls, config: DetectionConfig, split: str, *, training: bool = False, transform: Callable | None = None
-    ) -> DetectionDataset:
-        """A split of the configured data set.
-
-        Raises:
-            ConfigError: No data set is named, or it is none for detection.
-        """
-        data = config.data
-        if not data.dataset:
-            raise ConfigError("data.dataset is not given", fix="name a folder of boxes, or a data set")
-        options = data_options({**data.options, **(data.train_options if training else data.val_options)})
-        options, photos = {**options, **parting_options(data), "task": "detection"}, photos_of(vars(data))
-        dataset = open_dataset(data.dataset, split, transform=transform, photos=photos, **options)
-        if not len(dataset):
-            raise DataError(f"{data.dataset} has no images in split {split!r}", fix="check the annotation file")
-        return dataset
-
-    @classmethod
     def open_validation(cls, config: DetectionConfig, split: str) -> DetectionDataset:
         """A split as evaluation reads it."""
         settings = config.augmentation
-        transform = detection_eval(settings.short_side, settings.max_side, **_normalisation(config))
+        transform = detection_eval(settings.short_side, settings.max_side, **normalisation_of(config))
         return cls.open(config, split, training=split == config.data.train_split, transform=transform)
 
     @classmethod
@@ -83,7 +62,7 @@ class DetectionTask(DataTask):
     def preparation(self, dataset: DetectionDataset) -> Callable[[Any, int | None], tuple[Tensor, dict[str, Tensor]]]:
         """Augmentation."""
         settings = self.config.augmentation
-        values = _normalisation(self.config)
+        values = normalisation_of(self.config)
         if settings.photometric and len(values["mean"]) != len(IMAGENET_MEAN):
             raise ConfigError(
                 f"augmentation.photometric, and photographs of {len(values['mean'])} bands", fix="set it to false"
@@ -171,7 +150,7 @@ class DetectionTask(DataTask):
             model=model,
             method=config.method.to_dict(),
             input={
-                **_normalisation(config),
+                **normalisation_of(config),
                 **photos_of(vars(config.data)).options(),
                 "short_side": config.augmentation.short_side,
                 "max_side": config.augmentation.max_side,
@@ -267,8 +246,3 @@ def _prepared(
     if drawn_for is not None:
         target["focus"] = torch.tensor(drawn_for)
     return found["image"].as_subclass(Tensor), target
-
-
-def _normalisation(config: DetectionConfig) -> dict[str, list[float]]:
-    settings = config.augmentation
-    return normalisation(photos_of(vars(config.data)).num_bands, settings.mean, settings.std)

@@ -9,12 +9,10 @@ import numpy as np
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from longtail.datasets import open_dataset
 from longtail.datasets.base import SegmentationDataset
-from longtail.datasets.open import data_options
 from longtail.datasets.pairs import ImageLabelPairs
 from longtail.datasets.shared_images import refuse_shared_images
-from longtail.errors import ConfigError, DataError
+from longtail.errors import DataError
 from longtail.frequency import ClassFrequency
 from longtail.frequency.absent_classes import absent_classes
 from longtail.frequency.count_pixels import count_pixels, pixels_per_image
@@ -31,8 +29,8 @@ from longtail.training.feature_cache import ViewOrder, Views, fill_cache, plan_c
 from longtail.training.groups import frequency_cache, pixel_groups
 from longtail.training.run_folder import RunFolder, environment_rank
 from longtail.training.segmentation_config import SegmentationConfig
-from longtail.training.tasks.data_task import DataTask, parting_options
-from longtail.transforms import normalisation, segmentation_eval, segmentation_train
+from longtail.training.tasks.data_task import DataTask, normalisation_of
+from longtail.transforms import segmentation_eval, segmentation_train
 from longtail.transforms.segmentation import FocusClass
 
 
@@ -47,21 +45,6 @@ class SegmentationTask(DataTask):
     unit = "pixels"
     _doubt = ""
     build_groups = staticmethod(pixel_groups)
-
-    @classmethod
-    def open(
-        cls, config: SegmentationConfig, split: str, *, training: bool = False, transform: Callable | None = None
-    ) -> SegmentationDataset:
-        """A split of the configured data set.
-
-        Raises:
-            ConfigError: No data set is named.
-        """
-        if not config.data.dataset:
-            raise ConfigError("data.dataset is not given", fix="name a folder or a built-in data set")
-        options = {**data_options(config.data.options), **parting_options(config.data), "task": "segmentation"}
-        photos = photos_of(vars(config.data))
-        return open_dataset(config.data.dataset, split, transform=transform, photos=photos, **options)
 
     @classmethod
     def open_validation(cls, config: SegmentationConfig, split: str) -> SegmentationDataset:
@@ -94,7 +77,7 @@ class SegmentationTask(DataTask):
             flip=settings.flip,
             photometric=settings.photometric,
             ignore_index=dataset.ignore_index,
-            **_normalisation(self.config),
+            **normalisation_of(self.config),
         )
         return partial(_prepared, augment)
 
@@ -260,13 +243,8 @@ def _network_input(config: SegmentationConfig) -> dict[str, Any]:
     settings = config.augmentation
     whole = settings.eval_size is None
     return {
-        **_normalisation(config),
+        **normalisation_of(config),
         "short_side": settings.short_side if whole else None,
         "max_side": settings.max_side if whole else None,
         "size": None if settings.eval_size is None else list(settings.eval_size),
     }
-
-
-def _normalisation(config: SegmentationConfig) -> dict[str, list[float]]:
-    settings = config.augmentation
-    return normalisation(photos_of(vars(config.data)).num_bands, settings.mean, settings.std)
