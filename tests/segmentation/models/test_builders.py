@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from longtail.errors import ConfigError
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import NETWORKS, build_model
+from support.plain_decoders import resize_concat
 
 C = 5
 MOBILENET = {"encoder": "torchvision/mobilenet_v2", "output_stride": 16, "channels": 32}

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from longtail.segmentation.encoder_decoder import Features
+from longtail.encoders import Encoder
+from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
 from longtail.segmentation.models.folding import convolve_resized
 from longtail.shapes import ClassMaps
 
@@ -90,3 +91,27 @@ def classifier(channels: int, num_classes: int) -> nn.Conv2d:
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.bias, 0.0)  # type: ignore[arg-type]  # there is one
     return conv
+
+
+def on_encoder(
+    network: Encoder,
+    decoder: nn.Module,
+    channels: int,
+    num_classes: int,
+    fcn_channels: int | None = None,
+    dropout: float = 0.1,
+    auxiliary_weight: float = 0.4,
+) -> EncoderDecoder:
+    """An encoder, a decoder that gives ``channels``, a 1x1 classifier and, if it has channels, an FCN head as one model."""
+    head, fcn = classifier(channels, num_classes), None
+    if fcn_channels is not None:
+        fcn = FCNHead(network.channels[-2], num_classes, channels=fcn_channels, dropout=dropout)
+    return EncoderDecoder(
+        network,
+        decoder,
+        head,
+        num_classes=num_classes,
+        auxiliary_head=fcn,
+        auxiliary_weight=auxiliary_weight,
+        size_divisor=network.size_divisor,
+    )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, SeparableConv, classifier
+from longtail.segmentation.models.blocks import ConvNormAct, SeparableConv, on_encoder
 from longtail.segmentation.models.resampling import resize
 
 
@@ -131,19 +131,8 @@ def deeplabv3plus(
         dilations=dilations or (1, 12 // scale, 24 // scale, 36 // scale),
         dropout=dropout,
     )
-    return EncoderDecoder(
-        network,
-        decoder,
-        classifier(channels, num_classes),
-        num_classes=num_classes,
-        size_divisor=network.size_divisor,
-        auxiliary_head=(
-            FCNHead(network.channels[-2], num_classes, channels=auxiliary_channels, dropout=dropout)
-            if auxiliary
-            else None
-        ),
-        auxiliary_weight=auxiliary_weight,
-    )
+    fcn = auxiliary_channels if auxiliary else None
+    return on_encoder(network, decoder, channels, num_classes, fcn, dropout, auxiliary_weight)
 
 
 def nearest_stride(reductions: Sequence[int], stride: int) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from longtail.encoders import build_encoder
 from longtail.errors import ConfigError
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, classifier
+from longtail.segmentation.models.blocks import ConvNormAct, classifier, on_encoder
 from longtail.shapes import ClassMaps
 
 
@@ -114,11 +114,4 @@ def ocrnet(
             fix=f"choose a stride up to {network.reductions[-1]}",
         )
     decoder = OCRDecoder(sum(network.channels[deep[0] :]), num_classes, channels, attention_channels, deep[0])
-    return EncoderDecoder(
-        network,
-        decoder,
-        classifier(channels, num_classes),
-        num_classes=num_classes,
-        size_divisor=network.size_divisor,
-        auxiliary_weight=auxiliary_weight,
-    )
+    return on_encoder(network, decoder, channels, num_classes, auxiliary_weight=auxiliary_weight)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, FCNHead, classifier
+from longtail.segmentation.models.blocks import ConvNormAct, on_encoder
 from longtail.segmentation.models.resampling import mean_cells
 
 
@@ -78,16 +78,6 @@ def pspnet(
     Source: Zhao et al. 2017.
     """
     network = build_encoder(encoder, output_stride, weights=weights, **(encoder_options or {}))
-    return EncoderDecoder(
-        network,
-        PyramidPoolingDecoder(network.channels[-1], channels, bins, dropout),
-        classifier(channels, num_classes),
-        num_classes=num_classes,
-        size_divisor=network.size_divisor,
-        auxiliary_head=(
-            FCNHead(network.channels[-2], num_classes, channels=auxiliary_channels, dropout=dropout)
-            if auxiliary
-            else None
-        ),
-        auxiliary_weight=auxiliary_weight,
-    )
+    decoder = PyramidPoolingDecoder(network.channels[-1], channels, bins, dropout)
+    fcn = auxiliary_channels if auxiliary else None
+    return on_encoder(network, decoder, channels, num_classes, fcn, dropout, auxiliary_weight)

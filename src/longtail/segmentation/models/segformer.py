@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from longtail.encoders import build_encoder
 from longtail.segmentation.encoder_decoder import EncoderDecoder, Features
-from longtail.segmentation.models.blocks import ConvNormAct, classifier
+from longtail.segmentation.models.blocks import ConvNormAct, on_encoder
 from longtail.segmentation.models.folding import convolve_projected
 from longtail.settings import one_of
 
@@ -88,10 +88,5 @@ def segformer(
     if channels is None:
         channels = 256 if projection == "conv" or encoder in ("mit_b0", "mit_b1") else 768
     start = next((i for i, reduction in enumerate(network.reductions) if reduction >= 4), 0)
-    return EncoderDecoder(
-        network,
-        MLPDecoder(network.channels, channels, projection, dropout, start),
-        classifier(channels, num_classes),
-        num_classes=num_classes,
-        size_divisor=network.size_divisor,
-    )
+    decoder = MLPDecoder(network.channels, channels, projection, dropout, start)
+    return on_encoder(network, decoder, channels, num_classes)
