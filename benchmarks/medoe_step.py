@@ -1,7 +1,9 @@
 """MEDOE with three experts, trained and read at the image's size, against the single decoder that a user would run."""
 
 import argparse
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,9 @@ from longtail.frequency import CategoryGroups, ClassFrequency
 from longtail.models.segmentation_methods import build_method
 from longtail.segmentation.encoder_decoder import EncoderDecoder
 from longtail.segmentation.models import build_model, wrap
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.plain_decoders import as_written
 
 CLASSES, SIDE, IMAGES = 150, 256, 2
 SEGFORMER_B3 = {
@@ -45,8 +50,13 @@ MODELS = {"deeplabv3plus": deeplabv3plus, "pspnet": pspnet, "segformer": segform
 def plain(model: EncoderDecoder) -> Callable[[Tensor], Tensor]:
     """Image -> logits of the decoder as its library, or its paper, writes it."""
     expert = model.expert
-    theirs = expert.decoder.plain if hasattr(expert.decoder, "plain") else expert.decoder.head
-    return lambda image: expert.head(theirs(model.encode(image)))
+    theirs = getattr(expert.decoder, "head", expert.decoder)  # of transformers: the library's own head
+
+    def logits(image: Tensor) -> Tensor:
+        with as_written():
+            return expert.head(theirs(model.encode(image)))
+
+    return logits
 
 
 def scene(share: Tensor) -> tuple[Tensor, Tensor]:
