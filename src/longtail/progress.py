@@ -32,7 +32,11 @@ def with_progress(
         done += size(item)
         if shown and time.monotonic() - last > _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            sys.stderr.write(f"{words}: {done} of {total}, {done / (last - begin):.2g} a second\n")
+            sys.stderr.write(f"{words}: {done} of {total}, {_rate(done / (last - begin))}\n")
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:.{0 if speed >= 10 else 2}f} a second"
 
 
 def _with_bar(items: Iterable[Item], total: int, words: str, size: Callable[[Item], int]) -> Iterator[Item]:
@@ -52,4 +56,4 @@ def _with_bar(items: Iterable[Item], total: int, words: str, size: Callable[[Ite
             yield item
             bar.advance(task, size(item))
             speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.2g} a second" if speed else "")
+            bar.update(task, rate=_rate(speed) if speed else "")

@@ -113,7 +113,7 @@ def test_data_of_ones_own_do_not_take_the_papers_groups():
 def test_a_small_budget_replaces_the_whole_model(tmp_path):
     run = planned("mec", "table-3", tmp_path)[0]
     assert run.settings["model"]["backbone"]["name"] == "torchvision/mobilenet_v2"
-    assert "weights" not in run.settings["model"]
+    assert "weights" not in run.settings["model"]["backbone"]
     four = planned("mec", "table-3", tmp_path)[-1]
     assert four.settings["model"]["ious"] == [0.5, 0.6, 0.7, 0.8]
     assert four.settings["data"]["groups"]["edges"] == [10, 100, 500]
