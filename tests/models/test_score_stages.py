@@ -99,7 +99,7 @@ def test_images_that_were_not_recorded_are_left_out(recorded, tmp_path):
 def test_refusals(recorded, tmp_path):
     recording, annotations, _ = recorded
     detector, _ = recorded_detector(recording)
-    with pytest.raises(ConfigError, match="no readout 'stage_9'"):
+    with pytest.raises(ConfigError, match="readout is 'stage_9'"):
         stage_readouts(detector, None, ["stage_9"])
     with pytest.raises(ConfigError, match="has the name of a readout"):
         stage_readouts(detector, {"mec": "average"})

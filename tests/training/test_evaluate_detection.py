@@ -167,7 +167,7 @@ def test_objects_of_further_images_are_kept_for_comparison(truthful, tmp_path):
 
 
 def test_what_cannot_be_is_refused(truthful, detector):
-    with pytest.raises(ConfigError, match="no readout 'rihgt'"):
+    with pytest.raises(ConfigError, match="readout is 'rihgt'"):
         evaluate_detection(truthful, scenes(transform=detection_eval()), readouts=["rihgt"])
     with pytest.raises(ConfigError, match="not normalised"):
         evaluate_detection(truthful, scenes())

@@ -144,7 +144,7 @@ def test_windows_with_an_ensemble_of_features_are_refused():
 def test_some_readouts_and_some_images(medoe):
     results = evaluate_segmentation(medoe, Photos(), groups=GROUPS, readouts=["oracle"], limit=2)
     assert list(results.predictions) == ["oracle"] and results.data["images"] == 2
-    with pytest.raises(ConfigError, match="no readout 'orcale'"):
+    with pytest.raises(ConfigError, match="readout is 'orcale'"):
         evaluate_segmentation(medoe, Photos(), groups=GROUPS, readouts=["orcale"])
 
 
