@@ -113,8 +113,8 @@ def _add_section(parser: Parser, key: str, section: type[Section], given: Any, d
             if any(other.startswith(f"{name}.") for other in actions):  # a group: its settings are added one by one
                 parser.words = [part for word in parser.words for part in _leaves(word, f"--{key}.{name}")]
                 continue
-            default = "null" if action.default is None else action.default
-            default_words = "required" if action.required else f"default: {default}"
+            default_words = f"default: {'null' if action.default is None else action.default}"
+            default_words = "required" if action.required else default_words
             kind = getattr(action, "_typehint", None) or action.type or bool
             words = f"{action.help or ''} ({default_words})"
             group.add_argument(f"--{key}.{name}", type=kind, default=SUPPRESS, help=words)

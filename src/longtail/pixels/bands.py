@@ -20,7 +20,8 @@ _TILE = 64
 #: Bands whose rows of the low map are interpolated along the columns together.
 _AHEAD = 4
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def not_compiled(function: Callable[P, R]) -> Callable[P, R]:
