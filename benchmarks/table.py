@@ -33,6 +33,8 @@ GOALS = {
     "medoe_step_segformer": "1x, 1/1",
     "multi_expert_loss": "7x, 1/3",
     "nested_chain_labels": "1x",
+    "query_prediction": "0.98x",
+    "query_step": "0.97x",
     "training_command": "0.95x",
     "training_sample_ade20k": "2x",
     "training_sample_cityscapes": "2x",
