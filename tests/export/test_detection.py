@@ -6,7 +6,7 @@ from torch import nn
 
 from longtail.detection.run_lengths import encode_masks
 from longtail.errors import ConfigError, ExportError
-from longtail.export.detection import DetectionGraph
+from longtail.export.cascade import CascadeGraph
 from longtail.export.formats import read
 from longtail.export.write import export
 from longtail.models.detector import Detector
@@ -33,7 +33,7 @@ def image(height: int = 75, width: int = 98) -> torch.Tensor:
 def test_the_graph_is_the_detector(name):
     model = detector(name=name)
     picture = image()
-    boxes, scores, labels, masks = DetectionGraph(model, top_k=14).eval()(picture)
+    boxes, scores, labels, masks = CascadeGraph(model, top_k=14).eval()(picture)
     (expected,) = model([picture[0]])
     number = len(expected)
     assert number == 10  # the detector's own limit
@@ -47,7 +47,7 @@ def test_the_graph_is_the_detector(name):
 @torch.no_grad()
 def test_missing_detections_are_marked():
     model = detector(postprocess={"score_threshold": 0.9})
-    boxes, scores, labels, masks = DetectionGraph(model, top_k=5).eval()(image())
+    boxes, scores, labels, masks = CascadeGraph(model, top_k=5).eval()(image())
     assert labels.tolist() == [-1] * 5
     assert not scores.any() and not boxes.any() and not masks.any()
 
@@ -73,7 +73,7 @@ def test_other_formats(kind, suffix, size, tmp_path):
 
 def test_a_difference_is_seen():
     model = detector()
-    graph = DetectionGraph(model, top_k=10).eval()
+    graph = CascadeGraph(model, top_k=10).eval()
     with torch.no_grad():
         found = list(graph(image()))
         assert graph.difference(image(), found) < 1e-6

@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 def encode_masks(
-    masks: Float[Tensor, "n m m"], boxes: Float[Tensor, "n 4"], size: tuple[int, int], threshold: float = 0.5
+    masks: Float[Tensor, "n h w"], boxes: Float[Tensor, "n 4"], size: tuple[int, int], threshold: float = 0.5
 ) -> list[dict[str, Any]]:
     """COCO's compressed run lengths of masks pasted into an image.
 
     Equal to encoding the pasted full-size masks, at the cost of the boxes' own area.
 
     Args:
-        masks: Probabilities on a grid over each box.
+        masks: Probabilities, or logits, on a grid over each box.
         boxes: xyxy in pixels of the image.
         size: (height, width) of the image.
-        threshold: Pixels of at least this probability belong to the mask.
+        threshold: Pixels of at least this value belong to the mask.
     """
     height, width = size
     # a border of zeros, so that values fade out over the edge as they do in the usual grid sampling

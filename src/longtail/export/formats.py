@@ -1,9 +1,10 @@
 """Write a graph as a file of one format, and run the file."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -69,17 +70,24 @@ def write(graph: Graph, example: Tensor, path: Path, kind: Format, varying: Sequ
 
 
 def _write_onnx(graph: Graph, example: Tensor, path: Path, varying: Sequence[int], facts: str) -> None:
-    program: Any = torch.onnx.export(
-        graph,
-        (example,),
-        dynamo=True,
-        input_names=["image"],
-        output_names=list(graph.outputs),
-        dynamic_shapes=({axis: AXES[axis] for axis in varying},),
-        verbose=False,
-    )
-    program.model.metadata_props[FACTS] = facts
-    program.save(path)
+    import onnxruntime
+
+    for optimised in (True, False):  # the exporter's optimiser spoils the graphs of some detectors
+        program: Any = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=list(graph.outputs),
+            dynamic_shapes=({axis: AXES[axis] for axis in varying},),
+            optimize=optimised,
+            verbose=False,
+        )
+        program.model.metadata_props[FACTS] = facts
+        program.save(path)
+        with suppress(Exception):  # the last file is kept and told about by whoever reads it
+            onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            return
 
 
 def read(path: Path, kind: Format) -> Runner:
@@ -106,12 +114,20 @@ def read(path: Path, kind: Format) -> Runner:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' warnings and logs off the terminal: the file is checked."""
-    before = logging.root.manager.disable
+    """Keep the exporters' warnings and logs off the terminal, and transformers' checks out of the graph.
+
+    The file is checked; the checks of shapes have no form in ONNX.
+    """
+    before, variable = logging.root.manager.disable, "TRANSFORMERS_DISABLE_TORCH_CHECK"
+    checks = os.environ.get(variable)
     logging.disable(logging.WARNING)
+    os.environ[variable] = "1"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+        os.environ.pop(variable)
+        if checks is not None:
+            os.environ[variable] = checks

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 
+from longtail.detection.cascade_rcnn import CascadeDetector
+from longtail.detection.queries.detector import QueryDetector
 from longtail.errors import ConfigError, ExportError
-from longtail.export.detection import DetectionGraph
+from longtail.export.cascade import CascadeGraph
 from longtail.export.formats import check_format, read, write
 from longtail.export.graph import Graph
 from longtail.export.names import Format
+from longtail.export.queries import QueryGraph
 from longtail.export.segmentation import SegmentationGraph
 from longtail.files import make_folder, saving
 from longtail.models.detector import Detector
@@ -102,7 +105,13 @@ def _graph(model: PretrainedModel, *, labels_only: bool, normalise: bool, top_k:
     if isinstance(model, Detector):
         if labels_only:
             raise ConfigError("labels_only of a detector", fix="leave it out: it is for segmentation")
-        return DetectionGraph(model, top_k=top_k, normalise=normalise).eval()
+        for kind, graph in ((CascadeDetector, CascadeGraph), (QueryDetector, QueryGraph)):
+            if isinstance(model.method, kind):
+                return graph(model, top_k=top_k, normalise=normalise).eval()
+        raise ExportError(
+            f"a detector of {type(model.method).__name__} cannot be exported",
+            fix="export a detector of this library or of transformers, or use the exporter of your detector's library",
+        )
     if not isinstance(model, Segmenter):
         raise ConfigError(f"{type(model).__name__} is no trained model", fix="give a Segmenter or a Detector")
     return SegmentationGraph(model, labels_only=labels_only, normalise=normalise).eval()

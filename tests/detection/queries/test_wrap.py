@@ -2,16 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 pytest.importorskip("scipy")
 pytest.importorskip("transformers")
 
+from longtail.detection.postprocess import read_stages
 from longtail.detection.queries import wrap_detector
 from longtail.detection.queries.mask_families import crop_masks, mask_boxes, mask_quality
 from longtail.errors import ConfigError
 from longtail.frequency import CategoryGroups
 from longtail.mec.model import make_multi_expert
+from support.masks import decode_mask
 from support.tiny_queries import CONFIGS, LAYERS, tiny_batch, tiny_model
 
 GROUPS = CategoryGroups(("rare", "common", "frequent"), ((2,), (0, 3), (1, 4)))
@@ -77,7 +80,7 @@ def test_the_library_s_own_reading_is_the_baseline() -> None:
 def test_boxes_of_masks() -> None:
     inside = torch.zeros(2, 4, 6, dtype=torch.bool)
     inside[0, 1:3, 2:5] = True
-    assert mask_boxes(inside, torch.tensor([4.0, 2.0])).tolist() == [[8, 2, 20, 6], [0, 0, 0, 0]]
+    assert mask_boxes(inside, (2.0, 4.0)).tolist() == [[8, 2, 20, 6], [0, 0, 0, 0]]
 
 
 def test_masks_without_the_padding() -> None:
@@ -88,6 +91,21 @@ def test_quality_is_the_mean_probability_inside() -> None:
     logits = torch.tensor([[[2.0, -3.0], [1.0, -1.0]], [[-1.0, -1.0], [-1.0, -1.0]]])
     wanted = torch.tensor([2.0, 1.0]).sigmoid().mean()
     assert torch.allclose(mask_quality(logits), torch.tensor([wanted, 0.0]), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("image_size", [None, (64, 96)])
+def test_masks_lie_where_the_network_sees_them(image_size) -> None:
+    detector = wrap_detector(tiny_model("mask2former"), image_size=image_size).eval()
+    image = torch.randn(3, 33, 70, generator=torch.Generator().manual_seed(0))
+    (found,) = detector.predict([image], original_sizes=[(66, 140)])
+    (outputs,), maps = detector.run_stages(*detector.input_of(image[None]), [(33, 70)])
+    rows = read_stages(outputs, detector.readouts()["baseline"], detector.postprocess).rows
+    # the stored image is twice as large; without image_size the network reads it padded to 64 x 96
+    grid = F.interpolate(maps, (66, 140) if image_size else (128, 192), mode="bilinear")[0, rows, :66, :140]
+    masks = torch.stack([torch.from_numpy(decode_mask(mask)).bool() for mask in found.masks])
+    assert (masks == (grid >= 0)).float().mean() > 0.999
+    assert 0.1 < masks.float().mean() < 0.9
 
 
 def test_masks_are_wanted_where_they_are_learned() -> None:

@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert, clip_boxes_to_image
 
-from longtail.boxes import resize_boxes
-from longtail.detection.cascade_rcnn import pad_images
 from longtail.detection.config import PostprocessConfig
 from longtail.detection.matches import Matches, Reading
 from longtail.detection.method import Detections, DetectionTarget, StageOutputs
@@ -178,62 +176,92 @@ class QueryDetector(StagedDetector):
         if self.training:
             raise ConfigError("the detector is in training mode", fix="call .eval() before predicting")
         pixels, mask, sizes = self._batch(images)
-        outputs, layers = self.family.run(pixels, mask)
-        logits = torch.stack([layer.float() for layer in layers])
-        padded = pixels.shape[-2:]
-        if not self.has_masks:
-            boxes = outputs.pred_boxes.float()
-            return [
-                StageOutputs(logits[:, i], self._absolute(boxes[i], size, pixels), size) for i, size in enumerate(sizes)
-            ], None
-        found, maps = [], outputs.masks_queries_logits.float()
-        for i, size in enumerate(sizes):
-            # the part of the padded input that the image takes, in its own pixels
-            whole = self._extent(size, padded)
-            own = maps[i] if self.image_size else crop_masks(maps[i], size, padded)
-            cell = torch.tensor([whole[1] / maps.shape[3], whole[0] / maps.shape[2]], device=maps.device)
-            boxes = clip_boxes_to_image(mask_boxes(own > 0, cell), size)
-            found.append(StageOutputs(logits[:, i], boxes, size, mask_quality(own)))
+        found, maps = self.run_stages(pixels, mask, sizes)
+        if maps is None:
+            return found, None
 
         def encode(pairs: Sequence[Tensor], stored: Sequence[tuple[int, int]]) -> list[list[dict[str, Any]]]:
+            threshold = float(torch.logit(torch.tensor(self.postprocess.mask_threshold)))
+            # as the library, logits are interpolated, and those at the edge go on beyond it
+            wide = F.pad(maps, (1, 1, 1, 1), mode="replicate")
             encoded = []
-            for i, (rows, size, inside) in enumerate(zip(pairs, stored, sizes, strict=True)):
-                whole = self._extent(inside, padded)
-                box = maps.new_tensor([[0, 0, whole[1], whole[0]]]).expand(len(rows), 4)
-                place = resize_boxes(box, inside, size)
-                chosen = maps[i, rows[:, 0]].sigmoid()
-                encoded.append(encode_masks(chosen, place, size, self.postprocess.mask_threshold))
+            for own, rows, size, inside in zip(wide, pairs, stored, sizes, strict=True):
+                height, width = (
+                    whole * to / of for whole, to, of in zip(self._extent(inside, pixels), size, inside, strict=True)
+                )
+                down, right = height / maps.shape[2], width / maps.shape[3]
+                place = maps.new_tensor([-right, -down, width + right, height + down])
+                encoded.append(encode_masks(own[rows[:, 0]], place.expand(len(rows), 4), size, threshold))
             return encoded
 
         return found, encode
 
+    def run_stages(
+        self, pixels: Tensor, mask: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> tuple[list[StageOutputs], Tensor | None]:
+        """Stage outputs of every image of a batch, and the mask logits (n, queries, h, w) of the whole batch.
+
+        Args:
+            pixels: (n, bands, h, w), padded or stretched.
+            mask: (n, h, w), 1 where an image is and 0 where its padding is.
+            sizes: (height, width) of every image before.
+        """
+        outputs, layers = self.family.run(pixels, mask)
+        logits = torch.stack([layer.float() for layer in layers])
+        if not self.has_masks:
+            boxes = outputs.pred_boxes.float()
+            found = [self._absolute(own, size, pixels) for own, size in zip(boxes, sizes, strict=True)]
+            return [StageOutputs(logits[:, i], found[i], size) for i, size in enumerate(sizes)], None
+        stages, maps = [], outputs.masks_queries_logits.float()
+        for i, (own, size) in enumerate(zip(maps, sizes, strict=True)):
+            # the part of the input that the image takes, in its own pixels
+            height, width = self._extent(size, pixels)
+            part = own if self.image_size else crop_masks(own, size, pixels.shape[-2:])
+            boxes = mask_boxes(part > 0, (height / own.shape[1], width / own.shape[2]))
+            stages.append(StageOutputs(logits[:, i], clip_boxes_to_image(boxes, size), size, mask_quality(part)))
+        return stages, maps
+
     def _batch(self, images: ImageList) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
         """Padded or stretched images, where they are not padding, and their sizes."""
-        if self.image_size is None:
-            pixels, sizes = pad_images(images, _DIVISOR)
-            mask = torch.zeros(len(sizes), *pixels.shape[-2:], dtype=torch.long, device=pixels.device)
-            for own, (height, width) in zip(mask, sizes, strict=True):
-                own[:height, :width] = 1
-            return pixels, mask, sizes
         sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        stretched = [F.interpolate(i[None], self.image_size, mode="bilinear", antialias=True) for i in images]
-        pixels = torch.cat(stretched)
-        return pixels, pixels.new_ones(len(sizes), *self.image_size, dtype=torch.long), sizes
+        inputs = [self.input_of(image[None]) for image in images]
+        height, width = (max(pixels.shape[axis] for pixels, _ in inputs) for axis in (2, 3))
+        pixels, mask = (
+            torch.cat([F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])) for part in parts])
+            for parts in zip(*inputs, strict=True)
+        )
+        return pixels, mask, sizes
 
-    def _extent(self, size: tuple[int, int], padded: Sequence[int]) -> tuple[int, int]:
+    def input_of(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model reads of one image: (1, bands, h, w), stretched or padded, and where it is not padding.
+
+        Args:
+            image: (1, bands, height, width).
+        """
+        if self.image_size is None:
+            height, width = image.shape[-2:]
+            # the exporters do not understand -height % divisor
+            border = (0, _rounded(width) - width, 0, _rounded(height) - height)
+            return F.pad(image, border), F.pad(torch.ones_like(image[:, 0], dtype=torch.long), border)
+        stretched = F.interpolate(image, self.image_size, mode="bilinear", antialias=True)
+        return stretched, torch.ones_like(stretched[:, 0], dtype=torch.long)
+
+    def _extent(self, size: tuple[int, int], pixels: Tensor) -> tuple[int, int]:
         """(height, width) in pixels of the image that the whole input stands for."""
-        return size if self.image_size else (int(padded[0]), int(padded[1]))
+        return size if self.image_size else (pixels.shape[-2], pixels.shape[-1])
 
-    def _scale(self, size: tuple[int, int], pixels: Tensor) -> Tensor:
-        """What relative boxes are multiplied with."""
-        height, width = self._extent(size, pixels.shape[-2:]) if self.family.boxes_of_batch else size
-        return pixels.new_tensor([width, height, width, height], dtype=torch.float32)
+    def _unit(self, size: tuple[int, int], pixels: Tensor) -> tuple[int, int]:
+        """(height, width) that relative boxes are parts of."""
+        return self._extent(size, pixels) if self.family.boxes_of_batch else size
 
     def _relative(self, boxes: Tensor, size: tuple[int, int], pixels: Tensor) -> Tensor:
-        return box_convert(boxes, "xyxy", "cxcywh") / self._scale(size, pixels)
+        height, width = self._unit(size, pixels)
+        return box_convert(boxes, "xyxy", "cxcywh") / boxes.new_tensor([width, height, width, height])
 
     def _absolute(self, boxes: Tensor, size: tuple[int, int], pixels: Tensor) -> Tensor:
-        return clip_boxes_to_image(box_convert(boxes, "cxcywh", "xyxy") * self._scale(size, pixels), size)
+        height, width = self._unit(size, pixels)
+        left, top, right, bottom = box_convert(boxes, "cxcywh", "xyxy").unbind(1)
+        return clip_boxes_to_image(torch.stack([left * width, top * height, right * width, bottom * height], 1), size)
 
     def _mask_labels(self, objects: Sequence[Objects], pixels: Tensor) -> Mapping[str, list[Tensor]]:
         """Masks of every image in its padded or stretched shape, and their classes.
@@ -255,3 +283,8 @@ class QueryDetector(StagedDetector):
                 own = F.pad(own, (0, pixels.shape[-1] - own.shape[-1], 0, pixels.shape[-2] - own.shape[-2]))
             masks.append(own)
         return {"mask_labels": masks, "class_labels": [image.labels for image in objects]}
+
+
+def _rounded(length: int) -> int:
+    """The next multiple of the divisor."""
+    return (length + _DIVISOR - 1) // _DIVISOR * _DIVISOR

@@ -1,6 +1,5 @@
 """Mask2Former and MaskFormer: queries that predict masks."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,16 +92,16 @@ def crop_masks(
         size: (height, width) of the image.
         padded: (height, width) of the padded image.
     """
-    height, width = (math.ceil(s / p * cells) for s, p, cells in zip(size, padded, logits.shape[1:], strict=True))
+    height, width = (-(-s * cells // p) for s, p, cells in zip(size, padded, logits.shape[1:], strict=True))
     return logits[:, :height, :width]
 
 
-def mask_boxes(inside: Tensor, cell: Tensor) -> Float[Tensor, "q 4"]:
+def mask_boxes(inside: Tensor, cell: tuple[float, float]) -> Float[Tensor, "q 4"]:
     """Boxes around masks, xyxy; without extent where a mask is empty.
 
     Args:
         inside: (q, h, w) bool.
-        cell: (2,) width and height of a pixel of the masks.
+        cell: Height and width of a pixel of the masks.
     """
     edges = []
     for axis, length in ((1, inside.shape[2]), (2, inside.shape[1])):
@@ -112,7 +111,8 @@ def mask_boxes(inside: Tensor, cell: Tensor) -> Float[Tensor, "q 4"]:
         high = places.where(taken, -1).amax(dim=1) + 1
         edges.append((low.minimum(high), high))
     (left, right), (top, bottom) = edges
-    return torch.stack([left, top, right, bottom], dim=1) * cell.repeat(2)
+    height, width = cell
+    return torch.stack([left * width, top * height, right * width, bottom * height], dim=1)
 
 
 def mask_quality(logits: Float[Tensor, "q h w"]) -> Float[Tensor, " q"]:
