@@ -36,6 +36,11 @@ def refusal(parser: Any, message: str) -> tuple[str, str]:
         subject = f"{parser.subject}: " if parser.subject else ""
         kind = getattr(known.get(key), "_typehint", None) or getattr(known.get(key), "type", None)
         return f"{subject}{dotted(parser.where, key)} is {value}", what_fits(kind, shown, value)
+    if switch := re.search(r"argument (--\w+): ignored explicit argument (.*)", message):
+        return (
+            f"{switch[1]} takes no value, but {switch[2]} is given",
+            f"give {switch[1]} alone; `{parser.prog} --help` says what it does",
+        )
     return message, f"`{parser.prog} --help` lists the options"
 
 

@@ -160,6 +160,9 @@ def test_a_device_that_is_not_there(run, tmp_path, capsys):
 def test_nothing_to_resume(tmp_path, capsys):
     assert main(["train", "segmentation", "--resume", "--run", str(tmp_path / "nothing")]) == 2
     assert f"nothing to resume in {tmp_path / 'nothing'}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "segmentation", "--resume", "runs/a"])
+    assert "--resume takes no value, but 'runs/a' is given" in capsys.readouterr().err
 
 
 def test_the_report_doubts_other_images(tmp_path, capsys):

@@ -78,6 +78,16 @@ def test_score_report_tables_and_thresholds(boxes, tmp_path, capsys):
     assert "without --images" in capsys.readouterr().err
 
 
+def test_a_data_set_has_its_photographs_and_its_training_split(boxes, tmp_path, capsys):
+    words = ["score", "detection", "--data", f"{boxes}", "--detections", f"{boxes}/bad.json", "--out", f"{tmp_path}"]
+    assert main([*words, "--train_split", "train", "--report", f"{tmp_path}/why.html"]) == 0
+    page = (tmp_path / "why.html").read_text()
+    assert "data:image/jpeg" in page and "<h2>Failures in pictures</h2>" in page
+    assert Results.load(next(tmp_path.glob("*.json"))).settings["groups_from"] == "training images"
+    assert main([*words, "--train_split", "train", "--train", f"{boxes}/annotations/train.json"]) == 2
+    assert "--train_split with --train" in capsys.readouterr().err
+
+
 def test_compare_files_and_their_records(boxes, tmp_path, capsys):
     of = ["--annotations", f"{boxes}/annotations/val.json"]
     files = [f"{boxes}/{name}.json" for name in ("bad", "good")]

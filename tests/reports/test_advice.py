@@ -40,7 +40,10 @@ def test_the_measured_gain_comes_first_then_the_bound(detection):
     table = advice.advice_table(detection)
     words = said(table)[0]
     assert words.startswith("Read as Stage 2 it has 31.0 AP: +30.0 (its whole group: ")
-    assert "Detections of another class on its objects cost up to 40.0 AP50 (9, most as thing 0: 5): " in words
+    assert (
+        "Confusions with other classes cost up to 40.0 AP50 (9 on its objects, most as thing 0: 5; 7 of it on others): "
+        in words
+    )
     assert [cell.text for cell in (table.rows[0][0], *table.rows[0][2:4])] == ["thing 38", "rare", "1.0"]
 
 

@@ -20,7 +20,7 @@ _SMALL = 32  # pixels: one cell of a feature map of stride 32
 #: Kind of error -> what costs, and what to try.
 _KINDS = {
     "classification": (
-        "detections of another class on its objects",
+        "confusions with other classes",
         "re-train the classifier alone with balanced sampling (`--train_only classifier`)",
     ),
     "localisation": ("badly placed detections", "larger images, or a stage of a higher IoU"),
@@ -142,12 +142,13 @@ def ideas_for(comparison: Comparison, index: int, slope: "Slope | None") -> Iter
 
 
 def _errors_of(comparison: Comparison, errors: Mapping[str, Any], kind: str, index: int) -> str:
-    """How many errors of a kind there are; of classification those on objects of the class, and what they claim most."""
+    """How many errors of a kind there are; of classification those on objects of the class, and those that claim it."""
+    number = f"{errors['counts'][kind][index]:,}"
     if kind != "classification":
-        return f"{errors['counts'][kind][index]:,}"
+        return number
     pair = next((p for p in errors["confused"] if p[1] == index), None)
     most = "" if pair is None else f", most as {comparison.class_names[pair[0]]}: {pair[2]}"
-    return f"{errors['lost'][index]:,}{most}"
+    return f"{errors['lost'][index]:,} on its objects{most}; {number} of it on others"
 
 
 def _of_pixels(comparison: Comparison, index: int) -> Iterator[Idea]:

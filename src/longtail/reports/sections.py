@@ -310,7 +310,7 @@ def _data_cards(comparison: Comparison) -> list[Card]:
         present = counts[counts > 0]
         if len(present) > 1:
             ratio = present.max() / present.min()
-            cards.append(Card("imbalance", f"{ratio:,.0f} : 1", f"most to least frequent, {unit.split(' (')[0]}"))
+            cards.append(Card("imbalance", f"{ratio:,.0f}", f"to 1, most to least frequent, {unit.split(' (')[0]}"))
     if memory := comparison.focus.results.training.get("memory_gb"):
         cards.append(Card("memory", f"{memory:.1f} GB", "largest while training"))
     return cards

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from longtail.cli.parser import Namespace, Parser
 from longtail.cli.show import add_output_arguments
-from longtail.cli.truth import add_truth_arguments, chosen_truth
+from longtail.cli.truth import add_truth_arguments, chosen_truth, objects_of
 
 NAME = "score detection"
 SUMMARY = "score anyone's detections by class and group"
@@ -46,17 +46,19 @@ def add_arguments(parser: Parser) -> None:
         "--train", type=str | None, default=None, help="annotation file of the training split, for groups and pictures"
     )
     parser.add_argument("--train_images", type=str | None, default=None, help="its photographs, where not in --images")
+    parser.add_argument(
+        "--train_split", type=str | None, default=None, help="training split of --data, instead of --train"
+    )
     add_output_arguments(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Score and print."""
     from longtail.cli.show import save_and_show
-    from longtail.metrics.detection_truth import DetectionTruth
     from longtail.metrics.operating_points import save_thresholds
 
     drawn: dict[str, Any] = {}
-    training = None if arguments.train is None else DetectionTruth(arguments.train)
+    training = _training(arguments)
     results = scored(arguments, _drawing(arguments, training, drawn), training)
     save_and_show(results, arguments, drawn.get(results.method, {}))
     if arguments.thresholds:
@@ -91,6 +93,23 @@ def scored(arguments: Namespace, looked_at: Any = None, training: Any = None) ->
     )
 
 
+def _training(arguments: Namespace) -> Any:
+    """Annotations of the training split, None where none is named.
+
+    Raises:
+        ConfigError: It is named twice, or is a split of no data set.
+    """
+    from longtail.errors import ConfigError
+    from longtail.metrics.detection_truth import DetectionTruth
+
+    if arguments.train_split is None:
+        return None if arguments.train is None else DetectionTruth(arguments.train)
+    if arguments.train is not None or arguments.data is None:
+        problem = "with --train" if arguments.train is not None else "without --data"
+        raise ConfigError(f"--train_split {problem}", fix="give --data and --train_split, or --train FILE")
+    return DetectionTruth.from_dataset(objects_of(arguments.data, arguments.train_split, arguments.options))
+
+
 def _drawing(arguments: Namespace, training: Any, drawn: dict[str, Any]) -> Any:
     """What draws the failures of each file into ``drawn``; None without photographs.
 
@@ -98,23 +117,40 @@ def _drawing(arguments: Namespace, training: Any, drawn: dict[str, Any]) -> Any:
         ConfigError: Training photographs are given without the evaluated ones, or the training split has other classes.
     """
     from longtail.diagnosis.failures import object_failures
-    from longtail.diagnosis.photos import photos_in
     from longtail.errors import ConfigError
 
-    if arguments.images is None:
-        if arguments.train_images:
-            raise ConfigError("--train_images without --images", fix="name the folder of the photographs")
+    if arguments.images is None and arguments.train_images:
+        raise ConfigError("--train_images without --images", fix="name the folder of the photographs")
+    if arguments.images is None and not (arguments.report and arguments.data):
         return None
 
     def draw(name: str, truth: Any, errors: Any) -> None:
         examples = None
         if training is not None:
             if training.class_names != truth.class_names:
-                raise ConfigError(f"{arguments.train} has other classes", fix="give the same data set's training split")
-            examples = (training, photos_in(arguments.train_images or arguments.images, training))
-        drawn[name] = object_failures(truth, errors, photos_in(arguments.images, truth), examples)
+                raise ConfigError(
+                    f"{arguments.train or arguments.train_split} has other classes",
+                    fix="give the same data set's training split",
+                )
+            folder = arguments.train_images or arguments.images
+            if folder or arguments.train_split:
+                examples = (training, _photos(arguments, folder, arguments.train_split, training))
+        drawn[name] = object_failures(
+            truth, errors, _photos(arguments, arguments.images, arguments.split, truth), examples
+        )
 
     return draw
+
+
+def _photos(arguments: Namespace, folder: str | None, split: str | None, truth: Any) -> Any:
+    """Photographs of a folder; without one, those of a split of the data set."""
+    from longtail.datasets import open_dataset
+    from longtail.datasets.open import data_options
+    from longtail.diagnosis.photos import photos_in, photos_of
+
+    if folder is not None:
+        return photos_in(folder, truth)
+    return photos_of(open_dataset(arguments.data, str(split), **{**data_options(arguments.options), "task": "detection"}))
 
 
 def _check(arguments: Namespace, files: list[str]) -> None:
