@@ -150,7 +150,9 @@ def _photos(arguments: Namespace, folder: str | None, split: str | None, truth: 
 
     if folder is not None:
         return photos_in(folder, truth)
-    return photos_of(open_dataset(arguments.data, str(split), **{**data_options(arguments.options), "task": "detection"}))
+    return photos_of(
+        open_dataset(arguments.data, str(split), **{**data_options(arguments.options), "task": "detection"})
+    )
 
 
 def _check(arguments: Namespace, files: list[str]) -> None:
