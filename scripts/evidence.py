@@ -115,7 +115,7 @@ def _added(dataset: str) -> str:
     """Experts added to the finished baseline, next to MEDOE trained as a whole."""
     rows = _pixel_rows(dataset)
     names = ("medoe", "chain 0.0", "chain 0.2", "oracle")
-    added = [Row(f"added: {rows[n].label.strip('*')}", f"{dataset}/medoe_added", rows[n].readout) for n in names]
+    added = [Row(f"added: {rows[n].label.replace('**', '')}", f"{dataset}/medoe_added", rows[n].readout) for n in names]
     return table([rows["baseline"], *added, *(rows[n] for n in names)], PIXELS, rows["baseline"])
 
 
