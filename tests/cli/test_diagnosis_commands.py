@@ -109,7 +109,10 @@ def test_compare_files_and_their_records(boxes, tmp_path, capsys):
 
 
 def test_suspicious_boxes(boxes, tmp_path, capsys):
-    words = ["check-labels", f"{boxes}/bad.json", f"{boxes}/bad.json", "--annotations", f"{boxes}/annotations/val.json"]
+    other = json.loads((boxes / "bad.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps([{**found, "score": found["score"] * 0.99} for found in other]))
+    words = ["check-labels", f"{boxes}/bad.json", f"{tmp_path}/other.json"]
+    words += ["--annotations", f"{boxes}/annotations/val.json"]
     groups = ["--groups", "[rare, common]", "--images", f"{boxes}/images", "--out", str(tmp_path)]
     assert main([*words, *groups, "--trained_on_these"]) == 0
     rows = list(csv.DictReader((tmp_path / "suspicious.csv").open()))
@@ -123,6 +126,9 @@ def test_suspicious_boxes(boxes, tmp_path, capsys):
     assert "by heart" in capsys.readouterr().err
     assert main([*words[:2], *words[3:], "--out", str(tmp_path)]) == 2
     assert "one model alone" in capsys.readouterr().err
+    (tmp_path / "copy.json").write_bytes((boxes / "bad.json").read_bytes())
+    assert main([*words[:2], f"{tmp_path}/copy.json", *words[3:], "--out", str(tmp_path)]) == 2
+    assert "copy.json are the same predictions" in capsys.readouterr().err
 
 
 def test_suspicious_regions_and_reports_of_label_images(tmp_path, capsys):

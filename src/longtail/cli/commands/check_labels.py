@@ -4,6 +4,9 @@ Only models that were not trained on these images can doubt their labels. To che
 time on one half of the images, and predict the other half: give the joined predictions of two such pairs of trainings.
 """
 
+import filecmp
+import itertools
+from pathlib import Path
 from typing import Any
 
 from longtail.cli.parser import Namespace, Parser
@@ -34,8 +37,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     """List and write."""
-    from pathlib import Path
-
     from rich.console import Console
 
     from longtail.cli.parser import say_warning
@@ -43,6 +44,7 @@ def run(arguments: Namespace) -> int:
     from longtail.training.config import within
 
     within("--score", arguments.score, 0, 1)
+    _check_apart([Path(path) for path in arguments.predictions])
     regions = Path(arguments.predictions[0]).is_dir()
     listed = (_regions if regions else _objects)(arguments)
     page = write_suspicions(listed, arguments.out, trained_on_these=arguments.trained_on_these)
@@ -52,6 +54,23 @@ def run(arguments: Namespace) -> int:
         f"{len(listed.suspicions)} labels of {', '.join(listed.groups)} classes to look at again: {page}"
     )
     return 0
+
+
+def _check_apart(paths: list[Path]) -> None:
+    """Refuse predictions that are given twice: they agree because they are the same.
+
+    Raises:
+        ConfigError: Two paths are one file or folder, or two files are equal.
+    """
+    from longtail.errors import ConfigError
+
+    for first, second in itertools.combinations(paths, 2):
+        files = first.is_file() and second.is_file()
+        if first.resolve() == second.resolve() or (files and filecmp.cmp(first, second, shallow=False)):
+            raise ConfigError(
+                f"{first} and {second} are the same predictions, which agree with themselves",
+                fix="give predictions of models that were trained apart",
+            )
 
 
 def _objects(arguments: Namespace) -> Any:
@@ -117,7 +136,6 @@ def _label_map(folder: str, name: str, image: Any) -> Any:
     Raises:
         DataError: There is none.
     """
-    from pathlib import Path
 
     from longtail.errors import DataError
     from longtail.frequency.label_image import label_values, open_label
