@@ -72,6 +72,7 @@ def _train_and_score(run: Run, seed: int, folder: Path, runs: Path, start: list[
         settings["data"]["dataset"] = str(map_classes(run.dataset, runs))
     elif "LONGTAIL_DATA" in os.environ:
         settings["data"]["dataset"] = str(DATA / run.dataset)
+    if "LONGTAIL_DATA" in os.environ:
         network = settings["model"]["backbone"] if settings["task"] == "detection" else settings["model"]
         network["weights"] = str(DATA / "weights" / Path(network["weights"]).name)
     task, file = settings["task"], folder.with_name(folder.name + ".yaml")

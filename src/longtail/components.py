@@ -136,6 +136,15 @@ class Components:
             raise ConfigError(f"{path} is no {self.kind}", fix=f"derive it from {base.__module__}.{base.__name__}")
         return found
 
+    def derives(self, path: str) -> bool:
+        """Whether what a dotted path names is a class of this kind's base.
+
+        Raises:
+            ConfigError: There is nothing at this path, or it cannot be this kind.
+        """
+        found = self.find(path)
+        return inspect.isclass(found) and issubclass(found, self._base())
+
     def _base(self) -> type:
         module, _, name = self.base.partition(":")
         return getattr(import_module(module), name)

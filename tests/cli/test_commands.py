@@ -300,6 +300,21 @@ def test_score_stages_of_a_segmentation_run(run, capsys):
     assert "is a segmentation model, not one of detection" in capsys.readouterr().err
 
 
+def test_info_of_parts_of_ones_own(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_parts.py").write_text(
+        "from longtail.samplers.base import Sampler\n"
+        "class Mine(Sampler):\n    def __init__(self, power: float = 0.5): ...\n"
+        "def net(num_classes: int, width: int = 8): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["info", "my_parts.Mine"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("sampler my_parts.Mine") and "power [0.5]" in shown
+    assert main(["info", "my_parts.net"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("my_parts.net: ensemble or network") and "width [8]" in shown
+
+
 def test_info(capsys):
     assert main(["info"]) == 0
     shown = capsys.readouterr().out

@@ -36,7 +36,13 @@ def describe(name: str) -> str:
     """
     found = [kind for kind in KINDS if kind.has(name)]
     if not found and ("." in name or ":" in name):
-        found = [kind for kind in KINDS if _finds(kind, name)][:1]
+        fitting = [kind for kind in KINDS if _finds(kind, name)]
+        found = [kind for kind in fitting if kind.derives(name)]
+        if (
+            fitting and not found
+        ):  # a function, or a class with a base of its own: what accepts it does not tell what it is
+            kinds = " or ".join(kind.kind for kind in fitting)
+            return f"{name}: {kinds}\n\n{_explained(fitting[0], name)}"
     if not found:
         known = [known for kind in KINDS for known in kind.names()]
         raise ConfigError(f"there is no component {name!r}", fix=f"{nearest(name, known)}`longtail info` lists them")
